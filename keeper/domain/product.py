@@ -88,6 +88,7 @@ class Product:
         eans, upcs: primary first, as strings, leading zeros kept.
         referral_fee_pct: Amazon's share of the selling price in percent.
         package_weight_g, package_*_mm: None where unknown.
+        dropped: what of the answer could not be understood and is left out, each as "field: reason"; empty as a rule.
     """
 
     asin: str
@@ -130,3 +131,4 @@ class Product:
     prime_eligible: bool | None = None
     series: Mapping[PriceType, PriceSeries] = field(default_factory=dict)
     stats: ProductStats | None = None
+    dropped: tuple[str, ...] = ()

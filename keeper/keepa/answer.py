@@ -1,0 +1,106 @@
+"""What came back from Keepa, matched to what was asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.product import Product
+from keeper.domain.tokens import KeepaCall, TokenStatus
+
+
+def keepa_call(
+    *,
+    operation: str,
+    marketplace: Marketplace | None,
+    asin_count: int,
+    tokens: TokenStatus | None,
+    elapsed_seconds: float,
+    error: str | None = None,
+) -> KeepaCall:
+    """The record of one call, from what its answer or its error knows."""
+    return KeepaCall(
+        timestamp=tokens.at if tokens else None,
+        operation=operation,
+        tokens_consumed=tokens.tokens_consumed if tokens else None,
+        tokens_left=tokens.tokens_left if tokens else None,
+        refill_rate=tokens.refill_per_minute if tokens else None,
+        refill_in=round(tokens.refill_in_seconds * 1000) if tokens else None,
+        response_time_ms=round(elapsed_seconds * 1000),
+        asin_count=asin_count,
+        domain=marketplace.value if marketplace else None,
+        success=error is None,
+        error=error,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer Keepa gave with status 200.
+
+    Attributes:
+        operation: the endpoint ("product", "token").
+        marketplace: None for calls that have none.
+        asin_count: how many ASINs were asked.
+        tokens: the bucket after the call, and what it cost.
+        elapsed_seconds: from sending to the last byte.
+        body: the JSON as it came, uncompressed.
+    """
+
+    operation: str
+    marketplace: Marketplace | None
+    asin_count: int
+    tokens: TokenStatus
+    status_code: int
+    elapsed_seconds: float
+    body: bytes = field(repr=False)
+
+    @property
+    def call(self) -> KeepaCall:
+        """The row this call leaves behind."""
+        return keepa_call(
+            operation=self.operation,
+            marketplace=self.marketplace,
+            asin_count=self.asin_count,
+            tokens=self.tokens,
+            elapsed_seconds=self.elapsed_seconds,
+        )
+
+
+class _ProductRaw(msgspec.Struct):
+    asin: str
+
+
+class _ProductsRaw(msgspec.Struct):
+    products: list[msgspec.Raw]
+
+
+@dataclass(frozen=True, slots=True)
+class ProductAnswer(Answer):
+    """Products by ASIN. Every asked ASIN is in exactly one of `products`, `missing` and `unreadable`.
+
+    Attributes:
+        missing: asked, but not in the answer; in the order asked.
+        unreadable: asked and answered, but not in a shape that can be understood; the reason by ASIN.
+        unasked: in the answer, but never asked; their products are left out.
+        notice: what Keepa's `error` said beside a payload; None otherwise.
+    """
+
+    products: Mapping[str, Product] = field(repr=False)
+    missing: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    unasked: tuple[str, ...] = ()
+    notice: str | None = None
+
+    def raw_products(self) -> dict[str, bytes]:
+        """Keepa's own JSON of each readable product, byte for byte. Reads the body again: nothing is paid before it is asked."""
+        found: dict[str, bytes] = {}
+        for raw in msgspec.json.decode(self.body, type=_ProductsRaw).products if self.products else ():
+            try:
+                asin = msgspec.json.decode(raw, type=_ProductRaw).asin
+            except ValueError:  # one of `unreadable`
+                continue
+            if asin in self.products:
+                found.setdefault(asin, bytes(raw))
+        return found

@@ -1,0 +1,119 @@
+"""What Keepa is asked, and what it can cost at most."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from keeper.domain.marketplace import Marketplace
+from keeper.keepa.errors import RequestInvalid
+
+MAX_ASINS = 100
+
+DOMAIN_IDS: Mapping[Marketplace, int] = {
+    Marketplace.US: 1,
+    Marketplace.UK: 2,
+    Marketplace.DE: 3,
+    Marketplace.FR: 4,
+    Marketplace.JP: 5,
+    Marketplace.CA: 6,
+    Marketplace.IT: 8,
+    Marketplace.ES: 9,
+    Marketplace.IN: 10,
+    Marketplace.MX: 11,
+    Marketplace.BR: 12,
+}
+
+_ASIN = re.compile(r"[A-Z0-9]{10}", re.ASCII)
+_OFFERS_PER_PAGE = 10
+_TOKENS_PER_OFFER_PAGE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call. `body`, when set, is JSON and makes it a POST. Holds no key."""
+
+    endpoint: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    marketplace: Marketplace | None = None
+    asin_count: int = 0
+    is_slow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProductOptions:
+    """What a product request asks beside the product itself.
+
+    Attributes:
+        stats_days: interval of the statistics; None leaves the statistics out. Costs nothing.
+        history_days: length of the price history; None leaves the history out. Costs nothing.
+        buybox: prices and sellers of the buy box as Keepa last saw them; 2 tokens. Keepa ignores it with `offers`.
+        rating: history of rating and review count; at most 1 token.
+        update_hours: ask Amazon again where Keepa's state is older; 0 always (1 token more), -1 never; None is Keepa's own, one hour.
+        offers: fetch the first so many offers now, 20 to 100; slow, and 6 tokens per ten instead of 1 token.
+    """
+
+    stats_days: int | None = None
+    history_days: int | None = None
+    buybox: bool = False
+    rating: bool = False
+    update_hours: int | None = None
+    offers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("stats_days", "history_days"):
+            days = getattr(self, name)
+            if days is not None and days < 1:
+                raise RequestInvalid(f"{name} is {days}; it must be at least 1, or None")
+        if self.offers is not None and not 20 <= self.offers <= 100:
+            raise RequestInvalid(f"offers is {self.offers}; Keepa fetches 20 to 100")
+        if self.update_hours is not None and self.update_hours < -1:
+            raise RequestInvalid(f"update_hours is {self.update_hours}; it must be -1 (never), 0 (always) or more")
+
+
+def cost_upper_bound(asin_count: int, options: ProductOptions) -> int:
+    """Tokens a product request can cost at most. The answer says what it did cost.
+
+    Keepa's documentation of the product request, October 2026: 1 a product, +2 with `buybox`, +1 with `rating`, +1 with `update=0`;
+    with `offers` 6 for each page of ten in place of the 1, and `buybox` is ignored.
+    """
+    if options.offers is not None:
+        pages = -(-options.offers // _OFFERS_PER_PAGE)
+        return asin_count * (_TOKENS_PER_OFFER_PAGE * pages + options.rating)
+    return asin_count * (1 + 2 * options.buybox + options.rating + (options.update_hours == 0))
+
+
+def token_request() -> Request:
+    """Asks for the state of the bucket; free, but the same fields come with every answer."""
+    return Request("token")
+
+
+def product_request(asins: Sequence[str], marketplace: Marketplace, options: ProductOptions) -> Request:
+    """Asks for up to 100 products of one marketplace.
+
+    Raises:
+        RequestInvalid: no ASIN, too many, one twice, or one that is none.
+    """
+    if not 1 <= len(asins) <= MAX_ASINS:
+        raise RequestInvalid(f"a product request takes 1 to {MAX_ASINS} ASINs, not {len(asins)}")
+    for asin in asins:
+        if not _ASIN.fullmatch(asin):
+            raise RequestInvalid(f"{asin!r} is no ASIN: ten capital letters or digits, as in the product's address")
+    if len(set(asins)) != len(asins):
+        raise RequestInvalid(f"asked twice in one request: {', '.join(sorted({asin for asin in asins if asins.count(asin) > 1}))}")
+    parameters = {"domain": str(DOMAIN_IDS[marketplace]), "asin": ",".join(asins)}
+    if options.stats_days is not None:
+        parameters["stats"] = str(options.stats_days)
+    if options.history_days is None:
+        parameters["history"] = "0"
+    else:
+        parameters |= {"history": "1", "days": str(options.history_days)}
+    if options.buybox:
+        parameters["buybox"] = "1"
+    if options.rating:
+        parameters["rating"] = "1"
+    if options.update_hours is not None:
+        parameters["update"] = str(options.update_hours)
+    if options.offers is not None:
+        parameters["offers"] = str(options.offers)
+    return Request("product", parameters, marketplace=marketplace, asin_count=len(asins), is_slow=options.offers is not None)

@@ -1,0 +1,639 @@
+"""Keepa's JSON, and how it becomes Keeper's values.
+
+Everything foreign ends here: Keepa minutes become minutes since 1970 in a series and UTC datetimes elsewhere; -1, -2, null and an
+absent key become None or leave the entry out; a price of 0 is no price; image names become addresses; titles lose their HTML entities.
+
+Keepa adds fields without notice, and a changed one must not stop a price watch. So an answer is read strictly in one pass, and only
+where that fails, again piece by piece: a product loses the pieces that make no sense (named in `Product.dropped`), an answer loses the
+products that make none (`unreadable`), and only what is no answer at all is an error.
+"""
+
+import html
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from operator import le, lt
+from typing import Any, TypeVar
+
+import msgspec
+
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_series import EPOCH, PriceSeries, minute_of, value_at
+from keeper.domain.price_type import PriceType
+from keeper.domain.product import Availability, Extreme, Product, ProductKind, ProductStats
+from keeper.domain.tokens import TokenStatus
+from keeper.keepa.requests import DOMAIN_IDS
+
+# Keepa counts minutes from 2011-01-01T00:00Z; PriceSeries counts them from 1970.
+MINUTES_TO_2011 = 21_564_000
+IMAGE_ADDRESS = "https://m.media-amazon.com/images/I/"
+PRICE_TYPES = tuple(PriceType)
+
+_LAST_MINUTE = (datetime(9999, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(minutes=1) - MINUTES_TO_2011
+_LARGEST = 2**63 - 1
+# Java's largest long; the second is what JavaScript makes of it.
+_UNKNOWN_CATEGORIES = frozenset({0, -1, 9223372036854775807, 9223372036854776000})
+_IMAGE_NAME = re.compile(r"[\w+%.,~()-]+", re.ASCII)
+_UNREADABLE = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
+
+_KINDS = {
+    0: ProductKind.STANDARD,
+    1: ProductKind.DOWNLOAD,
+    2: ProductKind.EBOOK,
+    3: ProductKind.INACCESSIBLE,
+    4: ProductKind.INVALID,
+    5: ProductKind.VARIATION_PARENT,
+}
+_AVAILABILITIES = {
+    -1: Availability.NO_OFFER,
+    0: Availability.IN_STOCK,
+    1: Availability.PREORDER,
+    2: Availability.UNKNOWN,
+    3: Availability.BACKORDER,
+    4: Availability.DELAYED,
+}
+_STRIDES = {price_type: 3 if price_type.includes_shipping else 2 for price_type in PriceType}
+# The least value that is one: a price of 0 is no price, a count of 0 is a count.
+_FLOORS = {price_type: 1 if price_type.is_price else 0 for price_type in PriceType}
+_TYPES_WITHOUT_PRICES = tuple(None if price_type.is_price else price_type for price_type in PRICE_TYPES)
+_SALES = PRICE_TYPES.index(PriceType.SALES)
+_NOT_ASKED = -2
+_NO_SELLER = frozenset({None, "", "-1", "-2"})
+# Without these nobody can tell what a product costs, so it does not count as answered.
+_INDISPENSABLE = frozenset({"productType", "stats", "stats.current", "csv"})
+_MOST_TOKENS = 2**31 - 1
+
+
+class SeriesUnreadable(ValueError):
+    """A flat history that is no series of pairs or triplets in ascending time."""
+
+
+class NotAnAnswer(ValueError):
+    """Bytes that are no answer of Keepa's. The client turns it into `AnswerUnreadable`, with the facts of the call."""
+
+
+class ImageWire(msgspec.Struct, gc=False):
+    l: str | None = None  # noqa: E741
+    m: str | None = None
+
+
+class CategoryWire(msgspec.Struct, gc=False):
+    name: str | None = None
+
+
+class VariationWire(msgspec.Struct, gc=False):
+    asin: str | None = None
+
+
+class FbaFeesWire(msgspec.Struct, gc=False):
+    pickAndPackFee: int | None = None
+
+
+class StatsWire(msgspec.Struct, gc=False):
+    current: list[int] | None = None
+    avg: list[int] | None = None
+    avg30: list[int] | None = None
+    avg90: list[int] | None = None
+    avg180: list[int] | None = None
+    avg365: list[int] | None = None
+    min: list[list[int] | None] | None = None
+    max: list[list[int] | None] | None = None
+    minInInterval: list[list[int] | None] | None = None
+    maxInInterval: list[list[int] | None] | None = None
+    outOfStockPercentageInInterval: list[int] | None = None
+    outOfStockPercentage30: list[int] | None = None
+    outOfStockPercentage90: list[int] | None = None
+    outOfStockPercentage180: list[int] | None = None
+    outOfStockPercentage365: list[int] | None = None
+    salesRankDrops30: int | None = None
+    salesRankDrops90: int | None = None
+    salesRankDrops180: int | None = None
+    salesRankDrops365: int | None = None
+    totalOfferCount: int | None = None
+    buyBoxPrice: int | None = None
+    buyBoxShipping: int | None = None
+    buyBoxUsedPrice: int | None = None
+    buyBoxUsedShipping: int | None = None
+    buyBoxSellerId: str | None = None
+    buyBoxIsAmazon: bool | None = None
+    buyBoxIsFBA: bool | None = None
+    buyBoxIsPrimeEligible: bool | None = None
+    lastBuyBoxUpdate: int | None = None
+
+
+class ProductWire(msgspec.Struct, gc=False):
+    asin: str
+    domainId: int | None = None
+    productType: int | None = None
+    title: str | None = None
+    brand: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    color: str | None = None
+    size: str | None = None
+    binding: str | None = None
+    images: list[ImageWire] | None = None
+    imagesCSV: str | None = None
+    rootCategory: int | None = None
+    categories: list[int] | None = None
+    categoryTree: list[CategoryWire] | None = None
+    eanList: list[str] | None = None
+    upcList: list[str] | None = None
+    parentAsin: str | None = None
+    variations: list[VariationWire] | None = None
+    variationCSV: str | None = None
+    salesRankReference: int | None = None
+    salesRanks: msgspec.Raw = msgspec.Raw()
+    monthlySold: int | None = None
+    availabilityAmazon: int | None = None
+    referralFeePercentage: float | None = None
+    referralFeePercent: float | None = None
+    fbaFees: FbaFeesWire | None = None
+    packageHeight: int | None = None
+    packageLength: int | None = None
+    packageWidth: int | None = None
+    packageWeight: int | None = None
+    packageQuantity: int | None = None
+    numberOfItems: int | None = None
+    lastUpdate: int | None = None
+    lastPriceChange: int | None = None
+    listedSince: int | None = None
+    trackingSince: int | None = None
+    isAdultProduct: bool | None = None
+    stats: StatsWire | None = None
+    csv: list[list[int] | None] | None = None
+
+
+class ErrorWire(msgspec.Struct, gc=False):
+    type: str | None = None
+    message: str | None = None
+    details: str | None = None
+
+
+class EnvelopeWire(msgspec.Struct, gc=False):
+    timestamp: int | None = None
+    tokensLeft: int | None = None
+    refillIn: int | None = None
+    refillRate: int | None = None
+    tokenFlowReduction: float | None = None
+    tokensConsumed: int | None = None
+    error: ErrorWire | None = None
+
+
+class ProductsWire(EnvelopeWire, gc=False):
+    products: list[ProductWire | None] | None = None
+
+
+class _ProductsRaw(EnvelopeWire, gc=False):
+    products: list[msgspec.Raw] | None = None
+
+
+W = TypeVar("W", bound=msgspec.Struct)
+
+_read_products = msgspec.json.Decoder(ProductsWire).decode
+_read_pieces = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_read_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The part every answer has.
+
+    Attributes:
+        tokens: None where the answer holds no usable token fields, as with an invalid key.
+        is_all_zero: the token fields are there and all 0: how Keepa answers a key it does not know.
+        error: Keepa's own words, `type: message (details)`; None without an `error` object.
+    """
+
+    tokens: TokenStatus | None
+    is_all_zero: bool
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedProducts:
+    """The products of one answer by ASIN, and what became of the rest; see `ProductAnswer`."""
+
+    envelope: Envelope
+    has_payload: bool
+    products: Mapping[str, Product]
+    missing: tuple[str, ...]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    unasked: tuple[str, ...] = ()
+
+
+def decode_envelope(body: bytes) -> Envelope:
+    """The envelope of any answer, errors included.
+
+    Raises:
+        NotAnAnswer: no JSON object.
+    """
+    wire = _read_struct(body, EnvelopeWire, [])
+    return _envelope(wire)
+
+
+def decode_products(body: bytes, asked: Sequence[str], marketplace: Marketplace) -> DecodedProducts:
+    """The answer to a product request, matched by ASIN.
+
+    Raises:
+        NotAnAnswer: no JSON object, or its `products` is no list.
+    """
+    wire, payload = _read_product_answer(body)
+    envelope = _envelope(wire)
+    answered_at = envelope.tokens.at if envelope.tokens else EPOCH
+    wanted = frozenset(asked)
+    products: dict[str, Product] = {}
+    unreadable: dict[str, str] = {}
+    unasked: list[str] = []
+    for product, dropped in payload or ():
+        asin = product.asin
+        if asin not in wanted:
+            unasked.append(asin)
+        elif asin in products or asin in unreadable:
+            continue
+        elif product.domainId is not None and product.domainId != DOMAIN_IDS[marketplace]:
+            unreadable[asin] = f"is of Keepa's domain {product.domainId}, asked was {marketplace}"
+        elif lost := [reason for reason in dropped if reason.partition(":")[0] in _INDISPENSABLE]:
+            unreadable[asin] = "; ".join(lost)
+        else:
+            products[asin] = decode_product(product, marketplace, answered_at, dropped)
+    missing = tuple(asin for asin in asked if asin not in products and asin not in unreadable)
+    return DecodedProducts(envelope, payload is not None, products, missing, unreadable, tuple(unasked))
+
+
+def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: datetime, dropped: Sequence[str] = ()) -> Product:
+    """One product. Prices are left out for the kinds that have none, whatever Keepa's arrays hold."""
+    reasons = list(dropped)
+    kind = _KINDS.get(wire.productType or 0)
+    if kind is None:
+        kind = ProductKind.STANDARD
+        reasons.append(f"productType: {wire.productType} is unknown")
+    types = PRICE_TYPES if kind.has_prices else _TYPES_WITHOUT_PRICES
+    series = _decode_history(wire.csv, types, reasons) if wire.csv else {}
+    stats = _decode_stats(wire.stats, types, series) if wire.stats is not None else None
+    minute = minute_of(answered_at)
+    tree = wire.categoryTree
+    eans, upcs = wire.eanList, wire.upcList
+    fees = wire.fbaFees
+    referral_fee_pct = wire.referralFeePercentage if wire.referralFeePercentage is not None else wire.referralFeePercent
+    return Product(
+        asin=wire.asin,
+        marketplace=marketplace,
+        kind=kind,
+        answered_at=answered_at,
+        updated_at=_time(wire.lastUpdate),
+        title=_text(wire.title),
+        brand=_text(wire.brand),
+        manufacturer=_text(wire.manufacturer),
+        model=_text(wire.model),
+        color=_text(wire.color),
+        size=_text(wire.size),
+        binding=_text(wire.binding),
+        image_urls=_image_addresses(wire),
+        root_category_id=wire.rootCategory if wire.rootCategory is not None and _is_category(wire.rootCategory) else None,
+        category_ids=tuple([category for category in wire.categories if _is_category(category)]) if wire.categories else (),
+        category_path=tuple([name for branch in tree if (name := _text(branch.name))]) if tree else (),
+        eans=tuple([code for code in eans if code]) if eans else (),
+        upcs=tuple([code for code in upcs if code]) if upcs else (),
+        parent_asin=_text(wire.parentAsin),
+        variation_asins=_variation_asins(wire),
+        sales_rank=_sales_rank(wire, series, minute),
+        rating_tenths=_current(PriceType.RATING, stats, series, minute),
+        review_count=_current(PriceType.COUNT_REVIEWS, stats, series, minute),
+        monthly_sold=_positive(wire.monthlySold),
+        availability=_AVAILABILITIES.get(wire.availabilityAmazon) if wire.availabilityAmazon is not None else None,
+        referral_fee_pct=referral_fee_pct if referral_fee_pct is not None and 0 < referral_fee_pct <= 100 else None,
+        fba_pick_pack_minor=_positive(fees.pickAndPackFee) if fees else None,
+        package_height_mm=_positive(wire.packageHeight),
+        package_length_mm=_positive(wire.packageLength),
+        package_width_mm=_positive(wire.packageWidth),
+        package_weight_g=_positive(wire.packageWeight),
+        package_quantity=_positive(wire.packageQuantity),
+        unit_count=_positive(wire.numberOfItems),
+        listed_at=_time(wire.listedSince),
+        price_changed_at=_time(wire.lastPriceChange),
+        tracking_since=_time(wire.trackingSince),
+        is_adult=bool(wire.isAdultProduct),
+        prime_eligible=wire.stats.buyBoxIsPrimeEligible if wire.stats is not None else None,
+        series=series,
+        stats=stats,
+        dropped=tuple(reasons),
+    )
+
+
+def decode_series(flat: Sequence[int], price_type: PriceType) -> PriceSeries:
+    """A flat history of `[time, value, ...]` or `[time, price, shipping, ...]` as two columns.
+
+    Types whose name ends in `_SHIPPING` come as triplets and become the landed price, price + shipping; a shipping below 0 (unspecified or
+    not shippable) counts as 0. NEW, USED, COLLECTIBLE and REFURBISHED are pairs and stay as Keepa has them: the listing price before
+    2026-02-23, listing + shipping since, so a step on that day need not be a change of price.
+    A value below 0, and a price of 0, is None; only EXTRA_INFO_UPDATES keeps its sign (its amount is the number of offers fetched,
+    negative where there were more). Entries in the future are kept: Keepa announces lightning deals. Of several entries of one minute
+    the last counts.
+
+    Raises:
+        SeriesUnreadable: cut off within an entry, times that descend, or numbers beyond any date or amount.
+    """
+    stride = _STRIDES[price_type]
+    if len(flat) % stride:
+        raise SeriesUnreadable(f"{len(flat)} numbers are not entries of {stride}")
+    if not flat:
+        return PriceSeries((), ())
+    times = flat[::stride]
+    if not all(map(lt, times, islice(times, 1, None))):
+        return decode_series(_without_repeats(flat, stride), price_type)
+    if times[0] < -MINUTES_TO_2011 or times[-1] > _LAST_MINUTE:
+        raise SeriesUnreadable("holds a time that is no date")
+    values: Sequence[int] = flat[1::stride]
+    amounts: Sequence[int | None] = values
+    if stride == 3:
+        amounts = [
+            None if price < 0 or not (landed := price + shipping if shipping > 0 else price) else landed
+            for price, shipping in zip(values, flat[2::3], strict=True)
+        ]
+        values = [amount for amount in amounts if amount is not None] or (0,)
+    elif price_type is not PriceType.EXTRA_INFO_UPDATES and min(values) < (floor := _FLOORS[price_type]):
+        amounts = [value if value >= floor else None for value in values]
+    if max(values) > _LARGEST or min(values) < -_LARGEST:
+        raise SeriesUnreadable("holds a number that is no amount")
+    return PriceSeries(tuple([time + MINUTES_TO_2011 for time in times]), tuple(amounts))
+
+
+def encode_series(series: PriceSeries, price_type: PriceType) -> list[int]:
+    """The flat history that decodes to `series`. No offer is -1; the landed price stands as price with shipping 0."""
+    flat: list[int] = []
+    for minute, amount in zip(series.minutes, series.amounts, strict=True):
+        flat += (minute - MINUTES_TO_2011, -1 if amount is None else amount)
+        if price_type.includes_shipping:
+            flat.append(-1 if amount is None else 0)
+    return flat
+
+
+def _read_product_answer(body: bytes) -> tuple[EnvelopeWire, list[tuple[ProductWire, Sequence[str]]] | None]:
+    """The envelope, and each product with what was dropped from it; None without a payload."""
+    try:
+        strict = _read_products(body)
+    except _UNREADABLE:
+        pass
+    else:
+        return strict, None if strict.products is None else [(product, ()) for product in strict.products if product is not None]
+    dropped: list[str] = []
+    loose = _read_struct(body, _ProductsRaw, dropped)
+    if any(reason.startswith("products:") for reason in dropped):
+        raise NotAnAnswer("`products` is not a list")
+    if loose.products is None:
+        return loose, None
+    payload: list[tuple[ProductWire, Sequence[str]]] = []
+    for raw in loose.products:
+        lost: list[str] = []
+        try:
+            payload.append((_read_struct(raw, ProductWire, lost), lost))
+        except NotAnAnswer:  # nobody can say whose it is; the ASIN shows up as missing
+            continue
+    return loose, payload
+
+
+def _read_struct(raw: bytes | msgspec.Raw, shape: type[W], dropped: list[str], path: str = "") -> W:
+    """`raw` as `shape`, without the fields that do not fit; each of those is named in `dropped`.
+
+    Raises:
+        NotAnAnswer: no JSON object, or a field that must be there is not.
+    """
+    try:
+        pieces = _read_pieces(raw)
+    except _UNREADABLE as error:
+        raise NotAnAnswer(_reason(error)) from None
+    known: dict[str, Any] = {}
+    for name, kind in _fields(shape):
+        piece = pieces.get(name)
+        if piece is None:
+            continue
+        try:
+            known[name] = _PIECEWISE[name](piece, dropped, path) if name in _PIECEWISE else msgspec.json.decode(piece, type=kind)
+        except _UNREADABLE as error:
+            dropped.append(f"{path}{name}: {_reason(error)}")
+    try:
+        return shape(**known)
+    except TypeError:
+        raise NotAnAnswer(f"a {shape.__name__} without what it must have") from None
+
+
+def _read_stats(piece: msgspec.Raw, dropped: list[str], path: str) -> StatsWire | None:
+    return None if bytes(piece) == b"null" else _read_struct(piece, StatsWire, dropped, f"{path}stats.")
+
+
+def _read_csv(piece: msgspec.Raw, dropped: list[str], path: str) -> list[list[int] | None] | None:
+    if bytes(piece) == b"null":
+        return None
+    histories: list[list[int] | None] = []
+    for index, raw in enumerate(_read_raws(piece)):
+        try:
+            histories.append(msgspec.json.decode(raw, type=list[int] | None))
+        except _UNREADABLE as error:
+            histories.append(None)
+            dropped.append(f"{path}csv[{index}]: {_reason(error)}")
+    return histories
+
+
+def _fields(shape: type[msgspec.Struct]) -> Iterable[tuple[str, Any]]:
+    return ((entry.encode_name, entry.type) for entry in msgspec.structs.fields(shape))
+
+
+def _reason(error: Exception) -> str:
+    """Why something could not be read, without quoting it."""
+    return "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+def _envelope(wire: EnvelopeWire) -> Envelope:
+    counts = (wire.tokensLeft, wire.refillIn, wire.refillRate, wire.tokensConsumed)
+    error = None
+    if wire.error is not None:
+        error = ": ".join(part for part in (wire.error.type, wire.error.message) if part) or "unnamed"
+        if wire.error.details:
+            error += f" ({wire.error.details})"
+    return Envelope(_token_status(wire), all(count == 0 for count in counts), error)
+
+
+def _token_status(wire: EnvelopeWire) -> TokenStatus | None:
+    if wire.timestamp is None or wire.tokensLeft is None or not wire.refillRate or wire.refillRate < 0:
+        return None
+    try:
+        at = EPOCH + timedelta(milliseconds=wire.timestamp)
+    except OverflowError:
+        return None
+    if max(abs(wire.tokensLeft), abs(wire.tokensConsumed or 0), wire.refillRate, abs(wire.refillIn or 0)) > _MOST_TOKENS:
+        return None
+    return TokenStatus(
+        at=at,
+        tokens_left=wire.tokensLeft,
+        refill_in_seconds=max(wire.refillIn or 0, 0) / 1000,
+        refill_per_minute=wire.refillRate,
+        flow_reduction_per_minute=wire.tokenFlowReduction or 0.0,
+        tokens_consumed=wire.tokensConsumed or 0,
+    )
+
+
+def _decode_history(
+    histories: Sequence[Sequence[int] | None], types: Sequence[PriceType | None], reasons: list[str]
+) -> dict[PriceType, PriceSeries]:
+    series: dict[PriceType, PriceSeries] = {}
+    # Keepa's arrays may be shorter than our list of types, or longer without notice.
+    for price_type, flat in zip(types, histories, strict=False):
+        if flat and price_type is not None:
+            try:
+                series[price_type] = decode_series(flat, price_type)
+            except SeriesUnreadable as error:
+                reasons.append(f"csv.{price_type}: {error}")
+    return series
+
+
+def _decode_stats(wire: StatsWire, types: Sequence[PriceType | None], series: Mapping[PriceType, PriceSeries]) -> ProductStats:
+    lowest, highest = _extremes(wire.min, types), _extremes(wire.max, types)
+    out_of_stock = {
+        0: _known(wire.outOfStockPercentageInInterval, types),
+        30: _known(wire.outOfStockPercentage30, types),
+        90: _known(wire.outOfStockPercentage90, types),
+        180: _known(wire.outOfStockPercentage180, types),
+        365: _known(wire.outOfStockPercentage365, types),
+    }
+    current: dict[PriceType, int | None] = {}
+    for price_type, value in zip(types, wire.current or (), strict=False):
+        if price_type is None:
+            continue
+        if _FLOORS[price_type] <= value <= _LARGEST:
+            current[price_type] = value
+        # -1 also stands for a type the request did not ask for, so it means "no offer now" only where Keepa shows that it knows the type.
+        elif price_type in series or price_type in highest or any(price_type in known for known in out_of_stock.values()):
+            current[price_type] = None
+    for price_type, price, shipping in (
+        (PriceType.BUY_BOX_SHIPPING, wire.buyBoxPrice, wire.buyBoxShipping),
+        (PriceType.BUY_BOX_USED_SHIPPING, wire.buyBoxUsedPrice, wire.buyBoxUsedShipping),
+    ):
+        if price is not None and price != _NOT_ASKED and price_type in types:
+            landed = price + max(shipping or 0, 0)
+            current[price_type] = landed if price >= 0 and 0 < landed <= _LARGEST else None
+    return ProductStats(
+        current=current,
+        average={
+            0: _known(wire.avg, types),
+            30: _known(wire.avg30, types),
+            90: _known(wire.avg90, types),
+            180: _known(wire.avg180, types),
+            365: _known(wire.avg365, types),
+        },
+        lowest=lowest,
+        highest=highest,
+        lowest_in_interval=_extremes(wire.minInInterval, types),
+        highest_in_interval=_extremes(wire.maxInInterval, types),
+        out_of_stock_pct=out_of_stock,
+        sales_rank_drops={
+            days: drops
+            for days, drops in (
+                (30, wire.salesRankDrops30),
+                (90, wire.salesRankDrops90),
+                (180, wire.salesRankDrops180),
+                (365, wire.salesRankDrops365),
+            )
+            if drops is not None and drops >= 0
+        },
+        total_offer_count=wire.totalOfferCount if wire.totalOfferCount is not None and wire.totalOfferCount >= 0 else None,
+        buy_box_seller_id=None if wire.buyBoxSellerId in _NO_SELLER else wire.buyBoxSellerId,
+        buy_box_is_amazon=wire.buyBoxIsAmazon,
+        buy_box_is_fba=wire.buyBoxIsFBA,
+        buy_box_updated_at=_time(wire.lastBuyBoxUpdate),
+    )
+
+
+def _known(values: Sequence[int] | None, types: Sequence[PriceType | None]) -> dict[PriceType, int]:
+    if not values:
+        return {}
+    return {
+        price_type: value for price_type, value in zip(types, values, strict=False) if 0 <= value <= _LARGEST and price_type is not None
+    }
+
+
+def _extremes(pairs: Sequence[Sequence[int] | None] | None, types: Sequence[PriceType | None]) -> dict[PriceType, Extreme]:
+    found: dict[PriceType, Extreme] = {}
+    for price_type, pair in zip(types, pairs or (), strict=False):
+        if pair and price_type is not None and len(pair) == 2 and 0 <= pair[1] <= _LARGEST and (at := _time(pair[0])) is not None:
+            found[price_type] = Extreme(pair[1], at)
+    return found
+
+
+def _current(price_type: PriceType, stats: ProductStats | None, series: Mapping[PriceType, PriceSeries], minute: int) -> int | None:
+    if stats is not None and (value := stats.current.get(price_type)) is not None:
+        return value
+    known = series.get(price_type)
+    return value_at(known, minute) if known is not None else None
+
+
+def _sales_rank(wire: ProductWire, series: Mapping[PriceType, PriceSeries], minute: int) -> int | None:
+    """The main rank, from wherever the options of the request left it."""
+    current = wire.stats.current if wire.stats is not None else None
+    if current is not None and len(current) > _SALES and 0 < current[_SALES] <= _LARGEST:
+        return current[_SALES]
+    if PriceType.SALES in series:
+        return value_at(series[PriceType.SALES], minute)
+    if not bytes(wire.salesRanks) or wire.salesRankReference is None:
+        return None
+    try:
+        ranks = msgspec.json.decode(wire.salesRanks, type=dict[str, msgspec.Raw] | None) or {}
+        flat = msgspec.json.decode(ranks.get(str(wire.salesRankReference), b"null"), type=list[int] | None)
+        return value_at(decode_series(flat, PriceType.SALES), minute) if flat else None
+    except _UNREADABLE:
+        return None
+
+
+def _without_repeats(flat: Sequence[int], stride: int) -> list[int]:
+    times = flat[::stride]
+    if not all(map(le, times, islice(times, 1, None))):
+        raise SeriesUnreadable("its times descend")
+    last = {time: position for position, time in enumerate(times)}
+    return [number for position in last.values() for number in flat[position * stride : (position + 1) * stride]]
+
+
+def _image_addresses(wire: ProductWire) -> tuple[str, ...]:
+    """`images[]`, or `imagesCSV` as Keepa sent it until April 2026."""
+    names: Iterable[str | None] = ()
+    if wire.images:
+        names = [image.l or image.m for image in wire.images]
+    elif wire.imagesCSV:
+        names = wire.imagesCSV.split(",")
+    return tuple([IMAGE_ADDRESS + name for name in names if name and _IMAGE_NAME.fullmatch(name)])
+
+
+def _variation_asins(wire: ProductWire) -> tuple[str, ...]:
+    """`variations[]`, or `variationCSV` as Keepa sent it until April 2026."""
+    if wire.variations:
+        return tuple([variation.asin for variation in wire.variations if variation.asin])
+    return tuple([asin for asin in wire.variationCSV.split(",") if asin]) if wire.variationCSV else ()
+
+
+def _text(text: str | None) -> str | None:
+    """Without HTML entities, outer blanks, and NUL, which PostgreSQL's text cannot hold. Nothing left is None."""
+    if not text:
+        return None
+    if "&" in text:
+        text = html.unescape(text)
+    if "\0" in text:
+        text = text.replace("\0", "")
+    return text.strip() or None
+
+
+def _time(minute: int | None) -> datetime | None:
+    """A Keepa minute; 0 and below mean that Keepa does not know."""
+    return EPOCH + timedelta(minutes=minute + MINUTES_TO_2011) if minute is not None and 0 < minute <= _LAST_MINUTE else None
+
+
+def _positive(number: int | None) -> int | None:
+    """0 and below mean that Keepa does not know."""
+    return number if number is not None and 0 < number <= _LARGEST else None
+
+
+def _is_category(category_id: int) -> bool:
+    return category_id not in _UNKNOWN_CATEGORIES and 0 < category_id <= _LARGEST
+
+
+_PIECEWISE: Mapping[str, Callable[[msgspec.Raw, list[str], str], Any]] = {"stats": _read_stats, "csv": _read_csv}
