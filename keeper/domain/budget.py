@@ -1,0 +1,115 @@
+"""Keepa's token bucket as Keeper counts it: what is there, who goes first, when a request can be paid.
+
+Keepa refills in one step a minute and holds an hour of refill (Keepa API documentation, "Plans and tokens"). A request runs
+while the balance is above zero; Keeper is stricter and sends only what the balance covers, so that requests in flight at the
+same time can never push one another below zero.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+from math import ceil, floor
+
+_MINUTE = timedelta(minutes=1)
+
+
+class Priority(IntEnum):
+    """Who goes first when tokens are short: lower goes first."""
+
+    USER = 0
+    WATCH = 1
+    COLLECTION = 2
+    BACKGROUND = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What Keepa last said of the bucket.
+
+    Attributes:
+        observed_at: Keepa's time of that answer.
+        next_refill_at: when the next step of the refill comes.
+        flow_reduction_per_minute: what trackings on the same key eat of the refill.
+    """
+
+    tokens: int
+    refill_per_minute: int
+    flow_reduction_per_minute: float
+    observed_at: datetime
+    next_refill_at: datetime
+
+    @property
+    def capacity(self) -> int:
+        """Unused tokens expire after 60 minutes."""
+        return self.refill_per_minute * 60
+
+    @property
+    def net_per_minute(self) -> float:
+        """The refill one can count on."""
+        return max(self.refill_per_minute - self.flow_reduction_per_minute, 0.0)
+
+    def tokens_at(self, now: datetime) -> int:
+        """The balance if nobody spends."""
+        if now < self.next_refill_at:
+            return self.tokens
+        steps = (now - self.next_refill_at) // _MINUTE + 1
+        return max(self.tokens, min(self.capacity, self.tokens + floor(steps * self.net_per_minute)))
+
+    def payable_at(self, tokens: int, now: datetime) -> datetime | None:
+        """When the balance reaches `tokens` if nobody spends; `now` if it does already; None if it never will."""
+        if self.tokens_at(now) >= tokens:
+            return now
+        if self.net_per_minute <= 0:
+            return None
+        steps = ceil((tokens - self.tokens) / self.net_per_minute)
+        return max(now, self.next_refill_at + (steps - 1) * _MINUTE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Tokens set aside for one request.
+
+    Attributes:
+        id: rises with time; earlier goes first within a priority.
+        is_granted: the request may be on its way; otherwise it waits for its turn.
+    """
+
+    id: int
+    tokens: int
+    priority: Priority
+    is_granted: bool
+
+
+def tokens_ahead(mine: Reservation, others: Iterable[Reservation]) -> int:
+    """Tokens that are spent before `mine` may run: all granted, and the waiting ones that go first."""
+    return sum(
+        other.tokens
+        for other in others
+        if other.id != mine.id and (other.is_granted or (other.priority, other.id) < (mine.priority, mine.id))
+    )
+
+
+def floor_of(priority: Priority, bucket: Bucket, user_share_pct: float) -> int:
+    """Tokens a request of this priority leaves in the bucket, so that a user's own check never waits for a background job."""
+    return 0 if priority is Priority.USER else floor(bucket.capacity * user_share_pct / 100)
+
+
+def spendable(bucket: Bucket, others: Iterable[Reservation], priority: Priority, user_share_pct: float, now: datetime) -> int:
+    """Tokens a new request of this priority could have at once, never below zero."""
+    taken = sum(other.tokens for other in others)
+    return max(0, bucket.tokens_at(now) - taken - floor_of(priority, bucket, user_share_pct))
+
+
+def unexplained(bucket: Bucket, observed: Bucket, consumed: int, others: Iterable[Reservation], carried: int) -> int:
+    """Tokens gone that no request of ours can have spent, at least zero.
+
+    Args:
+        bucket: the observation before.
+        observed: the new one, later than `bucket`.
+        consumed: cost of the request that brought it.
+        others: reservations that may have been spent in between.
+        carried: what was unexplained before and still below the limit of doubt.
+    """
+    spent_at_most = consumed + sum(other.tokens for other in others if other.is_granted)
+    return max(0, carried + bucket.tokens_at(observed.observed_at) - spent_at_most - observed.tokens)

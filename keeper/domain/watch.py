@@ -1,0 +1,71 @@
+"""What a watch wants, and when a price is worth telling."""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from keeper.domain.errors import KeeperError
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.money import Money
+from keeper.domain.price_type import WATCHABLE, PriceType
+
+DEFAULT_INTERVAL = timedelta(hours=6)
+SHORTEST_INTERVAL = timedelta(minutes=1)
+LONGEST_INTERVAL = timedelta(days=30)
+DEFAULT_HYSTERESIS_PCT = 2.0
+
+_ASIN = re.compile(r"[A-Z0-9]{10}")
+
+
+class WatchInvalid(KeeperError):
+    """A watch that cannot be: its text names the field and what it may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One user's wish about one price.
+
+    Attributes:
+        target: None watches without ever alerting.
+        hysteresis_pct: how far above the target the price must have been before a second alert.
+    """
+
+    asin: str
+    marketplace: Marketplace
+    price_type: PriceType = PriceType.NEW
+    target: Money | None = None
+    interval: timedelta = DEFAULT_INTERVAL
+    hysteresis_pct: float = DEFAULT_HYSTERESIS_PCT
+
+    def __post_init__(self) -> None:
+        if not _ASIN.fullmatch(self.asin):
+            raise WatchInvalid(f"{self.asin!r} is not an ASIN: ten capital letters or digits, like B00OCMRV40")
+        if self.price_type not in WATCHABLE:
+            raise WatchInvalid(f"{self.price_type} cannot be watched; choose one of {', '.join(WATCHABLE)}")
+        if self.target is not None and self.target.currency != self.marketplace.currency:
+            raise WatchInvalid(f"the target must be in {self.marketplace.currency}, the currency of {self.marketplace}")
+        if not SHORTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL:
+            raise WatchInvalid("the interval must be from 1 minute to 30 days")
+        if not 0 <= self.hysteresis_pct <= 100:
+            raise WatchInvalid("the hysteresis must be from 0 to 100 percent")
+
+
+class Verdict(StrEnum):
+    """What a price means for a watch."""
+
+    ALERT = "alert"
+    REARM = "rearm"
+    NOTHING = "nothing"
+
+
+def judge(*, amount_minor: int | None, target_minor: int | None, is_armed: bool, hysteresis_pct: float) -> Verdict:
+    """Alert once when the price is at or below the target; arm again when it was above it by the hysteresis.
+
+    No offer (None) is no price: it neither alerts nor arms.
+    """
+    if amount_minor is None or target_minor is None:
+        return Verdict.NOTHING
+    if is_armed:
+        return Verdict.ALERT if amount_minor <= target_minor else Verdict.NOTHING
+    return Verdict.REARM if amount_minor > target_minor and amount_minor >= target_minor * (1 + hysteresis_pct / 100) else Verdict.NOTHING

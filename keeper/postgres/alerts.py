@@ -1,0 +1,225 @@
+"""Alerts, their deliveries, and the state of the watches that raise them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import uuid5
+
+from sqlalchemy import Connection, text
+
+from keeper.domain.alert import PriceAlert, encode_alert
+from keeper.domain.events import NAMESPACE, Event, EventKind, Sink
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.money import Money
+from keeper.domain.price_type import PriceType
+from keeper.postgres.outbox import insert_events
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A watch whose state the staged price may change."""
+
+    watch_id: int
+    user_id: int
+    asin: str
+    marketplace: str
+    price_type: str
+    amount_minor: int
+    previous_minor: int | None
+    target_minor: int
+    is_armed: bool
+    hysteresis_pct: float
+    currency: str
+    observed_at: datetime
+
+
+def select_candidates(connection: Connection) -> list[Candidate]:
+    """Watches on the staged prices that are armed with the price at the target, or unarmed with the price above it."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT w.id, w.user_id, w.asin, w.marketplace, w.price_type, c.amount_minor, change.previous_minor, w.target_minor, w.is_armed,
+                w.hysteresis_pct::float8, c.currency, c.observed_at
+            FROM stage_price s
+            JOIN watched_products w USING (asin, marketplace, price_type)
+            JOIN current_prices c USING (asin, marketplace, price_type)
+            LEFT JOIN change USING (asin, marketplace, price_type)
+            WHERE w.is_active AND w.target_minor IS NOT NULL AND s.amount_minor IS NOT NULL
+                AND CASE WHEN w.is_armed THEN s.amount_minor <= w.target_minor ELSE s.amount_minor > w.target_minor END
+                AND c.amount_minor = s.amount_minor
+            ORDER BY w.id FOR UPDATE OF w
+            """
+        )
+    )
+    return [Candidate(*row) for row in rows]
+
+
+def set_armed(connection: Connection, watch_ids: Sequence[int], *, is_armed: bool) -> None:
+    """Arm or disarm watches."""
+    if watch_ids:
+        connection.execute(
+            text("UPDATE watched_products SET is_armed = :is_armed WHERE id = ANY(:ids)"), {"ids": list(watch_ids), "is_armed": is_armed}
+        )
+
+
+def insert_alerts(connection: Connection, candidates: Sequence[Candidate], *, now: datetime, active: Collection[Sink]) -> int:
+    """One alert per watch, a delivery per channel of its user, and an event per delivery. Returns how many alerts are new."""
+    if not candidates:
+        return 0
+    rows = connection.execute(
+        text(
+            """
+            WITH fired AS (
+                SELECT * FROM unnest(CAST(:watch_ids AS bigint[]), CAST(:user_ids AS bigint[]), CAST(:asins AS text[]),
+                    CAST(:marketplaces AS text[]), CAST(:price_types AS text[]), CAST(:amounts AS integer[]), CAST(:previous AS integer[]),
+                    CAST(:targets AS integer[]), CAST(:currencies AS text[]), CAST(:times AS timestamptz[]))
+                    AS f (watch_id, user_id, asin, marketplace, price_type, amount_minor, previous_minor, target_minor, currency, observed_at)
+            ), added AS (
+                INSERT INTO price_alerts (watch_id, user_id, asin, marketplace, price_type, amount_minor, previous_minor, target_minor,
+                    lowest_in_year_minor, currency, observed_at, created_at)
+                SELECT f.watch_id, f.user_id, f.asin, f.marketplace, f.price_type, f.amount_minor, f.previous_minor, f.target_minor,
+                    (SELECT min(h.amount_minor) FROM price_history h
+                     WHERE h.asin = f.asin AND h.marketplace = f.marketplace AND h.price_type = f.price_type
+                        AND h.observed_at > :year_ago AND h.observed_at <= :now),
+                    f.currency, f.observed_at, :now
+                FROM fired f ORDER BY f.watch_id
+                ON CONFLICT (watch_id, observed_at, target_minor) DO NOTHING
+                RETURNING *
+            ), sent AS (
+                INSERT INTO deliveries (alert_id, channel_id)
+                SELECT added.id, channels.id FROM added JOIN channels USING (user_id) RETURNING id, alert_id, channel_id
+            )
+            SELECT added.*, p.title, p.image_url, sent.id AS delivery_id, sent.channel_id
+            FROM added LEFT JOIN sent ON sent.alert_id = added.id
+            LEFT JOIN products p ON p.asin = added.asin AND p.marketplace = added.marketplace
+            ORDER BY sent.id
+            """
+        ),
+        {
+            "watch_ids": [one.watch_id for one in candidates],
+            "user_ids": [one.user_id for one in candidates],
+            "asins": [one.asin for one in candidates],
+            "marketplaces": [one.marketplace for one in candidates],
+            "price_types": [one.price_type for one in candidates],
+            "amounts": [one.amount_minor for one in candidates],
+            "previous": [one.previous_minor for one in candidates],
+            "targets": [one.target_minor for one in candidates],
+            "currencies": [one.currency for one in candidates],
+            "times": [one.observed_at for one in candidates],
+            "now": now,
+            "year_ago": now - timedelta(days=365),
+        },
+    ).all()
+    events = []
+    for row in rows:
+        if row.delivery_id is None:
+            continue
+        alert = PriceAlert(
+            alert_id=row.id,
+            asin=row.asin,
+            marketplace=Marketplace(row.marketplace),
+            price_type=PriceType(row.price_type),
+            title=row.title or row.asin,
+            price=Money(row.amount_minor, row.currency),
+            previous_price=Money(row.previous_minor, row.currency) if row.previous_minor else None,
+            target=Money(row.target_minor, row.currency),
+            lowest_in_year=Money(row.lowest_in_year_minor, row.currency) if row.lowest_in_year_minor else None,
+            image_url=row.image_url,
+            observed_at=row.observed_at,
+        )
+        payload = {"delivery_id": row.delivery_id, "channel_id": row.channel_id, "alert": encode_alert(alert)}
+        event_id = uuid5(NAMESPACE, f"delivery/{row.watch_id}/{row.observed_at.isoformat()}/{row.target_minor}/{row.channel_id}")
+        events.append(Event(event_id, EventKind.ALERT, str(row.channel_id), payload))
+    insert_events(connection, events, active)
+    return len({row.id for row in rows})
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDelivery:
+    """What a relay needs to deliver one alert to one channel."""
+
+    delivery_id: int
+    channel_id: int
+    status: str
+    url_encrypted: bytes
+
+
+def select_delivery(connection: Connection, delivery_id: int) -> PendingDelivery | None:
+    """None when the channel or the alert has been deleted."""
+    row = connection.execute(
+        text(
+            """
+            SELECT d.id, d.channel_id, d.status, c.url_encrypted FROM deliveries d JOIN channels c ON c.id = d.channel_id WHERE d.id = :id
+            """
+        ),
+        {"id": delivery_id},
+    ).one_or_none()
+    return None if row is None else PendingDelivery(row.id, row.channel_id, row.status, bytes(row.url_encrypted))
+
+
+def mark_delivered(connection: Connection, delivery_id: int, *, receipt: str) -> None:
+    """The far side has acknowledged."""
+    connection.execute(
+        text(
+            """
+            UPDATE deliveries SET status = 'delivered', tries = tries + 1, delivered_at = keeper_now(), receipt = :receipt, last_failure = NULL
+            WHERE id = :id AND status <> 'delivered'
+            """
+        ),
+        {"id": delivery_id, "receipt": receipt},
+    )
+
+
+def mark_failed(connection: Connection, delivery_id: int, *, failure: str, is_dead: bool) -> None:
+    """The far side refused, or could not be reached; dead after the last try."""
+    connection.execute(
+        text(
+            """
+            UPDATE deliveries SET tries = tries + 1, last_failure = :failure, status = CASE WHEN :is_dead THEN 'dead' ELSE status END
+            WHERE id = :id AND status = 'pending'
+            """
+        ),
+        {"id": delivery_id, "failure": failure, "is_dead": is_dead},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRow:
+    """An alert with what became of it."""
+
+    alert_id: int
+    user: str
+    asin: str
+    marketplace: str
+    price_type: str
+    title: str | None
+    amount_minor: int
+    previous_minor: int | None
+    target_minor: int
+    currency: str
+    observed_at: datetime
+    created_at: datetime
+    channel: str | None
+    status: str | None
+    tries: int | None
+    delivered_at: datetime | None
+    last_failure: str | None
+
+
+def select_alerts(connection: Connection, *, user_id: int | None = None, limit: int = 100) -> list[AlertRow]:
+    """The newest alerts first, a row per delivery."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT a.id, u.name, a.asin, a.marketplace, a.price_type, p.title, a.amount_minor, a.previous_minor, a.target_minor, a.currency,
+                a.observed_at, a.created_at, c.name, d.status, d.tries, d.delivered_at, d.last_failure
+            FROM price_alerts a JOIN users u ON u.id = a.user_id
+            LEFT JOIN products p ON p.asin = a.asin AND p.marketplace = a.marketplace
+            LEFT JOIN deliveries d ON d.alert_id = a.id LEFT JOIN channels c ON c.id = d.channel_id
+            WHERE CAST(:user_id AS bigint) IS NULL OR a.user_id = :user_id
+            ORDER BY a.id DESC, d.id LIMIT :limit
+            """
+        ),
+        {"user_id": user_id, "limit": limit},
+    )
+    return [AlertRow(*row) for row in rows]

@@ -1,0 +1,67 @@
+"""The one way to open PostgreSQL: a bounded pool with timeouts everywhere."""
+
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.engine import make_url
+
+
+class DatabaseUrlInvalid(Exception):
+    """Not a PostgreSQL URL."""
+
+
+def open_engine(
+    url: str, *, pool_size: int = 8, connect_timeout_seconds: int = 10, statement_timeout_seconds: float = 60, application_name: str = "keeper"
+) -> Engine:
+    """An engine on `url`; nothing is connected yet.
+
+    Dead peers are noticed within about 15 seconds by TCP keepalives; a statement is cancelled after its timeout.
+
+    Args:
+        url: `postgresql://user:password@host:port/database`; the driver is always psycopg 3.
+
+    Raises:
+        DatabaseUrlInvalid: another kind of database.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise DatabaseUrlInvalid("KEEPER_DATABASE_URL must start with postgresql://")
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=2,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": connect_timeout_seconds,
+            "application_name": application_name,
+            "keepalives": 1,
+            "keepalives_idle": 5,
+            "keepalives_interval": 3,
+            "keepalives_count": 3,
+            "options": f"-c statement_timeout={round(statement_timeout_seconds * 1000)} -c timezone=UTC -c jit=off",
+        },
+    )
+
+
+def driver_of(connection: Connection) -> psycopg.Connection[Any]:
+    """psycopg's own connection below SQLAlchemy's, for COPY; its transaction is the same one."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
+
+
+def copy_rows(connection: Connection, target: str, lines: list[str]) -> None:
+    r"""COPY text lines (tab-separated, `\N` for null, each ending in a newline) into `target`, e.g. `stage (asin, minute)`."""
+    with driver_of(connection).cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as copy:  # type: ignore[call-overload]
+        for start in range(0, len(lines), 5000):
+            copy.write("".join(lines[start : start + 5000]))
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x00": ""})
+
+
+def copy_text(value: str | None) -> str:
+    """One text field for `copy_rows`. A NUL, which PostgreSQL cannot hold, is dropped."""
+    return "\\N" if value is None else value.translate(_ESCAPES)

@@ -1,0 +1,187 @@
+"""The token ledger: one locked row with Keepa's last word, and a row per reservation."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from keeper.domain.budget import Bucket, Priority, Reservation
+from keeper.domain.tokens import KeepaCall
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The ledger under its lock.
+
+    Attributes:
+        now: business time, read after the lock was had.
+        clock_speed: business seconds in a second of the machine.
+        bucket: None until Keepa has been asked once.
+        unexplained_tokens: gone without a request of ours, not yet beyond doubt.
+    """
+
+    now: datetime
+    clock_speed: float
+    key_fingerprint: str | None
+    bucket: Bucket | None
+    reservations: tuple[Reservation, ...]
+    unexplained_tokens: int
+    foreign_tokens: int
+    foreign_seen_at: datetime | None
+
+
+def lock_ledger(connection: Connection) -> Ledger:
+    """Lock the ledger for this transaction; reservations of the dead are written off first.
+
+    A request whose answer never came may have been executed: its tokens count as spent until Keepa says otherwise.
+    """
+    connection.execute(text("SELECT 1 FROM token_ledger FOR UPDATE"))
+    connection.execute(
+        text(
+            """
+            WITH dead AS (DELETE FROM token_reservations WHERE expires_at < clock_timestamp() RETURNING tokens, is_granted)
+            UPDATE token_ledger SET tokens = tokens - lost.tokens
+            FROM (SELECT coalesce(sum(tokens), 0) AS tokens FROM dead WHERE is_granted) lost WHERE lost.tokens > 0
+            """
+        )
+    )
+    return read_ledger(connection)
+
+
+def read_ledger(connection: Connection) -> Ledger:
+    """The ledger without a lock, for people."""
+    row = connection.execute(
+        text(
+            """
+            SELECT keeper_now() AS now, clock_speed, token_ledger.* FROM token_ledger, installation
+            """
+        )
+    ).one()
+    reservations = connection.execute(
+        text("SELECT id, tokens, priority, is_granted FROM token_reservations WHERE expires_at >= clock_timestamp()")
+    ).all()
+    bucket = None
+    if row.observed_at is not None:
+        bucket = Bucket(row.tokens, row.refill_per_minute, row.flow_reduction_per_minute, row.observed_at, row.next_refill_at)
+    return Ledger(
+        now=row.now,
+        clock_speed=row.clock_speed,
+        key_fingerprint=row.key_fingerprint,
+        bucket=bucket,
+        reservations=tuple(Reservation(one.id, one.tokens, Priority(one.priority), one.is_granted) for one in reservations),
+        unexplained_tokens=row.unexplained_tokens,
+        foreign_tokens=row.foreign_tokens,
+        foreign_seen_at=row.foreign_seen_at,
+    )
+
+
+def insert_reservation(
+    connection: Connection, *, operation: str, tokens: int, priority: Priority, is_granted: bool, lease_seconds: float
+) -> int:
+    """Set tokens aside; the caller has the lock and has decided. Returns the reservation's id."""
+    reservation_id: int = connection.execute(
+        text(
+            """
+            INSERT INTO token_reservations (operation, priority, tokens, is_granted, expires_at)
+            VALUES (:operation, :priority, :tokens, :is_granted, clock_timestamp() + make_interval(secs => :lease_seconds)) RETURNING id
+            """
+        ),
+        {"operation": operation, "priority": int(priority), "tokens": tokens, "is_granted": is_granted, "lease_seconds": lease_seconds},
+    ).scalar_one()
+    return reservation_id
+
+
+def update_reservation(connection: Connection, reservation_id: int, *, is_granted: bool, lease_seconds: float) -> bool:
+    """Grant it, or show that its owner still waits. False if it is gone."""
+    updated = connection.execute(
+        text(
+            """
+            UPDATE token_reservations
+            SET is_granted = :is_granted, expires_at = clock_timestamp() + make_interval(secs => :lease_seconds) WHERE id = :id
+            """
+        ),
+        {"id": reservation_id, "is_granted": is_granted, "lease_seconds": lease_seconds},
+    )
+    return updated.rowcount == 1
+
+
+def delete_reservation(connection: Connection, reservation_id: int) -> int:
+    """Give it back. Returns its tokens, 0 if it was gone."""
+    tokens: int | None = connection.execute(
+        text("DELETE FROM token_reservations WHERE id = :id RETURNING tokens"), {"id": reservation_id}
+    ).scalar_one_or_none()
+    return tokens or 0
+
+
+def update_bucket(connection: Connection, bucket: Bucket, *, key_fingerprint: str | None, unexplained_tokens: int) -> None:
+    """Keepa's new word on the bucket."""
+    connection.execute(
+        text(
+            """
+            UPDATE token_ledger SET key_fingerprint = :key_fingerprint, tokens = :tokens, refill_per_minute = :refill_per_minute,
+                flow_reduction_per_minute = :flow_reduction, observed_at = :observed_at, next_refill_at = :next_refill_at,
+                unexplained_tokens = :unexplained_tokens
+            """
+        ),
+        {
+            "key_fingerprint": key_fingerprint,
+            "tokens": bucket.tokens,
+            "refill_per_minute": bucket.refill_per_minute,
+            "flow_reduction": bucket.flow_reduction_per_minute,
+            "observed_at": bucket.observed_at,
+            "next_refill_at": bucket.next_refill_at,
+            "unexplained_tokens": unexplained_tokens,
+        },
+    )
+
+
+def add_foreign_tokens(connection: Connection, tokens: int, *, now: datetime) -> None:
+    """Somebody else spent on this key."""
+    connection.execute(
+        text("UPDATE token_ledger SET foreign_tokens = foreign_tokens + :tokens, foreign_seen_at = :now, unexplained_tokens = 0"),
+        {"tokens": tokens, "now": now},
+    )
+
+
+def write_off(connection: Connection, tokens: int) -> None:
+    """An answer got lost: count its upper bound as spent until Keepa says otherwise."""
+    connection.execute(text("UPDATE token_ledger SET tokens = tokens - :tokens"), {"tokens": tokens})
+
+
+def forget_bucket(connection: Connection) -> None:
+    """Another key is in use: what was known of the old one's bucket does not hold."""
+    connection.execute(text("UPDATE token_ledger SET observed_at = NULL, key_fingerprint = NULL, tokens = 0, unexplained_tokens = 0"))
+
+
+def insert_call(connection: Connection, call_id: UUID, call: KeepaCall, *, now: datetime) -> None:
+    """One row per call, failures included."""
+    connection.execute(
+        text(
+            """
+            INSERT INTO keepa_calls (id, called_at, operation, marketplace, asin_count, tokens_consumed, tokens_left,
+                refill_per_minute, refill_in_ms, response_time_ms, success, error)
+            VALUES (:id, :now, :operation, :domain, :asin_count, :tokens_consumed, :tokens_left,
+                :refill_rate, :refill_in, :response_time_ms, :success, :error)
+            """
+        ),
+        {
+            "id": call_id,
+            "now": now,
+            "operation": call.operation,
+            "domain": call.domain,
+            "asin_count": call.asin_count,
+            "tokens_consumed": call.tokens_consumed,
+            "tokens_left": call.tokens_left,
+            "refill_rate": call.refill_rate,
+            "refill_in": call.refill_in,
+            "response_time_ms": call.response_time_ms,
+            "success": call.success,
+            "error": call.error,
+        },
+    )
+
+
+def delete_old_calls(connection: Connection, *, before: datetime) -> int:
+    """Rows of `keepa_calls` older than `before`. Returns how many went."""
+    return connection.execute(text("DELETE FROM keepa_calls WHERE called_at < :before"), {"before": before}).rowcount

@@ -1,0 +1,96 @@
+"""Brings a database to the schema this code knows, one process at a time."""
+
+from datetime import datetime
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, text
+
+from keeper.domain.errors import KeeperError
+from keeper.postgres.partitions import make_partitions
+
+_LOCK = 0x6B65657065720001
+
+
+class SchemaNewer(KeeperError):
+    """The database was migrated by a newer Keeper."""
+
+
+class ServerTooOld(KeeperError):
+    """A PostgreSQL below 15."""
+
+
+def migrate(engine: Engine, *, now: datetime, target: str = "head") -> str | None:
+    """Migrate up (or down, to a named revision or `base`) under an advisory lock; make the partitions ahead.
+
+    Idempotent; several processes may call it at once.
+
+    Returns:
+        The revision now in force, None for `base`.
+
+    Raises:
+        SchemaNewer: the database's revision is not known here.
+        ServerTooOld: the server is older than PostgreSQL 15.
+    """
+    with engine.connect() as connection:
+        version = connection.execute(text("SHOW server_version_num")).scalar_one()
+        if int(version) < 150000:
+            raise ServerTooOld(f"Keeper needs PostgreSQL 15 or newer, this is {int(version) // 10000}; upgrade the server")
+        connection.commit()
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        connection.commit()
+        try:
+            revision = _run(connection, target)
+            if revision is not None:
+                with connection.begin():
+                    make_partitions(connection, now=now)
+            return revision
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+            connection.commit()
+
+
+def known_head() -> str:
+    """The revision this code was written for."""
+    head = _scripts(_config()).get_current_head()
+    assert head is not None
+    return head
+
+
+def database_revision(connection: Connection) -> str | None:
+    """The revision the database is at; None before the first migration."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _run(connection: Connection, target: str) -> str | None:
+    config = _config()
+    config.attributes["connection"] = connection
+    scripts = _scripts(config)
+    with connection.begin():
+        current = database_revision(connection)
+        if current is not None:
+            try:
+                scripts.get_revision(current)
+            except CommandError as error:
+                raise SchemaNewer(
+                    f"the database is at schema {current}, this Keeper knows only up to {scripts.get_current_head()}: "
+                    "run the newer Keeper, or restore a backup made before its migration"
+                ) from error
+        is_down = target == "base" or (current is not None and target != "head" and current > target)
+        (command.downgrade if is_down else command.upgrade)(config, target)
+        return database_revision(connection)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations").replace("%", "%%"))
+    return config
+
+
+def _scripts(config: Config) -> ScriptDirectory:
+    return ScriptDirectory.from_config(config)

@@ -1,0 +1,72 @@
+"""Partitions: price history by month of business time, events by day of the machine's clock."""
+
+from datetime import UTC, date, datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+_MONTHS_BACK = 13
+_MONTHS_AHEAD = 3
+_DAYS_AHEAD = 8
+
+
+def make_partitions(connection: Connection, *, now: datetime) -> int:
+    """Make what is missing, a year back and some time ahead. Rows that waited in a default partition move over.
+
+    Returns:
+        How many partitions were made.
+    """
+    first = _month(now.date().replace(day=1), -_MONTHS_BACK)
+    wanted = [("price_history", _month(first, step), _month(first, step + 1), "%Y%m") for step in range(_MONTHS_BACK + _MONTHS_AHEAD + 1)]
+    today: date = connection.execute(text("SELECT current_date")).scalar_one()
+    wanted += [("events", today + timedelta(days=step), today + timedelta(days=step + 1), "%Y%m%d") for step in range(_DAYS_AHEAD)]
+    existing = _partitions(connection, "price_history") | _partitions(connection, "events")
+    missing = [(table, start, end, f"{table}_{start.strftime(form)}") for table, start, end, form in wanted]
+    missing = [row for row in missing if row[3] not in existing]
+    for table, start, end, name in missing:
+        _make(connection, table, start, end, name)
+    return len(missing)
+
+
+def drop_event_days(connection: Connection, *, keep_days: int) -> int:
+    """Drop the days of events older than `keep_days` that no outbox row waits for.
+
+    Returns:
+        How many partitions were dropped.
+    """
+    today: date = connection.execute(text("SELECT current_date")).scalar_one()
+    oldest_waiting: date | None = connection.execute(text("SELECT min(event_on) FROM outbox")).scalar_one()
+    limit = today - timedelta(days=keep_days)
+    if oldest_waiting is not None:
+        limit = min(limit, oldest_waiting)
+    old = [name for name in _partitions(connection, "events") if name[7:].isdigit() and name[7:] < limit.strftime("%Y%m%d")]
+    for name in old:
+        connection.execute(text(f"DROP TABLE {name}"))
+    connection.execute(text("DELETE FROM events_default WHERE recorded_on < :limit"), {"limit": limit})
+    return len(old)
+
+
+def _partitions(connection: Connection, table: str) -> set[str]:
+    query = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = CAST(:table AS regclass)")
+    return set(connection.execute(query, {"table": table}).scalars())
+
+
+def _make(connection: Connection, table: str, start: date, end: date, name: str) -> None:
+    column = "observed_at" if table == "price_history" else "recorded_on"
+    bounds = f"FROM ('{_bound(table, start)}') TO ('{_bound(table, end)}')"
+    connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"))
+    connection.execute(
+        text(
+            f"WITH moved AS (DELETE FROM {table}_default WHERE {column} >= '{_bound(table, start)}' AND {column} < '{_bound(table, end)}' "
+            f"RETURNING *) INSERT INTO {name} SELECT * FROM moved"
+        )
+    )
+    connection.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES {bounds}"))
+
+
+def _bound(table: str, day: date) -> str:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC).isoformat() if table == "price_history" else day.isoformat()
+
+
+def _month(first: date, step: int) -> date:
+    months = first.year * 12 + first.month - 1 + step
+    return date(months // 12, months % 12 + 1, 1)

@@ -1,0 +1,296 @@
+"""Recording prices in bulk: COPY into temporary tables, decide there what changed, then one plain statement per table.
+
+The caller sends at most some ten thousand observations at a time, sorted by product, and has opened the transaction. Rows of `products`
+are locked first and in order, so everything else of a product has one writer.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from keeper.domain.events import EventKind, Sink
+from keeper.postgres.engine import copy_rows
+from keeper.postgres.outbox import SHARD_OF_KEY, sinks_of
+
+_STAGES = (
+    """
+    CREATE TEMPORARY TABLE IF NOT EXISTS stage_price (
+        asin text, marketplace text, price_type text, currency text, minute integer, amount_minor integer,
+        prior_minute integer, prior_minor integer, is_inferred boolean, event_id uuid
+    ) ON COMMIT DELETE ROWS
+    """,
+    """
+    CREATE TEMPORARY TABLE IF NOT EXISTS stage_history (
+        asin text, marketplace text, price_type text, currency text, minute integer, amount_minor integer
+    ) ON COMMIT DELETE ROWS
+    """,
+    """
+    CREATE TEMPORARY TABLE IF NOT EXISTS change (
+        asin text, marketplace text, price_type text, currency text, observed_at timestamptz, amount_minor integer, previous_minor integer,
+        is_first boolean, is_watched boolean, target_minor integer, event_id uuid, event_seq bigint
+    ) ON COMMIT DELETE ROWS
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A new current price.
+
+    Attributes:
+        previous_minor: the price before; None when there was none, or no offer.
+    """
+
+    asin: str
+    marketplace: str
+    price_type: str
+    currency: str
+    amount_minor: int | None
+    previous_minor: int | None
+    observed_at: datetime
+
+
+def make_stages(connection: Connection) -> None:
+    """The temporary tables of this session; empty in every transaction."""
+    for statement in _STAGES:
+        connection.execute(text(statement))
+
+
+def stage_prices(connection: Connection, price_lines: list[str], history_lines: list[str]) -> None:
+    """COPY the observations in: the newest of each series, and the older points."""
+    copy_rows(connection, "stage_price", price_lines)
+    connection.execute(text("SET LOCAL default_statistics_target = 10"))
+    connection.execute(text("ANALYZE stage_price"))
+    if history_lines:
+        copy_rows(connection, "stage_history", history_lines)
+
+
+def move_current_prices(connection: Connection, *, now: datetime, staged: int) -> int:
+    """Move `current_prices` to what is staged and keep what changed in the temporary table `change`.
+
+    A newest point later than the known one is a change when its amount differs from the one before it; a point whose time is
+    inferred (Keepa gave no entry of its own) only when its amount differs from the known one.
+
+    Args:
+        staged: how many prices were staged; when all are known there is nothing to insert.
+
+    Returns:
+        How many prices changed, first sightings included.
+    """
+    moved, changed = connection.execute(
+        text(
+            """
+            WITH known AS (
+                SELECT s.*, to_timestamp(s.minute * 60.0) AS at, c.ctid AS place, c.amount_minor AS old_minor, c.observed_at AS old_at,
+                    CASE WHEN to_timestamp(s.prior_minute * 60.0) > c.observed_at THEN s.prior_minor ELSE c.amount_minor END AS before_minor
+                FROM stage_price s JOIN current_prices c USING (asin, marketplace, price_type)
+            ), judged AS (
+                SELECT *, at > old_at AND amount_minor IS DISTINCT FROM CASE WHEN is_inferred THEN old_minor ELSE before_minor END AS is_change
+                FROM known
+            ), moved AS (
+                UPDATE current_prices c SET checked_at = :now,
+                    amount_minor = CASE WHEN is_change THEN j.amount_minor ELSE c.amount_minor END,
+                    observed_at = CASE WHEN is_change THEN at ELSE c.observed_at END
+                FROM judged j WHERE c.ctid = j.place
+                RETURNING j.asin, j.marketplace, j.price_type, j.currency, at, j.amount_minor, before_minor, event_id, is_change
+            ), changed AS (
+                INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, is_first, event_id)
+                SELECT asin, marketplace, price_type, currency, at, amount_minor, before_minor, false, event_id FROM moved WHERE is_change
+            )
+            SELECT count(*), count(*) FILTER (WHERE is_change) FROM moved
+            """
+        ),
+        {"now": now},
+    ).one()
+    if moved == staged:
+        return changed
+    return changed + connection.execute(
+        text(
+            """
+            WITH added AS (
+                INSERT INTO current_prices (asin, marketplace, price_type, amount_minor, currency, observed_at, checked_at)
+                SELECT asin, marketplace, price_type, amount_minor, currency, to_timestamp(minute * 60.0), :now
+                FROM stage_price s
+                WHERE NOT EXISTS (
+                    SELECT 1 FROM current_prices c
+                    WHERE c.asin = s.asin AND c.marketplace = s.marketplace AND c.price_type = s.price_type
+                )
+                ON CONFLICT DO NOTHING
+                RETURNING asin, marketplace, price_type
+            )
+            INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, is_first, event_id)
+            SELECT asin, marketplace, price_type, currency, to_timestamp(minute * 60.0), amount_minor, prior_minor, true, event_id
+            FROM stage_price JOIN added USING (asin, marketplace, price_type)
+            """
+        ),
+        {"now": now},
+    ).rowcount
+
+
+def mark_watched_changes(connection: Connection) -> int:
+    """Find which changes somebody watches, the highest active target, and number their events. Returns how many."""
+    connection.execute(text("ANALYZE change"))
+    return connection.execute(
+        text(
+            """
+            UPDATE change SET is_watched = true, target_minor = w.target_minor, event_seq = nextval('event_seq')
+            FROM (
+                SELECT w.asin, w.marketplace, w.price_type, max(w.target_minor) AS target_minor
+                FROM watched_products w JOIN change USING (asin, marketplace, price_type)
+                WHERE w.is_active GROUP BY w.asin, w.marketplace, w.price_type
+            ) w
+            WHERE change.asin = w.asin AND change.marketplace = w.marketplace AND change.price_type = w.price_type
+            """
+        )
+    ).rowcount
+
+
+def insert_history(connection: Connection) -> None:
+    """Changes with their events, then the older points. A point that is there already stays as it is."""
+    connection.execute(
+        text(
+            """
+            INSERT INTO price_history (asin, marketplace, price_type, observed_at, amount_minor, currency, event_id, event_version,
+                previous_minor, target_minor)
+            SELECT asin, marketplace, price_type, observed_at, amount_minor, currency, CASE WHEN is_watched THEN event_id END,
+                CASE WHEN is_watched THEN 1 END, CASE WHEN is_watched THEN previous_minor END, target_minor
+            FROM change
+            ON CONFLICT (asin, marketplace, price_type, observed_at) DO UPDATE SET amount_minor = excluded.amount_minor,
+                event_id = excluded.event_id, event_version = excluded.event_version, previous_minor = excluded.previous_minor,
+                target_minor = excluded.target_minor
+            WHERE price_history.event_id IS NULL AND excluded.event_id IS NOT NULL
+            """
+        )
+    )
+    connection.execute(
+        text(
+            """
+            INSERT INTO price_history (asin, marketplace, price_type, observed_at, amount_minor, currency)
+            SELECT asin, marketplace, price_type, to_timestamp(minute * 60.0), amount_minor, currency FROM stage_history
+            ON CONFLICT DO NOTHING
+            """
+        )
+    )
+
+
+def _whole_units(column: str) -> str:
+    """A minor amount as a JSON number in whole units, exact; `null` where there is none."""
+    return (
+        f"coalesce(CASE change.currency WHEN 'JPY' THEN change.{column}::text "
+        f"ELSE change.{column} / 100 || '.' || lpad((change.{column} % 100)::text, 2, '0') END, 'null')"
+    )
+
+
+# The fields of `price-updates`: Keeper adds, never removes or retypes one. Put together as text: json_build_object takes twice as long.
+_PRICE_UPDATE = f"""
+    ('{{"asin":"' || change.asin || '","product_title":' || coalesce(to_json(p.title)::text, 'null')
+    || ',"current_price":' || {_whole_units("amount_minor")}
+    || ',"target_price":' || {_whole_units("target_minor")}
+    || ',"previous_price":' || {_whole_units("previous_minor")}
+    || ',"price_change":' || coalesce(round((change.previous_minor - change.amount_minor) * 100.0 / change.previous_minor, 2)::text, 'null')
+    || ',"domain":"' || lower(change.marketplace) || '","currency":"' || change.currency
+    || '","timestamp":"' || to_char(change.observed_at, 'YYYY-MM-DD"T"HH24\:MI\:SS"Z"')
+    || '","event_type":"price_update","event_id":"' || change.event_id || '","schema_version"\\:1,"price_type":"' || change.price_type
+    || '","current_price_minor":' || coalesce(change.amount_minor::text, 'null')
+    || ',"target_price_minor":' || coalesce(change.target_minor::text, 'null')
+    || ',"previous_price_minor":' || coalesce(change.previous_minor::text, 'null') || '}}')::json
+"""
+
+
+def insert_price_events(connection: Connection, active: Collection[Sink]) -> None:
+    """One event per watched change, and a thin outbox row for each active sink."""
+    connection.execute(
+        text(
+            f"""
+            INSERT INTO events (seq, event_id, kind, key, payload)
+            SELECT change.event_seq, change.event_id, :kind, change.asin, {_PRICE_UPDATE}
+            FROM change JOIN products p USING (asin, marketplace) WHERE is_watched
+            """
+        ),
+        {"kind": EventKind.PRICE_UPDATE.value},
+    )
+    sinks = sinks_of(EventKind.PRICE_UPDATE, active)
+    if sinks:
+        connection.execute(
+            text(
+                f"""
+                INSERT INTO outbox (sink, shard, key, event_on, event_seq)
+                SELECT sink, {SHARD_OF_KEY.format(key="asin")}, asin, current_date, event_seq
+                FROM change CROSS JOIN unnest(CAST(:sinks AS text[])) AS sink WHERE is_watched
+                """
+            ),
+            {"sinks": sinks},
+        )
+
+
+def select_largest_falls(connection: Connection, limit: int) -> list[Change]:
+    """The changes of this transaction that fell most, in percent of the price before."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT asin, marketplace, price_type, currency, amount_minor, previous_minor, observed_at FROM change
+            WHERE is_watched AND amount_minor < previous_minor
+            ORDER BY (previous_minor - amount_minor)::float8 / previous_minor DESC LIMIT :limit
+            """
+        ),
+        {"limit": limit},
+    )
+    return [Change(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    """One change point."""
+
+    observed_at: datetime
+    amount_minor: int | None
+    event_id: UUID | None
+
+
+def select_history(
+    connection: Connection, asin: str, marketplace: str, price_type: str, *, start: datetime, end: datetime
+) -> Sequence[HistoryPoint]:
+    """Change points from `start` to `end`, oldest first, led by the one in force at `start`."""
+    rows = connection.execute(
+        text(
+            """
+            (SELECT observed_at, amount_minor, event_id FROM price_history
+             WHERE asin = :asin AND marketplace = :marketplace AND price_type = :price_type AND observed_at <= :start
+             ORDER BY observed_at DESC LIMIT 1)
+            UNION ALL
+            (SELECT observed_at, amount_minor, event_id FROM price_history
+             WHERE asin = :asin AND marketplace = :marketplace AND price_type = :price_type AND observed_at > :start AND observed_at <= :end
+             ORDER BY observed_at)
+            """
+        ),
+        {"asin": asin, "marketplace": marketplace, "price_type": price_type, "start": start, "end": end},
+    )
+    return [HistoryPoint(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentPrice:
+    """A current price with its age."""
+
+    price_type: str
+    amount_minor: int | None
+    currency: str
+    observed_at: datetime
+    checked_at: datetime
+
+
+def select_current_prices(connection: Connection, asin: str, marketplace: str) -> list[CurrentPrice]:
+    """All current prices of a product."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT price_type, amount_minor, currency, observed_at, checked_at FROM current_prices
+            WHERE asin = :asin AND marketplace = :marketplace ORDER BY price_type
+            """
+        ),
+        {"asin": asin, "marketplace": marketplace},
+    )
+    return [CurrentPrice(*row) for row in rows]

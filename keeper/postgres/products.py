@@ -1,0 +1,134 @@
+"""Products: one row per ASIN and marketplace, written in bulk before anything else of the product."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from keeper.domain.product import Product
+from keeper.postgres.engine import copy_rows, copy_text
+
+_CONTENT = (
+    ("kind", "text"),
+    ("title", "text"),
+    ("brand", "text"),
+    ("manufacturer", "text"),
+    ("model", "text"),
+    ("color", "text"),
+    ("size", "text"),
+    ("binding", "text"),
+    ("image_url", "text"),
+    ("root_category_id", "bigint"),
+    ("category_ids", "bigint[]"),
+    ("category_path", "text[]"),
+    ("eans", "text[]"),
+    ("upcs", "text[]"),
+    ("parent_asin", "text"),
+    ("sales_rank", "integer"),
+    ("rating_tenths", "smallint"),
+    ("review_count", "integer"),
+    ("monthly_sold", "integer"),
+    ("availability", "text"),
+    ("referral_fee_pct", "double precision"),
+    ("fba_pick_pack_minor", "integer"),
+    ("package_height_mm", "integer"),
+    ("package_length_mm", "integer"),
+    ("package_width_mm", "integer"),
+    ("package_weight_g", "integer"),
+    ("package_quantity", "integer"),
+    ("unit_count", "integer"),
+    ("prime_eligible", "boolean"),
+    ("listed_at", "timestamptz"),
+)
+_NAMES = [name for name, _ in _CONTENT]
+# Not asked in every request (rating) or not said in every answer: what was known stays known.
+_STICKY = {"rating_tenths", "review_count", "monthly_sold", "sales_rank", "prime_eligible"}
+
+
+def _new(name: str) -> str:
+    return f"coalesce(s.{name}, p.{name})" if name in _STICKY else f"s.{name}"
+
+
+def make_stage(connection: Connection) -> None:
+    """The temporary table of this session; empty in every transaction."""
+    columns = ", ".join(f"{name} {kind}" for name, kind in _CONTENT)
+    connection.execute(
+        text(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS stage_product (asin text, marketplace text, keepa_updated_at timestamptz, {columns}) "
+            "ON COMMIT DELETE ROWS"
+        )
+    )
+
+
+def stage_products(connection: Connection, products: Sequence[Product]) -> None:
+    """COPY the products in."""
+    copy_rows(connection, f"stage_product (asin, marketplace, keepa_updated_at, {', '.join(_NAMES)})", [_line(one) for one in products])
+    connection.execute(text("ANALYZE stage_product"))
+
+
+def lock_products(connection: Connection, *, now: datetime) -> None:
+    """Insert the new ones and lock all staged, in order: from here on each product has one writer."""
+    connection.execute(
+        text(
+            f"""
+            INSERT INTO products (asin, marketplace, {", ".join(_NAMES)}, keepa_updated_at, first_seen_at, checked_at)
+            SELECT asin, marketplace, {", ".join(_NAMES)}, keepa_updated_at, :now, :now FROM stage_product s
+            WHERE NOT EXISTS (SELECT 1 FROM products p WHERE p.asin = s.asin AND p.marketplace = s.marketplace)
+            ORDER BY asin, marketplace ON CONFLICT DO NOTHING
+            """
+        ),
+        {"now": now},
+    )
+    connection.execute(
+        text(
+            """
+            SELECT count(*) FROM (
+                SELECT 1 FROM products p WHERE (p.asin, p.marketplace) IN (SELECT asin, marketplace FROM stage_product)
+                ORDER BY p.asin, p.marketplace FOR UPDATE OF p
+            ) locked
+            """
+        )
+    )
+
+
+def update_products(connection: Connection, *, now: datetime) -> None:
+    """What was staged becomes the row; the revision rises where the content, or one of its prices in `change`, is another."""
+    is_other = f"({', '.join(f'p.{name}' for name in _NAMES)}) IS DISTINCT FROM ({', '.join(_new(name) for name in _NAMES)})"
+    connection.execute(
+        text(
+            f"""
+            UPDATE products p SET {", ".join(f"{name} = {_new(name)}" for name in _NAMES)},
+                keepa_updated_at = coalesce(s.keepa_updated_at, p.keepa_updated_at), checked_at = :now,
+                revision = p.revision + CASE WHEN c.asin IS NOT NULL OR {is_other} THEN 1 ELSE 0 END
+            FROM stage_product s LEFT JOIN (SELECT DISTINCT asin, marketplace FROM change) c USING (asin, marketplace)
+            WHERE p.asin = s.asin AND p.marketplace = s.marketplace
+            """
+        ),
+        {"now": now},
+    )
+
+
+def _line(product: Product) -> str:
+    facts: list[str] = [product.asin, product.marketplace.value, _plain(product.updated_at)]
+    for name in _NAMES:
+        value = product.image_urls[0] if name == "image_url" and product.image_urls else getattr(product, name, None)
+        facts.append(_field(value))
+    return "\t".join(facts) + "\n"
+
+
+def _field(value: Any) -> str:
+    if value is None or value == ():
+        return "\\N"
+    if isinstance(value, str):
+        return copy_text(value)
+    if isinstance(value, tuple):
+        quoted = ",".join('"' + str(part).replace("\\", "\\\\").replace('"', '\\"') + '"' for part in value)
+        return copy_text("{" + quoted + "}")
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "\\N"
+    return str(value.isoformat() if isinstance(value, datetime) else value)

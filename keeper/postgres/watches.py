@@ -1,0 +1,301 @@
+"""Watches: what users want checked, what is due, who is checking it."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from keeper.domain.errors import KeeperError
+from keeper.domain.watch import Watch
+
+
+class WatchExists(KeeperError):
+    """The user already watches this price."""
+
+
+class WatchUnknown(KeeperError):
+    """No such active watch of this user."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRow:
+    """A watch as it stands, with the current price."""
+
+    watch_id: int
+    user: str
+    asin: str
+    marketplace: str
+    price_type: str
+    title: str | None
+    target_minor: int | None
+    currency: str
+    interval_seconds: int
+    hysteresis_pct: float
+    is_armed: bool
+    amount_minor: int | None
+    observed_at: datetime | None
+    last_checked_at: datetime | None
+    next_check_at: datetime
+    last_failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DueBatch:
+    """Products of one marketplace that one request can check.
+
+    Attributes:
+        history_days: how much history the request must bring so that no change since the last check is missed.
+        tokens: upper bound of the request's cost.
+    """
+
+    marketplace: str
+    buybox: bool
+    history_days: int
+    asins: tuple[str, ...]
+    tokens: int
+
+
+def insert_watches(connection: Connection, user_id: int, watches: Sequence[Watch], *, now: datetime) -> list[int]:
+    """Add watches in one statement; the first check is due at once.
+
+    Returns:
+        The ids of those that are new, in order; one that the user already has is left as it is.
+    """
+    if not watches:
+        return []
+    rows = connection.execute(
+        text(
+            """
+            INSERT INTO watched_products (user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct,
+                created_at, next_check_at)
+            SELECT :user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct, :now, :now
+            FROM unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[]), CAST(:price_types AS text[]), CAST(:targets AS integer[]),
+                CAST(:currencies AS text[]), CAST(:intervals AS integer[]), CAST(:hystereses AS numeric[]))
+                WITH ORDINALITY AS new (asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct, position)
+            ORDER BY position
+            ON CONFLICT (asin, marketplace, price_type, user_id) WHERE is_active DO NOTHING
+            RETURNING id
+            """
+        ),
+        {
+            "user_id": user_id,
+            "now": now,
+            "asins": [watch.asin for watch in watches],
+            "marketplaces": [watch.marketplace.value for watch in watches],
+            "price_types": [watch.price_type.value for watch in watches],
+            "targets": [watch.target.amount_minor if watch.target else None for watch in watches],
+            "currencies": [watch.marketplace.currency for watch in watches],
+            "intervals": [round(watch.interval.total_seconds()) for watch in watches],
+            "hystereses": [watch.hysteresis_pct for watch in watches],
+        },
+    )
+    return list(rows.scalars())
+
+
+def insert_watch(connection: Connection, user_id: int, watch: Watch, *, now: datetime) -> int:
+    """Add one.
+
+    Raises:
+        WatchExists: the user already watches this price.
+    """
+    ids = insert_watches(connection, user_id, [watch], now=now)
+    if not ids:
+        raise WatchExists(
+            f"{watch.asin} in {watch.marketplace} ({watch.price_type}) is watched already; remove that watch first, or change its target"
+        )
+    return ids[0]
+
+
+def update_target(connection: Connection, user_id: int, watch_id: int, target_minor: int | None) -> None:
+    """Another target arms the watch again.
+
+    Raises:
+        WatchUnknown: not an active watch of this user.
+    """
+    updated = connection.execute(
+        text(
+            """
+            UPDATE watched_products SET is_armed = is_armed OR target_minor IS DISTINCT FROM :target, target_minor = :target
+            WHERE id = :id AND user_id = :user_id AND is_active
+            """
+        ),
+        {"id": watch_id, "user_id": user_id, "target": target_minor},
+    )
+    if updated.rowcount == 0:
+        raise WatchUnknown(f"there is no active watch {watch_id} of yours; `keeper watch list` shows them")
+
+
+def deactivate_watch(connection: Connection, user_id: int, watch_id: int) -> None:
+    """Stop watching; alerts and history stay.
+
+    Raises:
+        WatchUnknown: not an active watch of this user.
+    """
+    updated = connection.execute(
+        text("UPDATE watched_products SET is_active = false WHERE id = :id AND user_id = :user_id AND is_active"),
+        {"id": watch_id, "user_id": user_id},
+    )
+    if updated.rowcount == 0:
+        raise WatchUnknown(f"there is no active watch {watch_id} of yours; `keeper watch list` shows them")
+
+
+def select_watches(connection: Connection, *, user_id: int | None = None, after_id: int = 0, limit: int = 1000) -> list[WatchRow]:
+    """Active watches by id, of one user or of all."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT w.id, u.name, w.asin, w.marketplace, w.price_type, p.title, w.target_minor, w.currency, w.interval_seconds,
+                w.hysteresis_pct::float8, w.is_armed, c.amount_minor, c.observed_at, w.last_checked_at, w.next_check_at, w.last_failure
+            FROM watched_products w JOIN users u ON u.id = w.user_id
+            LEFT JOIN products p USING (asin, marketplace)
+            LEFT JOIN current_prices c USING (asin, marketplace, price_type)
+            WHERE w.is_active AND w.id > :after_id AND (CAST(:user_id AS bigint) IS NULL OR w.user_id = :user_id)
+            ORDER BY w.id LIMIT :limit
+            """
+        ),
+        {"user_id": user_id, "after_id": after_id, "limit": limit},
+    )
+    return [WatchRow(*row) for row in rows]
+
+
+_DUE = """
+    WITH due AS (
+        SELECT asin, marketplace, price_type, next_check_at, last_checked_at FROM watched_products
+        WHERE is_active AND next_check_at <= :until {and_interval}
+        ORDER BY next_check_at LIMIT :most_watches
+    ), product AS (
+        SELECT asin, marketplace, min(next_check_at) AS due_at, bool_or(price_type = 'BUY_BOX_SHIPPING') AS buybox,
+            max(CASE WHEN last_checked_at > :day_ago THEN 2 WHEN last_checked_at > :month_ago THEN 31 ELSE 365 END) AS history_days
+        FROM due WHERE (asin, marketplace) NOT IN (SELECT asin, marketplace FROM check_claims)
+        GROUP BY asin, marketplace
+    )
+"""
+_BATCHED = """
+    , paid AS (
+        SELECT *, sum(CASE WHEN buybox THEN :buybox_tokens ELSE :plain_tokens END) OVER (ORDER BY due_at, asin, marketplace) AS spent
+        FROM product
+    ), numbered AS (
+        SELECT *, (row_number() OVER (PARTITION BY marketplace, buybox, history_days ORDER BY spent) - 1) / :batch_size AS number
+        FROM paid WHERE spent <= :tokens
+    )
+    SELECT marketplace, buybox, history_days, string_agg(asin, ',' ORDER BY spent) AS asins,
+        count(*) * CASE WHEN buybox THEN :buybox_tokens ELSE :plain_tokens END AS tokens
+    FROM numbered GROUP BY marketplace, buybox, history_days, number ORDER BY min(spent)
+"""
+
+
+def select_due_batches(
+    connection: Connection,
+    *,
+    now: datetime,
+    until: datetime,
+    tokens: int,
+    plain_tokens: int,
+    buybox_tokens: int,
+    batch_size: int,
+    interval_seconds: int | None = None,
+    most_watches: int | None = None,
+) -> list[DueBatch]:
+    """Due products of all users, each once, oldest due first as far as `tokens` go, cut into requests in SQL.
+
+    Args:
+        until: watches due up to here are taken.
+        interval_seconds: only watches of this interval.
+        most_watches: how many due watches are looked at, the oldest first; enough for `tokens` unless very many share a product.
+    """
+    query = _DUE.format(and_interval="AND interval_seconds = :interval_seconds" if interval_seconds else "") + _BATCHED
+    rows = connection.execute(
+        text(query),
+        {
+            "until": until,
+            "day_ago": now - timedelta(days=1),
+            "month_ago": now - timedelta(days=30),
+            "tokens": tokens,
+            "plain_tokens": plain_tokens,
+            "buybox_tokens": buybox_tokens,
+            "batch_size": batch_size,
+            "most_watches": most_watches if most_watches is not None else 4 * tokens + 1000,
+            **({"interval_seconds": interval_seconds} if interval_seconds else {}),
+        },
+    )
+    return [DueBatch(row.marketplace, row.buybox, row.history_days, tuple(row.asins.split(",")), row.tokens) for row in rows]
+
+
+def next_due_at(connection: Connection) -> datetime | None:
+    """When the next watch is due; None without watches."""
+    at: datetime | None = connection.execute(text("SELECT min(next_check_at) FROM watched_products WHERE is_active")).scalar_one()
+    return at
+
+
+def claim_products(connection: Connection, batch_id: UUID, asins: Collection[str], marketplace: str, *, lease_seconds: float) -> set[str]:
+    """Claim products for one request; the caller holds the ledger's lock.
+
+    Returns:
+        The claimed ASINs; others are being checked by somebody else right now.
+    """
+    claimed = connection.execute(
+        text(
+            """
+            INSERT INTO check_claims (asin, marketplace, batch_id, expires_at)
+            SELECT asin, :marketplace, :batch_id, clock_timestamp() + make_interval(secs => :lease_seconds)
+            FROM unnest(CAST(:asins AS text[])) AS asin ORDER BY asin
+            ON CONFLICT (asin, marketplace) DO UPDATE SET batch_id = excluded.batch_id, expires_at = excluded.expires_at
+                WHERE check_claims.expires_at < clock_timestamp()
+            RETURNING asin
+            """
+        ),
+        {"asins": list(asins), "marketplace": marketplace, "batch_id": batch_id, "lease_seconds": lease_seconds},
+    )
+    return set(claimed.scalars())
+
+
+def delete_dead_claims(connection: Connection) -> None:
+    """Claims whose owner did not come back in time."""
+    connection.execute(text("DELETE FROM check_claims WHERE expires_at < clock_timestamp()"))
+
+
+def release_claims(connection: Connection, batch_id: UUID) -> None:
+    """Nobody checks these any more; they stay due."""
+    connection.execute(text("DELETE FROM check_claims WHERE batch_id = :batch_id"), {"batch_id": batch_id})
+
+
+def reschedule_checked(connection: Connection, *, now: datetime, buybox: bool) -> None:
+    """The staged products have been checked: their watches are due an interval later, their claims end.
+
+    A watch of the buy box counts as checked only where the request asked for it.
+    """
+    connection.execute(
+        text(
+            """
+            UPDATE watched_products w SET last_checked_at = :now, next_check_at = :now + make_interval(secs => w.interval_seconds),
+                last_failure = CASE s.kind WHEN 'inaccessible' THEN 'Keepa cannot see this product' WHEN 'invalid' THEN
+                    'Keepa does not know this ASIN' WHEN 'variation_parent' THEN 'this ASIN groups variations; watch one of them' END
+            FROM stage_product s
+            WHERE w.asin = s.asin AND w.marketplace = s.marketplace AND w.is_active AND (:buybox OR w.price_type <> 'BUY_BOX_SHIPPING')
+            """
+        ),
+        {"now": now, "buybox": buybox},
+    )
+    connection.execute(text("DELETE FROM check_claims c USING stage_product s WHERE c.asin = s.asin AND c.marketplace = s.marketplace"))
+
+
+def postpone_failed(
+    connection: Connection, asins: Collection[str], marketplace: str, *, failure: str, now: datetime, wait: timedelta
+) -> None:
+    """A check brought nothing: say why, and try again after `wait` or the watch's interval, whichever is shorter."""
+    connection.execute(
+        text(
+            """
+            UPDATE watched_products SET last_failure = :failure,
+                next_check_at = :now + least(make_interval(secs => interval_seconds), make_interval(secs => :wait_seconds))
+            WHERE marketplace = :marketplace AND asin = ANY(:asins) AND is_active
+            """
+        ),
+        {"asins": list(asins), "marketplace": marketplace, "failure": failure, "now": now, "wait_seconds": wait.total_seconds()},
+    )
+    connection.execute(
+        text("DELETE FROM check_claims WHERE marketplace = :marketplace AND asin = ANY(:asins)"),
+        {"asins": list(asins), "marketplace": marketplace},
+    )

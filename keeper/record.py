@@ -1,0 +1,167 @@
+"""The verb `record`: products, prices, alerts, events and their outbox rows in the caller's one transaction."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha1
+
+from sqlalchemy import Connection
+
+from keeper.domain.events import NAMESPACE, Sink
+from keeper.domain.price_series import minute_of
+from keeper.domain.price_type import PRICES
+from keeper.domain.product import Product
+from keeper.domain.watch import Verdict, judge
+from keeper.postgres import alerts, prices, products, watches
+from keeper.postgres.prices import Change
+
+LARGEST_BATCH = 2000
+_NULL = "\\N"
+_PRICE_NAMES = sorted(price_type.value for price_type in PRICES)
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What one transaction recorded.
+
+    Attributes:
+        observations: current prices seen.
+        changes: new current prices, first sightings included.
+        events: changes that somebody watches.
+        history_points: older points offered to the history.
+        alerts: alerts made.
+        falls: the largest falls among watched changes.
+    """
+
+    products: int = 0
+    observations: int = 0
+    changes: int = 0
+    events: int = 0
+    history_points: int = 0
+    alerts: int = 0
+    falls: tuple[Change, ...] = ()
+
+
+def record(
+    connection: Connection,
+    answered: Iterable[Product],
+    *,
+    now: datetime,
+    sinks: Collection[Sink],
+    buybox: bool = False,
+    falls_kept: int = 10,
+) -> Recorded:
+    """Record what Keepa answered. Idempotent: the same products again change nothing but the time of the check.
+
+    Locks each product's row first, in order of ASIN, so concurrent calls on the same products wait for one another and never deadlock.
+
+    Args:
+        connection: in a transaction the caller commits.
+        answered: at most LARGEST_BATCH products; each marketplace and ASIN once.
+        now: business time of the check.
+        buybox: whether the request asked for the buy box.
+        sinks: the active ones; each gets a thin outbox row per event it carries.
+    """
+    batch = sorted(answered, key=lambda product: (product.asin, product.marketplace))
+    if not batch:
+        return Recorded()
+    if len(batch) > LARGEST_BATCH:
+        raise ValueError(f"at most {LARGEST_BATCH} products in one transaction, got {len(batch)}")
+    price_lines: list[str] = []
+    history_lines: list[str] = []
+    for product in batch:
+        _add_lines(product, price_lines, history_lines)
+    products.make_stage(connection)
+    prices.make_stages(connection)
+    products.stage_products(connection, batch)
+    products.lock_products(connection, now=now)
+    prices.stage_prices(connection, price_lines, history_lines)
+    changes = prices.move_current_prices(connection, now=now, staged=len(price_lines))
+    events = prices.mark_watched_changes(connection)
+    prices.insert_history(connection)
+    products.update_products(connection, now=now)
+    if events:
+        prices.insert_price_events(connection, sinks)
+    alerted = _raise_alerts(connection, now=now, sinks=sinks)
+    watches.reschedule_checked(connection, now=now, buybox=buybox)
+    return Recorded(
+        products=len(batch),
+        observations=len(price_lines),
+        changes=changes,
+        events=events,
+        history_points=len(history_lines),
+        alerts=alerted,
+        falls=tuple(prices.select_largest_falls(connection, falls_kept)) if events and falls_kept else (),
+    )
+
+
+def _raise_alerts(connection: Connection, *, now: datetime, sinks: Collection[Sink]) -> int:
+    candidates = alerts.select_candidates(connection)
+    verdicts = [
+        judge(
+            amount_minor=one.amount_minor, target_minor=one.target_minor, is_armed=one.is_armed, hysteresis_pct=one.hysteresis_pct
+        )
+        for one in candidates
+    ]
+    fired = [one for one, verdict in zip(candidates, verdicts, strict=True) if verdict is Verdict.ALERT]
+    rearmed = [one.watch_id for one, verdict in zip(candidates, verdicts, strict=True) if verdict is Verdict.REARM]
+    alerts.set_armed(connection, rearmed, is_armed=True)
+    alerts.set_armed(connection, [one.watch_id for one in fired], is_armed=False)
+    return alerts.insert_alerts(connection, fired, now=now, active=sinks)
+
+
+def batches_of(answered: Sequence[Product]) -> Iterator[Sequence[Product]]:
+    """Cut to what one transaction takes."""
+    for start in range(0, len(answered), LARGEST_BATCH):
+        yield answered[start : start + LARGEST_BATCH]
+
+
+def _add_lines(product: Product, price_lines: list[str], history_lines: list[str]) -> None:
+    """COPY lines of every price Keepa gave: the newest point of each type, and the points before it.
+
+    A type whose current value has no history entry gets the product's lastUpdate as its time, marked as inferred.
+    """
+    if not product.kind.has_prices:
+        return
+    currency = product.marketplace.currency
+    answered_minute = minute_of(product.answered_at)
+    updated_minute = min(answered_minute, minute_of(product.updated_at)) if product.updated_at else answered_minute
+    current = product.stats.current if product.stats else {}
+    for name in _PRICE_NAMES:
+        series = product.series.get(name)  # type: ignore[call-overload]
+        if series is None or not series.minutes or series.minutes[0] > answered_minute:
+            if name not in current:
+                continue
+            minutes, amounts, last = (), (), -1
+        else:
+            minutes, amounts, last = series.minutes, series.amounts, len(series.minutes) - 1
+            while minutes[last] > answered_minute:
+                last -= 1
+        head = f"{product.asin}\t{product.marketplace.value}\t{name}\t{currency}\t"
+        amount = current[name] if name in current else amounts[last]  # type: ignore[index]
+        if amount == 0:
+            amount = None
+        if last >= 0 and amounts[last] == amount:
+            minute, inferred, prior = minutes[last], "f", last - 1
+        else:
+            minute, inferred, prior = updated_minute, "t", last
+            if last >= 0 and minute <= minutes[last]:
+                minute = minutes[last] + 1 if minutes[last] < answered_minute else answered_minute
+        prior_fields = f"{minutes[prior]}\t{amounts[prior] or _NULL}" if prior >= 0 else "\\N\t\\N"
+        price_lines.append(
+            f"{head}{minute}\t{amount if amount is not None else _NULL}\t{prior_fields}\t{inferred}\t"
+            f"{_event_id(product.asin, product.marketplace.value, name, minute, amount)}\n"
+        )
+        for point in range(prior + 1):
+            history_lines.append(f"{head}{minutes[point]}\t{amounts[point] or _NULL}\n")
+
+
+_NAMESPACE_BYTES = NAMESPACE.bytes
+
+
+def _event_id(asin: str, marketplace: str, price_type: str, minute: int, amount: int | None) -> str:
+    """`domain.events.price_event_id` as 32 hex digits: the same value without the object (a test holds them together)."""
+    name = f"{asin}/{marketplace}/{price_type}/{minute * 60}/{amount if amount is not None else ''}"
+    digest = sha1(_NAMESPACE_BYTES + name.encode(), usedforsecurity=False).hexdigest()
+    return f"{digest[:12]}5{digest[13:16]}{_VARIANT[digest[16]]}{digest[17:32]}"
