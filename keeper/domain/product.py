@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from keeper.domain.marketplace import Marketplace
-from keeper.domain.price_series import PriceSeries
+from keeper.domain.price_series import PriceSeries, time_of
 from keeper.domain.price_type import PriceType
 
 
@@ -37,12 +38,15 @@ class Availability(StrEnum):
     DELAYED = "delayed"
 
 
-@dataclass(frozen=True, slots=True)
-class Extreme:
-    """A lowest or highest value and when it began."""
+class Extreme(NamedTuple):
+    """A lowest or highest value and the minute since 1970 at which it began."""
 
     amount: int
-    at: datetime
+    minute: int
+
+    @property
+    def at(self) -> datetime:
+        return time_of(self.minute)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,19 +68,12 @@ class Answer:
         )
 
 
-class _ProductRaw(msgspec.Struct):
-    asin: str
-
-
-class _ProductsRaw(msgspec.Struct):
-    products: list[msgspec.Raw]
-
-
 @dataclass(frozen=True, slots=True)
 class ProductAnswer(Answer):
     """Products by ASIN. Every asked ASIN is in exactly one of `products`, `missing` and `unreadable`.
 
     Attributes:
+        raw: where in `body` each of `products` stands; `raw_product` reads it.
         missing: asked, but not in the answer; in the order asked.
         unreadable: asked and answered, but not in a shape that can be understood; the reason by ASIN.
         unasked: in the answer, but never asked; their products are left out.
@@ -88,19 +81,12 @@ class ProductAnswer(Answer):
     """
 
     products: Mapping[str, Product] = field(repr=False)
+    raw: Mapping[str, msgspec.Raw] = field(repr=False)
     missing: tuple[str, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
     unasked: tuple[str, ...] = ()
     notice: str | None = None
 
-    def raw_products(self) -> dict[str, bytes]:
-        """Keepa's own JSON of each readable product, byte for byte. Reads the body again: nothing is paid before it is asked."""
-        found: dict[str, bytes] = {}
-        for raw in msgspec.json.decode(self.body, type=_ProductsRaw).products if self.products else ():
-            try:
-                asin = msgspec.json.decode(raw, type=_ProductRaw).asin
-            except ValueError:  # one of `unreadable`
-                continue
-            if asin in self.products:
-                found.setdefault(asin, bytes(raw))
-        return found
+    def raw_product(self, asin: str) -> bytes:
+        """Keepa's own JSON of one of `products`, byte for byte."""
+        return bytes(self.raw[asin])

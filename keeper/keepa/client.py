@@ -145,6 +145,7 @@ class KeepaClient:
             elapsed_seconds=received.elapsed_seconds,
             body=received.body,
             products=decoded.products,
+            raw=decoded.raw,
             missing=decoded.missing,
             unreadable=decoded.unreadable,
             unasked=decoded.unasked,

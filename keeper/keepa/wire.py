@@ -10,12 +10,12 @@ products that make none (`unreadable`), and only what is no answer at all is an 
 
 import html
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from operator import le, lt
-from typing import Any, TypeVar
+from itertools import chain, islice, repeat
+from operator import lt
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -36,6 +36,8 @@ _LARGEST = 2**63 - 1
 # Java's largest long; the second is what JavaScript makes of it.
 _UNKNOWN_CATEGORIES = frozenset({0, -1, 9223372036854775807, 9223372036854776000})
 _IMAGE_NAME = re.compile(r"[\w+%.,~()-]+", re.ASCII)
+# Only with its semicolon: in a title, `&not` may just as well be the start of a name.
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _UNREADABLE = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
 
 _KINDS = {
@@ -57,7 +59,6 @@ _AVAILABILITIES = {
 _STRIDES = {price_type: 3 if price_type.includes_shipping else 2 for price_type in PriceType}
 # The least value that is one: a price of 0 is no price, a count of 0 is a count.
 _FLOORS = {price_type: 1 if price_type.is_price else 0 for price_type in PriceType}
-_TYPES_WITHOUT_PRICES = tuple(None if price_type.is_price else price_type for price_type in PRICE_TYPES)
 _SALES = PRICE_TYPES.index(PriceType.SALES)
 _NOT_ASKED = -2
 _NO_SELLER = frozenset({None, "", "-1", "-2"})
@@ -66,12 +67,49 @@ _INDISPENSABLE = frozenset({"productType", "stats", "stats.current", "csv"})
 _MOST_TOKENS = 2**31 - 1
 
 
+W = TypeVar("W", bound=msgspec.Struct)
+K = TypeVar("K")
+V = TypeVar("V")
+
+# PostgreSQL's bigint, and any amount or minute there can be. Checked by msgspec, where it costs nothing.
+Amount = Annotated[int, msgspec.Meta(le=2**63 - 1)]
+Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class SeriesUnreadable(ValueError):
     """A flat history that is no series of pairs or triplets in ascending time."""
 
 
 class NotAnAnswer(ValueError):
     """Bytes that are no answer of Keepa's. The client turns it into `AnswerUnreadable`, with the facts of the call."""
+
+
+class OnFirstUse(Mapping[K, V]):
+    """A mapping made from what Keepa sent when somebody first looks into it; for the statistics that a price watch does not need."""
+
+    __slots__ = ("_made", "_make", "_sent")
+
+    def __init__(self, make: Callable[[Any], Mapping[K, V]], sent: object) -> None:
+        self._make = make
+        self._sent = sent
+        self._made: Mapping[K, V] | None = None
+
+    def _mapping(self) -> Mapping[K, V]:
+        if self._made is None:
+            self._made = self._make(self._sent)
+        return self._made
+
+    def __getitem__(self, key: K) -> V:
+        return self._mapping()[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._mapping())
+
+    def __len__(self) -> int:
+        return len(self._mapping())
+
+    def __repr__(self) -> str:
+        return repr(self._mapping())
 
 
 class ImageWire(msgspec.Struct, gc=False):
@@ -88,45 +126,45 @@ class VariationWire(msgspec.Struct, gc=False):
 
 
 class FbaFeesWire(msgspec.Struct, gc=False):
-    pickAndPackFee: int | None = None
+    pickAndPackFee: Int | None = None
 
 
 class StatsWire(msgspec.Struct, gc=False):
-    current: list[int] | None = None
-    avg: list[int] | None = None
-    avg30: list[int] | None = None
-    avg90: list[int] | None = None
-    avg180: list[int] | None = None
-    avg365: list[int] | None = None
-    min: list[list[int] | None] | None = None
-    max: list[list[int] | None] | None = None
-    minInInterval: list[list[int] | None] | None = None
-    maxInInterval: list[list[int] | None] | None = None
-    outOfStockPercentageInInterval: list[int] | None = None
-    outOfStockPercentage30: list[int] | None = None
-    outOfStockPercentage90: list[int] | None = None
-    outOfStockPercentage180: list[int] | None = None
-    outOfStockPercentage365: list[int] | None = None
-    salesRankDrops30: int | None = None
-    salesRankDrops90: int | None = None
-    salesRankDrops180: int | None = None
-    salesRankDrops365: int | None = None
-    totalOfferCount: int | None = None
-    buyBoxPrice: int | None = None
-    buyBoxShipping: int | None = None
-    buyBoxUsedPrice: int | None = None
-    buyBoxUsedShipping: int | None = None
+    current: list[Int] | None = None
+    avg: list[Int] | None = None
+    avg30: list[Int] | None = None
+    avg90: list[Int] | None = None
+    avg180: list[Int] | None = None
+    avg365: list[Int] | None = None
+    min: list[list[Int] | None] | None = None
+    max: list[list[Int] | None] | None = None
+    minInInterval: list[list[Int] | None] | None = None
+    maxInInterval: list[list[Int] | None] | None = None
+    outOfStockPercentageInInterval: list[Int] | None = None
+    outOfStockPercentage30: list[Int] | None = None
+    outOfStockPercentage90: list[Int] | None = None
+    outOfStockPercentage180: list[Int] | None = None
+    outOfStockPercentage365: list[Int] | None = None
+    salesRankDrops30: Int | None = None
+    salesRankDrops90: Int | None = None
+    salesRankDrops180: Int | None = None
+    salesRankDrops365: Int | None = None
+    totalOfferCount: Int | None = None
+    buyBoxPrice: Int | None = None
+    buyBoxShipping: Int | None = None
+    buyBoxUsedPrice: Int | None = None
+    buyBoxUsedShipping: Int | None = None
     buyBoxSellerId: str | None = None
     buyBoxIsAmazon: bool | None = None
     buyBoxIsFBA: bool | None = None
     buyBoxIsPrimeEligible: bool | None = None
-    lastBuyBoxUpdate: int | None = None
+    lastBuyBoxUpdate: Int | None = None
 
 
 class ProductWire(msgspec.Struct, gc=False):
     asin: str
-    domainId: int | None = None
-    productType: int | None = None
+    domainId: Int | None = None
+    productType: Int | None = None
     title: str | None = None
     brand: str | None = None
     manufacturer: str | None = None
@@ -146,24 +184,24 @@ class ProductWire(msgspec.Struct, gc=False):
     variationCSV: str | None = None
     salesRankReference: int | None = None
     salesRanks: msgspec.Raw = msgspec.Raw()
-    monthlySold: int | None = None
-    availabilityAmazon: int | None = None
+    monthlySold: Int | None = None
+    availabilityAmazon: Int | None = None
     referralFeePercentage: float | None = None
     referralFeePercent: float | None = None
     fbaFees: FbaFeesWire | None = None
-    packageHeight: int | None = None
-    packageLength: int | None = None
-    packageWidth: int | None = None
-    packageWeight: int | None = None
-    packageQuantity: int | None = None
-    numberOfItems: int | None = None
-    lastUpdate: int | None = None
-    lastPriceChange: int | None = None
-    listedSince: int | None = None
-    trackingSince: int | None = None
+    packageHeight: Int | None = None
+    packageLength: Int | None = None
+    packageWidth: Int | None = None
+    packageWeight: Int | None = None
+    packageQuantity: Int | None = None
+    numberOfItems: Int | None = None
+    lastUpdate: Int | None = None
+    lastPriceChange: Int | None = None
+    listedSince: Int | None = None
+    trackingSince: Int | None = None
     isAdultProduct: bool | None = None
     stats: StatsWire | None = None
-    csv: list[list[int] | None] | None = None
+    csv: list[list[Amount] | None] | None = None
 
 
 class ErrorWire(msgspec.Struct, gc=False):
@@ -173,26 +211,23 @@ class ErrorWire(msgspec.Struct, gc=False):
 
 
 class EnvelopeWire(msgspec.Struct, gc=False):
-    timestamp: int | None = None
-    tokensLeft: int | None = None
-    refillIn: int | None = None
-    refillRate: int | None = None
+    timestamp: Int | None = None
+    tokensLeft: Int | None = None
+    refillIn: Int | None = None
+    refillRate: Int | None = None
     tokenFlowReduction: float | None = None
-    tokensConsumed: int | None = None
+    tokensConsumed: Int | None = None
     error: ErrorWire | None = None
 
 
 class ProductsWire(EnvelopeWire, gc=False):
-    products: list[ProductWire | None] | None = None
+    """Each product is read by itself: what the reader has just made is still in the processor's cache when it becomes a value."""
 
-
-class _ProductsRaw(EnvelopeWire, gc=False):
     products: list[msgspec.Raw] | None = None
 
 
-W = TypeVar("W", bound=msgspec.Struct)
-
-_read_products = msgspec.json.Decoder(ProductsWire).decode
+_read_answer = msgspec.json.Decoder(ProductsWire).decode
+_read_product = msgspec.json.Decoder(ProductWire).decode
 _read_pieces = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _read_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -219,6 +254,7 @@ class DecodedProducts:
     envelope: Envelope
     has_payload: bool
     products: Mapping[str, Product]
+    raw: Mapping[str, msgspec.Raw]
     missing: tuple[str, ...]
     unreadable: Mapping[str, str] = field(default_factory=dict)
     unasked: tuple[str, ...] = ()
@@ -240,14 +276,19 @@ def decode_products(body: bytes, asked: Sequence[str], marketplace: Marketplace)
     Raises:
         NotAnAnswer: no JSON object, or its `products` is no list.
     """
-    wire, payload = _read_product_answer(body)
+    wire = _read_product_answer(body)
     envelope = _envelope(wire)
     answered_at = envelope.tokens.at if envelope.tokens else EPOCH
     wanted = frozenset(asked)
     products: dict[str, Product] = {}
+    raw: dict[str, msgspec.Raw] = {}
     unreadable: dict[str, str] = {}
     unasked: list[str] = []
-    for product, dropped in payload or ():
+    for piece in wire.products or ():
+        dropped: list[str] = []
+        product = _read_product_piece(piece, dropped)
+        if product is None:  # nobody can say whose it is; its ASIN shows up as missing
+            continue
         asin = product.asin
         if asin not in wanted:
             unasked.append(asin)
@@ -259,8 +300,9 @@ def decode_products(body: bytes, asked: Sequence[str], marketplace: Marketplace)
             unreadable[asin] = "; ".join(lost)
         else:
             products[asin] = decode_product(product, marketplace, answered_at, dropped)
+            raw[asin] = piece
     missing = tuple(asin for asin in asked if asin not in products and asin not in unreadable)
-    return DecodedProducts(envelope, payload is not None, products, missing, unreadable, tuple(unasked))
+    return DecodedProducts(envelope, wire.products is not None, products, raw, missing, unreadable, tuple(unasked))
 
 
 def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: datetime, dropped: Sequence[str] = ()) -> Product:
@@ -270,12 +312,11 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
     if kind is None:
         kind = ProductKind.STANDARD
         reasons.append(f"productType: {wire.productType} is unknown")
-    types = PRICE_TYPES if kind.has_prices else _TYPES_WITHOUT_PRICES
-    series = _decode_history(wire.csv, types, reasons) if wire.csv else {}
-    stats = _decode_stats(wire.stats, types, series) if wire.stats is not None else None
-    minute = minute_of(answered_at)
-    tree = wire.categoryTree
-    eans, upcs = wire.eanList, wire.upcList
+    series = _decode_history(wire.csv, reasons) if wire.csv else {}
+    stats = _decode_stats(wire.stats, series) if wire.stats is not None else None
+    if not kind.has_prices:
+        series = _without_prices(series)
+        stats = _stats_without_prices(stats) if stats is not None else None
     fees = wire.fbaFees
     referral_fee_pct = wire.referralFeePercentage if wire.referralFeePercentage is not None else wire.referralFeePercent
     return Product(
@@ -294,14 +335,14 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
         image_urls=_image_addresses(wire),
         root_category_id=wire.rootCategory if wire.rootCategory is not None and _is_category(wire.rootCategory) else None,
         category_ids=tuple([category for category in wire.categories if _is_category(category)]) if wire.categories else (),
-        category_path=tuple([name for branch in tree if (name := _text(branch.name))]) if tree else (),
-        eans=tuple([code for code in eans if code]) if eans else (),
-        upcs=tuple([code for code in upcs if code]) if upcs else (),
+        category_path=_texts([branch.name for branch in wire.categoryTree]) if wire.categoryTree else (),
+        eans=_texts(wire.eanList) if wire.eanList else (),
+        upcs=_texts(wire.upcList) if wire.upcList else (),
         parent_asin=_text(wire.parentAsin),
         variation_asins=_variation_asins(wire),
-        sales_rank=_sales_rank(wire, series, minute),
-        rating_tenths=_current(PriceType.RATING, stats, series, minute),
-        review_count=_current(PriceType.COUNT_REVIEWS, stats, series, minute),
+        sales_rank=_sales_rank(wire, series, answered_at),
+        rating_tenths=_current(PriceType.RATING, stats, series, answered_at),
+        review_count=_current(PriceType.COUNT_REVIEWS, stats, series, answered_at),
         monthly_sold=_positive(wire.monthlySold),
         availability=_AVAILABILITIES.get(wire.availabilityAmazon) if wire.availabilityAmazon is not None else None,
         referral_fee_pct=referral_fee_pct if referral_fee_pct is not None and 0 < referral_fee_pct <= 100 else None,
@@ -323,7 +364,7 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
     )
 
 
-def decode_series(flat: Sequence[int], price_type: PriceType) -> PriceSeries:
+def decode_series(flat: list[int], price_type: PriceType) -> PriceSeries:
     """A flat history of `[time, value, ...]` or `[time, price, shipping, ...]` as two columns.
 
     Types whose name ends in `_SHIPPING` come as triplets and become the landed price, price + shipping; a shipping below 0 (unspecified or
@@ -334,7 +375,7 @@ def decode_series(flat: Sequence[int], price_type: PriceType) -> PriceSeries:
     the last counts.
 
     Raises:
-        SeriesUnreadable: cut off within an entry, times that descend, or numbers beyond any date or amount.
+        SeriesUnreadable: cut off within an entry, times that descend, or numbers beyond any date or count.
     """
     stride = _STRIDES[price_type]
     if len(flat) % stride:
@@ -350,14 +391,14 @@ def decode_series(flat: Sequence[int], price_type: PriceType) -> PriceSeries:
     amounts: Sequence[int | None] = values
     if stride == 3:
         amounts = [
-            None if price < 0 or not (landed := price + shipping if shipping > 0 else price) else landed
+            landed if price >= 0 and 0 < (landed := price + shipping if shipping > 0 else price) <= _LARGEST else None
             for price, shipping in zip(values, flat[2::3], strict=True)
         ]
-        values = [amount for amount in amounts if amount is not None] or (0,)
-    elif price_type is not PriceType.EXTRA_INFO_UPDATES and min(values) < (floor := _FLOORS[price_type]):
+    elif price_type is PriceType.EXTRA_INFO_UPDATES:
+        if min(values) < -_LARGEST:
+            raise SeriesUnreadable("holds a number that is no count")
+    elif min(values) < (floor := _FLOORS[price_type]):
         amounts = [value if value >= floor else None for value in values]
-    if max(values) > _LARGEST or min(values) < -_LARGEST:
-        raise SeriesUnreadable("holds a number that is no amount")
     return PriceSeries(tuple([time + MINUTES_TO_2011 for time in times]), tuple(amounts))
 
 
@@ -371,28 +412,26 @@ def encode_series(series: PriceSeries, price_type: PriceType) -> list[int]:
     return flat
 
 
-def _read_product_answer(body: bytes) -> tuple[EnvelopeWire, list[tuple[ProductWire, Sequence[str]]] | None]:
-    """The envelope, and each product with what was dropped from it; None without a payload."""
+def _read_product_answer(body: bytes) -> ProductsWire:
     try:
-        strict = _read_products(body)
+        return _read_answer(body)
     except _UNREADABLE:
-        pass
-    else:
-        return strict, None if strict.products is None else [(product, ()) for product in strict.products if product is not None]
-    dropped: list[str] = []
-    loose = _read_struct(body, _ProductsRaw, dropped)
+        dropped: list[str] = []
+        answer = _read_struct(body, ProductsWire, dropped)
     if any(reason.startswith("products:") for reason in dropped):
         raise NotAnAnswer("`products` is not a list")
-    if loose.products is None:
-        return loose, None
-    payload: list[tuple[ProductWire, Sequence[str]]] = []
-    for raw in loose.products:
-        lost: list[str] = []
-        try:
-            payload.append((_read_struct(raw, ProductWire, lost), lost))
-        except NotAnAnswer:  # nobody can say whose it is; the ASIN shows up as missing
-            continue
-    return loose, payload
+    return answer
+
+
+def _read_product_piece(piece: msgspec.Raw, dropped: list[str]) -> ProductWire | None:
+    try:
+        return _read_product(piece)
+    except _UNREADABLE:
+        pass
+    try:
+        return _read_struct(piece, ProductWire, dropped)
+    except NotAnAnswer:
+        return None
 
 
 def _read_struct(raw: bytes | msgspec.Raw, shape: type[W], dropped: list[str], path: str = "") -> W:
@@ -430,7 +469,7 @@ def _read_csv(piece: msgspec.Raw, dropped: list[str], path: str) -> list[list[in
     histories: list[list[int] | None] = []
     for index, raw in enumerate(_read_raws(piece)):
         try:
-            histories.append(msgspec.json.decode(raw, type=list[int] | None))
+            histories.append(msgspec.json.decode(raw, type=list[Amount] | None))
         except _UNREADABLE as error:
             histories.append(None)
             dropped.append(f"{path}csv[{index}]: {_reason(error)}")
@@ -475,13 +514,11 @@ def _token_status(wire: EnvelopeWire) -> TokenStatus | None:
     )
 
 
-def _decode_history(
-    histories: Sequence[Sequence[int] | None], types: Sequence[PriceType | None], reasons: list[str]
-) -> dict[PriceType, PriceSeries]:
+def _decode_history(histories: Sequence[list[int] | None], reasons: list[str]) -> dict[PriceType, PriceSeries]:
     series: dict[PriceType, PriceSeries] = {}
     # Keepa's arrays may be shorter than our list of types, or longer without notice.
-    for price_type, flat in zip(types, histories, strict=False):
-        if flat and price_type is not None:
+    for price_type, flat in zip(PRICE_TYPES, histories, strict=False):
+        if flat:
             try:
                 series[price_type] = decode_series(flat, price_type)
             except SeriesUnreadable as error:
@@ -489,106 +526,128 @@ def _decode_history(
     return series
 
 
-def _decode_stats(wire: StatsWire, types: Sequence[PriceType | None], series: Mapping[PriceType, PriceSeries]) -> ProductStats:
-    lowest, highest = _extremes(wire.min, types), _extremes(wire.max, types)
-    out_of_stock = {
-        0: _known(wire.outOfStockPercentageInInterval, types),
-        30: _known(wire.outOfStockPercentage30, types),
-        90: _known(wire.outOfStockPercentage90, types),
-        180: _known(wire.outOfStockPercentage180, types),
-        365: _known(wire.outOfStockPercentage365, types),
+def _decode_stats(wire: StatsWire, series: Mapping[PriceType, PriceSeries]) -> ProductStats:
+    # -1 also stands for a type the request did not ask for, so it means "no offer now" only where Keepa shows that it knows the type.
+    current: dict[PriceType, int | None] = {
+        price_type: value if value >= _FLOORS[price_type] else None
+        for price_type, value, share, peak in zip(
+            PRICE_TYPES,
+            wire.current or (),
+            chain(wire.outOfStockPercentage365 or (), repeat(-1)),
+            chain(wire.max or (), repeat(None)),
+            strict=False,
+        )
+        if value >= 0 or share >= 0 or peak or price_type in series
     }
-    current: dict[PriceType, int | None] = {}
-    for price_type, value in zip(types, wire.current or (), strict=False):
-        if price_type is None:
-            continue
-        if _FLOORS[price_type] <= value <= _LARGEST:
-            current[price_type] = value
-        # -1 also stands for a type the request did not ask for, so it means "no offer now" only where Keepa shows that it knows the type.
-        elif price_type in series or price_type in highest or any(price_type in known for known in out_of_stock.values()):
-            current[price_type] = None
     for price_type, price, shipping in (
         (PriceType.BUY_BOX_SHIPPING, wire.buyBoxPrice, wire.buyBoxShipping),
         (PriceType.BUY_BOX_USED_SHIPPING, wire.buyBoxUsedPrice, wire.buyBoxUsedShipping),
     ):
-        if price is not None and price != _NOT_ASKED and price_type in types:
+        if price is not None and price != _NOT_ASKED:
             landed = price + max(shipping or 0, 0)
             current[price_type] = landed if price >= 0 and 0 < landed <= _LARGEST else None
     return ProductStats(
         current=current,
-        average={
-            0: _known(wire.avg, types),
-            30: _known(wire.avg30, types),
-            90: _known(wire.avg90, types),
-            180: _known(wire.avg180, types),
-            365: _known(wire.avg365, types),
-        },
-        lowest=lowest,
-        highest=highest,
-        lowest_in_interval=_extremes(wire.minInInterval, types),
-        highest_in_interval=_extremes(wire.maxInInterval, types),
-        out_of_stock_pct=out_of_stock,
-        sales_rank_drops={
-            days: drops
-            for days, drops in (
-                (30, wire.salesRankDrops30),
-                (90, wire.salesRankDrops90),
-                (180, wire.salesRankDrops180),
-                (365, wire.salesRankDrops365),
-            )
-            if drops is not None and drops >= 0
-        },
+        average=OnFirstUse(_averages, wire),
+        lowest=OnFirstUse(_extremes, wire.min),
+        highest=OnFirstUse(_extremes, wire.max),
+        lowest_in_interval=OnFirstUse(_extremes, wire.minInInterval),
+        highest_in_interval=OnFirstUse(_extremes, wire.maxInInterval),
+        out_of_stock_pct=OnFirstUse(_out_of_stock_shares, wire),
+        sales_rank_drops=OnFirstUse(_sales_rank_drops, wire),
         total_offer_count=wire.totalOfferCount if wire.totalOfferCount is not None and wire.totalOfferCount >= 0 else None,
-        buy_box_seller_id=None if wire.buyBoxSellerId in _NO_SELLER else wire.buyBoxSellerId,
+        buy_box_seller_id=None if wire.buyBoxSellerId in _NO_SELLER else _text(wire.buyBoxSellerId),
         buy_box_is_amazon=wire.buyBoxIsAmazon,
         buy_box_is_fba=wire.buyBoxIsFBA,
         buy_box_updated_at=_time(wire.lastBuyBoxUpdate),
     )
 
 
-def _known(values: Sequence[int] | None, types: Sequence[PriceType | None]) -> dict[PriceType, int]:
-    if not values:
-        return {}
+def _averages(wire: StatsWire) -> dict[int, Mapping[PriceType, int]]:
     return {
-        price_type: value for price_type, value in zip(types, values, strict=False) if 0 <= value <= _LARGEST and price_type is not None
+        0: _known(wire.avg),
+        30: _known(wire.avg30),
+        90: _known(wire.avg90),
+        180: _known(wire.avg180),
+        365: _known(wire.avg365),
     }
 
 
-def _extremes(pairs: Sequence[Sequence[int] | None] | None, types: Sequence[PriceType | None]) -> dict[PriceType, Extreme]:
-    found: dict[PriceType, Extreme] = {}
-    for price_type, pair in zip(types, pairs or (), strict=False):
-        if pair and price_type is not None and len(pair) == 2 and 0 <= pair[1] <= _LARGEST and (at := _time(pair[0])) is not None:
-            found[price_type] = Extreme(pair[1], at)
-    return found
+def _out_of_stock_shares(wire: StatsWire) -> dict[int, Mapping[PriceType, int]]:
+    return {
+        0: _known(wire.outOfStockPercentageInInterval),
+        30: _known(wire.outOfStockPercentage30),
+        90: _known(wire.outOfStockPercentage90),
+        180: _known(wire.outOfStockPercentage180),
+        365: _known(wire.outOfStockPercentage365),
+    }
 
 
-def _current(price_type: PriceType, stats: ProductStats | None, series: Mapping[PriceType, PriceSeries], minute: int) -> int | None:
+def _sales_rank_drops(wire: StatsWire) -> dict[int, int]:
+    drops = {30: wire.salesRankDrops30, 90: wire.salesRankDrops90, 180: wire.salesRankDrops180, 365: wire.salesRankDrops365}
+    return {days: count for days, count in drops.items() if count is not None and count >= 0}
+
+
+def _without_prices(by_type: Mapping[PriceType, V]) -> dict[PriceType, V]:
+    return {price_type: value for price_type, value in by_type.items() if not price_type.is_price}
+
+
+def _stats_without_prices(stats: ProductStats) -> ProductStats:
+    return replace(
+        stats,
+        current=_without_prices(stats.current),
+        average={days: _without_prices(average) for days, average in stats.average.items()},
+        lowest=_without_prices(stats.lowest),
+        highest=_without_prices(stats.highest),
+        lowest_in_interval=_without_prices(stats.lowest_in_interval),
+        highest_in_interval=_without_prices(stats.highest_in_interval),
+        out_of_stock_pct={days: _without_prices(share) for days, share in stats.out_of_stock_pct.items()},
+    )
+
+
+def _known(values: Sequence[int] | None) -> dict[PriceType, int]:
+    """Without the types that are -1 or -2."""
+    return {price_type: value for price_type, value in zip(PRICE_TYPES, values, strict=False) if value >= 0} if values else {}
+
+
+def _extremes(pairs: Sequence[Sequence[int] | None] | None) -> dict[PriceType, Extreme]:
+    """Without the types that are null (no data at all) or `[-1, -1]` (none in the interval)."""
+    if not pairs:
+        return {}
+    return {
+        price_type: Extreme(pair[1], pair[0] + MINUTES_TO_2011)
+        for price_type, pair in zip(PRICE_TYPES, pairs, strict=False)
+        if pair and len(pair) == 2 and pair[1] >= 0 and 0 <= pair[0] <= _LAST_MINUTE
+    }
+
+
+def _current(price_type: PriceType, stats: ProductStats | None, series: Mapping[PriceType, PriceSeries], at: datetime) -> int | None:
     if stats is not None and (value := stats.current.get(price_type)) is not None:
         return value
     known = series.get(price_type)
-    return value_at(known, minute) if known is not None else None
+    return value_at(known, minute_of(at)) if known is not None else None
 
 
-def _sales_rank(wire: ProductWire, series: Mapping[PriceType, PriceSeries], minute: int) -> int | None:
+def _sales_rank(wire: ProductWire, series: Mapping[PriceType, PriceSeries], at: datetime) -> int | None:
     """The main rank, from wherever the options of the request left it."""
     current = wire.stats.current if wire.stats is not None else None
-    if current is not None and len(current) > _SALES and 0 < current[_SALES] <= _LARGEST:
+    if current is not None and len(current) > _SALES and current[_SALES] > 0:
         return current[_SALES]
     if PriceType.SALES in series:
-        return value_at(series[PriceType.SALES], minute)
+        return value_at(series[PriceType.SALES], minute_of(at))
     if not bytes(wire.salesRanks) or wire.salesRankReference is None:
         return None
     try:
         ranks = msgspec.json.decode(wire.salesRanks, type=dict[str, msgspec.Raw] | None) or {}
         flat = msgspec.json.decode(ranks.get(str(wire.salesRankReference), b"null"), type=list[int] | None)
-        return value_at(decode_series(flat, PriceType.SALES), minute) if flat else None
+        return value_at(decode_series(flat, PriceType.SALES), minute_of(at)) if flat else None
     except _UNREADABLE:
         return None
 
 
-def _without_repeats(flat: Sequence[int], stride: int) -> list[int]:
+def _without_repeats(flat: list[int], stride: int) -> list[int]:
     times = flat[::stride]
-    if not all(map(le, times, islice(times, 1, None))):
+    if sorted(times) != times:
         raise SeriesUnreadable("its times descend")
     last = {time: position for position, time in enumerate(times)}
     return [number for position in last.values() for number in flat[position * stride : (position + 1) * stride]]
@@ -607,29 +666,33 @@ def _image_addresses(wire: ProductWire) -> tuple[str, ...]:
 def _variation_asins(wire: ProductWire) -> tuple[str, ...]:
     """`variations[]`, or `variationCSV` as Keepa sent it until April 2026."""
     if wire.variations:
-        return tuple([variation.asin for variation in wire.variations if variation.asin])
-    return tuple([asin for asin in wire.variationCSV.split(",") if asin]) if wire.variationCSV else ()
+        return _texts([variation.asin for variation in wire.variations])
+    return _texts(wire.variationCSV.split(",")) if wire.variationCSV else ()
 
 
 def _text(text: str | None) -> str | None:
     """Without HTML entities, outer blanks, and NUL, which PostgreSQL's text cannot hold. Nothing left is None."""
     if not text:
         return None
-    if "&" in text:
-        text = html.unescape(text)
+    if "&" in text and ";" in text:
+        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
     if "\0" in text:
         text = text.replace("\0", "")
     return text.strip() or None
 
 
+def _texts(texts: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple([text for sent in texts if (text := _text(sent))])
+
+
 def _time(minute: int | None) -> datetime | None:
     """A Keepa minute; 0 and below mean that Keepa does not know."""
-    return EPOCH + timedelta(minutes=minute + MINUTES_TO_2011) if minute is not None and 0 < minute <= _LAST_MINUTE else None
+    return datetime.fromtimestamp((minute + MINUTES_TO_2011) * 60, UTC) if minute is not None and 0 < minute <= _LAST_MINUTE else None
 
 
 def _positive(number: int | None) -> int | None:
     """0 and below mean that Keepa does not know."""
-    return number if number is not None and 0 < number <= _LARGEST else None
+    return number if number is not None and number > 0 else None
 
 
 def _is_category(category_id: int) -> bool:
