@@ -94,7 +94,7 @@ def decode_alert(payload: Mapping[str, Any]) -> PriceAlert:
             target=_decode_money(payload["target"]),
             lowest_in_year=_decode_optional(payload["lowest_in_year"]),
             image_url=None if payload["image_url"] is None else str(payload["image_url"]),
-            observed_at=datetime.fromisoformat(payload["observed_at"]).astimezone(UTC),
+            observed_at=_decode_time(payload["observed_at"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise AlertUnreadable(f"a stored alert cannot be read ({error!r}); it was written by another version of Keeper") from error
@@ -109,8 +109,18 @@ def _encode_optional(money: Money | None) -> dict[str, Any] | None:
 
 
 def _decode_money(value: Mapping[str, Any]) -> Money:
-    return Money(int(value["amount_minor"]), str(value["currency"]))
+    amount_minor = value["amount_minor"]
+    if type(amount_minor) is not int:
+        raise TypeError(f"{amount_minor!r} is not a whole number of minor units")
+    return Money(amount_minor, str(value["currency"]))
 
 
 def _decode_optional(value: Mapping[str, Any] | None) -> Money | None:
     return None if value is None else _decode_money(value)
+
+
+def _decode_time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return time.astimezone(UTC)

@@ -18,7 +18,8 @@ from keeper.notify.plugins import Plugin, open_plugin
 DEFAULT_SCHEMES = ("mailto", "mailtos", "tgram", "discord", "ntfy", "ntfys", "slack")
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://.", re.IGNORECASE)
-_NOT_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f]")
+# Apprise drops what follows a bare #, and with it a recipient, without a word.
+_NOT_IN_A_URL = re.compile(r"[\s\x00-\x1f\x7f#]")
 _SECOND_URL = re.compile(r"[,;|][a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 # Accepted because they do no harm, and set by Keeper itself at each send.
@@ -95,15 +96,17 @@ def check_channel_url(url: str, allowed_schemes: Collection[str] = DEFAULT_SCHEM
         raise ChannelUrlRefused(f"the scheme {scheme} is not allowed; allowed schemes: {allowed}", scheme)
     if _NOT_IN_A_URL.search(url) or _SECOND_URL.search(url):
         raise ChannelUrlRefused(
-            f"the {scheme} URL holds spaces or a second URL; add one channel per URL, special characters as %XX", scheme
+            f"the {scheme} URL holds a space, a # or a second URL; add one channel per URL and write special characters as %XX (# is %23)",
+            scheme,
         )
+    # Before Apprise sees the URL: it would already look for the files some options name.
+    _check_options(url, scheme)
     opened = _open(url, scheme)
     if opened is None:
         raise ChannelUrlRefused(
             f"the {scheme} URL cannot be read; compare it with Apprise's page on {scheme}, special characters as %XX", scheme
         )
     plugin, warnings = opened
-    _check_options(url, scheme)
     _check_recipient(plugin, warnings, scheme)
     return url
 
@@ -113,7 +116,7 @@ def mask_url(url: str) -> str:
     scheme = scheme_of(url.strip())
     if scheme is None:
         return "…"
-    opened = _open(url.strip(), scheme)
+    opened = _open(url.strip(), scheme) if scheme in DEFAULT_SCHEMES else None
     hint = "" if opened is None else _hint(opened[0], scheme)
     return f"{scheme}://{hint or '…'}"
 
@@ -320,7 +323,7 @@ class ChannelCipher:
         """
         try:
             return self._fernet.decrypt(token).decode()
-        except InvalidToken:
+        except (InvalidToken, ValueError):
             raise self._wrong() from None
 
     def rotate(self, token: str) -> str:
@@ -331,7 +334,7 @@ class ChannelCipher:
         """
         try:
             return self._fernet.rotate(token).decode("ascii")
-        except InvalidToken:
+        except (InvalidToken, ValueError):
             raise self._wrong() from None
 
     def _wrong(self) -> ChannelKeyWrong:

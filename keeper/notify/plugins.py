@@ -1,5 +1,6 @@
 """Apprise's plugins as Keeper uses them: its URL grammar and its protocols, with what a repeatable delivery needs added."""
 
+import contextlib
 import smtplib
 import socket
 import ssl
@@ -50,6 +51,14 @@ class MailChannel(NotifyEmail):  # type: ignore[no-untyped-call]
     text: str = ""
     message_id: str = ""
     answer: str | None = None
+    smtp: "_Smtp | None" = None
+
+    def abort(self) -> None:
+        """Ends a conversation that takes too long, from another thread."""
+        opened = self.smtp and self.smtp.sock
+        if opened:
+            with contextlib.suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
 
     def send(self, body: str, title: str = "", notify_type: NotifyType = NotifyType.INFO, attach: Any = None, **kwargs: Any) -> bool:  # noqa: ARG002
         """Sends one mail to the one recipient. The server's reply to the message is kept in `answer`."""
@@ -67,6 +76,7 @@ class MailChannel(NotifyEmail):  # type: ignore[no-untyped-call]
     def _connected(self) -> "_Smtp":
         context = ssl.create_default_context()
         smtp: _Smtp = _SmtpSsl(context=context) if self.secure_mode == SecureMailMode.SSL else _Smtp()
+        self.smtp = smtp
         smtp.timeouts = (self.socket_connect_timeout, self.socket_read_timeout)
         smtp.open(self.smtp_host or self.host, self.port or 0)
         try:
