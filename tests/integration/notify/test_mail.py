@@ -2,14 +2,19 @@ import email
 import logging
 import socket
 import ssl
-import subprocess
 import threading
 import traceback
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from email.policy import default
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from keeper.notify.message import compose_test
 from keeper.notify.sender import ChannelRefused, ChannelSender, ChannelUnreachable
@@ -182,16 +187,24 @@ def test_url_that_is_not_allowed_any_more_is_refused_at_the_send() -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    names = ("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-days", "2", *names],
-        check=True,
-        capture_output=True,
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
     )
-    yield certificate, key
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "certificate.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder / "certificate.pem", folder / "key.pem"
 
 
 @pytest.fixture
@@ -228,3 +241,20 @@ def test_server_saves_each_mail_as_eml(tmp_path: Path) -> None:
     saved = sorted((tmp_path / "mail").iterdir())
     assert [path.name for path in saved] == ["0001-Keeper-test-home.eml", "0002-Keeper-test-home.eml"]
     assert email.message_from_bytes(saved[0].read_bytes(), policy=default)["Message-ID"] == "<1@example.org>"
+
+
+def test_sends_of_several_threads_keep_their_reasons_apart() -> None:
+    def reason_of(port: int) -> str:
+        try:
+            return SENDER.send(url_of(port), ALERT, message_id="1").answer[:3]
+        except (ChannelRefused, ChannelUnreachable) as error:
+            return error.reason[:3]
+
+    with (
+        MailServer() as taking,
+        MailServer(mode="refuse") as refusing,
+        MailServer(mode="refuse_later") as waiting,
+        ThreadPoolExecutor(6) as pool,
+    ):
+        replies = list(pool.map(reason_of, [taking.port, refusing.port, waiting.port] * 6))
+    assert replies == ["250", "550", "451"] * 6
