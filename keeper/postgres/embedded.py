@@ -51,6 +51,7 @@ from keeper.postgres.embedded_errors import (
 ROLE: Final = "keeper"
 OLDEST_MAJOR: Final = 15
 START_SECONDS: Final = 120
+START_ATTEMPTS: Final = 3
 STOP_SECONDS: Final = 60
 LOCK_SECONDS: Final = 300
 ORPHANS_SECONDS: Final = 2
@@ -180,8 +181,6 @@ class EmbeddedServer:
         self._tcp_port = tcp_port
         self._settings = dict(settings or {})
 
-    # --- life -----------------------------------------------------------------
-
     def start(self) -> Address:
         """Makes sure that the server runs and lets us in. Idempotent; any number of processes may call it at once.
 
@@ -283,8 +282,6 @@ class EmbeddedServer:
             )
         return text
 
-    # --- addresses ------------------------------------------------------------
-
     def address(self) -> Address:
         """Where the server listens.
 
@@ -326,8 +323,6 @@ class EmbeddedServer:
             raise BinariesMissingError(path.parent, f"{name} is missing")
         return path
 
-    # --- databases ------------------------------------------------------------
-
     def create_database(self, name: str, template: str | None = None, *, exist_ok: bool = False) -> None:
         """Makes a database, empty or as a copy of `template`, to which nobody may be connected then.
 
@@ -355,8 +350,6 @@ class EmbeddedServer:
 
     def _connect(self) -> psycopg.Connection[tuple[object, ...]]:
         return psycopg.connect(self.libpq_dsn(), autocommit=True, connect_timeout=10)
-
-    # --- start ----------------------------------------------------------------
 
     def _known_place(self) -> Path | None:
         """The folder with the data, or None before the first start."""
@@ -396,12 +389,18 @@ class EmbeddedServer:
         try:
             psycopg.connect(by_socket).close()
         except psycopg.OperationalError as error:
-            raise ServerRefusesError(f"The embedded PostgreSQL runs but refuses this account: {error}") from error
+            if pq.PGconn.ping(by_socket.encode()) != pq.Ping.OK:
+                return None
+            raise ServerRefusesError(f"The embedded PostgreSQL runs but refuses our connection: {error}") from error
         return address
 
     def _make_data_folder(self) -> None:
         try:
-            self.data_folder.mkdir(parents=True, exist_ok=True)
+            missing = [folder for folder in (self.data_folder, *self.data_folder.parents) if not folder.exists()]
+            for folder in reversed(missing):
+                folder.mkdir(exist_ok=True)
+                # Root in somebody's clone: what it makes there stays theirs.
+                _give_to_owner(folder)
             if not os.access(self.data_folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "not writable")
         except OSError as error:
@@ -461,29 +460,44 @@ class EmbeddedServer:
 
     def _start_locked(self, place: Path) -> Address:
         account = _account_for(place, self.data_folder)
-        now = time.monotonic()
-        deadline, orphans_at = now + START_SECONDS, now + ORPHANS_SECONDS
-        with _open_lock(place / "alive.lock") as alive:
-            while not _try_flock(alive.fileno()):
-                # Somebody lives: a server that is ready, or starting (its starter was killed), or what a killed postmaster left behind.
-                address = self._try_connect(place)
+        deadline = time.monotonic() + START_SECONDS
+        for attempt in range(1, START_ATTEMPTS + 1):
+            with _open_lock(place / "alive.lock") as alive:
+                address = self._await_predecessor(place, alive.fileno(), deadline)
                 if address is not None:
                     return address
-                postmaster = _read_postmaster(place)
-                if postmaster is not None and _is_postmaster(postmaster.pid, place / "cluster"):
-                    orphans_at = time.monotonic() + ORPHANS_SECONDS
-                    if postmaster.is_ready and not _socket(postmaster.address).exists():
-                        # Somebody cleaned the temporary folder: nobody can connect any more.
+                self._launch(place, account, alive.fileno())
+            try:
+                return self._await_ready(place, deadline)
+            except ServerStartError as error:
+                # A server that ends by itself says FATAL; one that was killed while it started says nothing and deserves another try.
+                if "FATAL" in error.log_tail or "PANIC" in error.log_tail or attempt == START_ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _await_predecessor(self, place: Path, alive_fd: int, deadline: float) -> Address | None:
+        """Takes `alive.lock` for a new server and returns None, or finds that the present one lets us in and returns its address.
+
+        Whoever holds the lock is a server that is ready or starting (its starter was killed), or what a killed postmaster left behind.
+        """
+        orphans_at = time.monotonic() + ORPHANS_SECONDS
+        while not _try_flock(alive_fd):
+            address = self._try_connect(place)
+            if address is not None:
+                return address
+            postmaster = _read_postmaster(place)
+            if postmaster is not None and _is_postmaster(postmaster.pid, place / "cluster"):
+                orphans_at = time.monotonic() + ORPHANS_SECONDS
+                if postmaster.is_ready and not _socket(postmaster.address).exists():
+                    # Somebody cleaned the temporary folder: nobody can connect any more.
+                    with contextlib.suppress(ProcessLookupError):
                         os.kill(postmaster.pid, signal.SIGINT)
-                elif time.monotonic() > orphans_at:
-                    _kill_orphans(place / "cluster")
-                if time.monotonic() > deadline:
-                    raise ServerBusyError(
-                        f"The embedded PostgreSQL in {place} neither starts nor ends. Look into {place / 'cluster' / 'log'}."
-                    )
-                time.sleep(POLL_SECONDS)
-            self._launch(place, account, alive.fileno())
-        return self._await_ready(place, deadline)
+            elif time.monotonic() > orphans_at:
+                _kill_orphans(place / "cluster")
+            if time.monotonic() > deadline:
+                raise ServerBusyError(f"The embedded PostgreSQL in {place} neither starts nor ends. Look into {place / 'cluster' / 'log'}.")
+            time.sleep(POLL_SECONDS)
+        return None
 
     def _launch(self, place: Path, account: pwd.struct_passwd, alive_fd: int) -> None:
         cluster = place / "cluster"
@@ -563,8 +577,6 @@ class EmbeddedServer:
         _write(place / "port", f"{port}\n", 0o644)
         return port
 
-    # --- programs -------------------------------------------------------------
-
     def _programs_folder(self) -> Path:
         if self._bin_folder is not None:
             return self._bin_folder
@@ -623,9 +635,6 @@ def _sweep_temporary() -> None:
             if _try_flock(owner.fileno()):
                 EmbeddedServer(folder / "postgres").remove()
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-# --- accounts -----------------------------------------------------------------
 
 
 def _account_name(uid: int) -> str:
@@ -756,9 +765,6 @@ def _has_lz4(programs: Path, cluster: Path, account: pwd.struct_passwd) -> bool:
     return _run(command, account, cwd=cluster, timeout=30).returncode == 0
 
 
-# --- locks and life -----------------------------------------------------------
-
-
 @contextlib.contextmanager
 def _exclusive(path: Path, seconds: float) -> Iterator[None]:
     """Holds a file lock; the kernel frees it when the holder dies."""
@@ -856,9 +862,6 @@ def _read_postmaster(place: Path) -> _Postmaster | None:
         )
     except (FileNotFoundError, NotADirectoryError, IndexError, ValueError):
         return None
-
-
-# --- files --------------------------------------------------------------------
 
 
 def _socket_folder(place: Path, uid: int) -> Path:

@@ -127,9 +127,6 @@ def place_pid(server: EmbeddedServer, pid: int, account: str) -> None:
         shutil.chown(path, account)
 
 
-# --- what it is -----------------------------------------------------------------
-
-
 def test_second_start_finds_the_running_server(server: EmbeddedServer) -> None:
     pid = server.pid()
     assert EmbeddedServer(server.data_folder).start() == server.address()
@@ -216,9 +213,6 @@ def test_pg_dump_of_the_same_version_reads_the_server(server: EmbeddedServer) ->
     assert "CREATE TABLE public.kept" in dump
 
 
-# --- databases ------------------------------------------------------------------
-
-
 def test_copied_database_has_the_template_s_rows(shared: EmbeddedServer) -> None:
     shared.create_database("template_one")
     with psycopg.connect(shared.libpq_dsn("template_one")) as connection:
@@ -248,9 +242,6 @@ def test_drop_ends_connections_and_may_be_repeated(shared: EmbeddedServer) -> No
 def test_names_that_urls_would_twist_are_refused(shared: EmbeddedServer, name: str) -> None:
     with pytest.raises(ValueError, match="not a plain database name"):
         shared.create_database(name)
-
-
-# --- addresses ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tcp_port", [None, 0], ids=["socket", "tcp"])
@@ -326,9 +317,6 @@ def test_odd_folder_names_work(folder: Path, name: str) -> None:
     assert one(server, "SELECT 1") == 1
 
 
-# --- several processes, and their deaths ----------------------------------------
-
-
 def test_eight_processes_starting_at_once_share_one_server(folder: Path) -> None:
     code = (
         "s = EmbeddedServer(Path(sys.argv[1]), fsync=False)\nsys.stdin.readline()\ns.start()\n"
@@ -364,6 +352,27 @@ def test_starter_killed_before_the_server_is_ready_leaves_a_startable_server(fol
     assert child.returncode == -signal.SIGKILL
     server = EmbeddedServer(folder / "postgres")
     server.start()
+    assert one(server, "SELECT 1") == 1
+
+
+def test_server_killed_while_it_starts_is_started_again(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.stop()
+    launch = EmbeddedServer._launch
+    killed: list[int] = []
+
+    def launch_and_kill_once(self: EmbeddedServer, place: Path, account: pwd.struct_passwd, alive_fd: int) -> None:
+        launch(self, place, account, alive_fd)
+        if not killed:
+            await_true(lambda: embedded._read_postmaster(place) is not None)
+            postmaster = embedded._read_postmaster(place)
+            assert postmaster is not None
+            killed.append(postmaster.pid)
+            os.kill(postmaster.pid, signal.SIGKILL)
+
+    monkeypatch.setattr(EmbeddedServer, "_launch", launch_and_kill_once)
+    server.start()
+    assert killed
+    assert server.pid() not in killed
     assert one(server, "SELECT 1") == 1
 
 
@@ -478,9 +487,6 @@ def test_running_temporary_server_of_another_process_is_not_swept(shared: Embedd
     assert one(shared, "SELECT 1") == 1
 
 
-# --- what cannot work says why ---------------------------------------------------
-
-
 def test_data_of_another_major_version_are_refused_with_a_remedy(server: EmbeddedServer) -> None:
     server.stop()
     (server.status().place / "cluster" / "PG_VERSION").write_text("14\n")
@@ -525,9 +531,6 @@ def test_another_postgresql_s_programs_serve_as_well(folder: Path, programs: Pat
     server.start()
     assert str(one(server, "SHOW server_version")).split(".")[0] == programs.parent.name
     assert one(server, "SELECT lower('ÄÖ')") == "äö"
-
-
-# --- accounts --------------------------------------------------------------------
 
 
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become another account")
@@ -578,9 +581,7 @@ def test_root_and_the_owner_share_the_owner_s_server(folder: Path) -> None:
     project = folder / "project"
     project.mkdir()
     shutil.chown(project, "nobody")
-    (project / "postgres").mkdir()
-    shutil.chown(project / "postgres", "nobody")
-    server = EmbeddedServer(project / "postgres", bin_folder=programs, fsync=False)
+    server = EmbeddedServer(project / ".keeper" / "postgres", bin_folder=programs, fsync=False)
     server.start()
     assert server.status().account == "nobody"
     assert one(server, "SELECT 1") == 1
