@@ -1,0 +1,1 @@
+"""What makes Keeper run somewhere: work pools, limits, images, dashboards."""

@@ -1,0 +1,1 @@
+"""The jobs: order, fan-out, when to stop, what the Prefect UI shows."""

@@ -99,9 +99,7 @@ def record(
 def _raise_alerts(connection: Connection, *, now: datetime, sinks: Collection[Sink]) -> int:
     candidates = alerts.select_candidates(connection)
     verdicts = [
-        judge(
-            amount_minor=one.amount_minor, target_minor=one.target_minor, is_armed=one.is_armed, hysteresis_pct=one.hysteresis_pct
-        )
+        judge(amount_minor=one.amount_minor, target_minor=one.target_minor, is_armed=one.is_armed, hysteresis_pct=one.hysteresis_pct)
         for one in candidates
     ]
     fired = [one for one, verdict in zip(candidates, verdicts, strict=True) if verdict is Verdict.ALERT]

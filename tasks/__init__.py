@@ -1,0 +1,1 @@
+"""One thin Prefect task per verb, of the same name: retries, tags, one call."""

@@ -115,7 +115,7 @@ def insert_alerts(connection: Connection, candidates: Sequence[Candidate], *, no
         if row.delivery_id is None:
             continue
         alert = PriceAlert(
-            alert_id=row.id,
+            alert_id=str(row.id),
             asin=row.asin,
             marketplace=Marketplace(row.marketplace),
             price_type=PriceType(row.price_type),
@@ -141,7 +141,7 @@ class PendingDelivery:
     delivery_id: int
     channel_id: int
     status: str
-    url_encrypted: bytes
+    url_encrypted: str
 
 
 def select_delivery(connection: Connection, delivery_id: int) -> PendingDelivery | None:
@@ -154,7 +154,7 @@ def select_delivery(connection: Connection, delivery_id: int) -> PendingDelivery
         ),
         {"id": delivery_id},
     ).one_or_none()
-    return None if row is None else PendingDelivery(row.id, row.channel_id, row.status, bytes(row.url_encrypted))
+    return None if row is None else PendingDelivery(row.id, row.channel_id, row.status, row.url_encrypted)
 
 
 def mark_delivered(connection: Connection, delivery_id: int, *, receipt: str) -> None:

@@ -12,7 +12,12 @@ class DatabaseUrlInvalid(Exception):
 
 
 def open_engine(
-    url: str, *, pool_size: int = 8, connect_timeout_seconds: int = 10, statement_timeout_seconds: float = 60, application_name: str = "keeper"
+    url: str,
+    *,
+    pool_size: int = 8,
+    connect_timeout_seconds: int = 10,
+    statement_timeout_seconds: float = 60,
+    application_name: str = "keeper",
 ) -> Engine:
     """An engine on `url`; nothing is connected yet.
 

@@ -41,7 +41,7 @@ def lock_ledger(connection: Connection) -> Ledger:
         text(
             """
             WITH dead AS (DELETE FROM token_reservations WHERE expires_at < clock_timestamp() RETURNING tokens, is_granted)
-            UPDATE token_ledger SET tokens = tokens - lost.tokens
+            UPDATE token_ledger SET tokens = token_ledger.tokens - lost.tokens
             FROM (SELECT coalesce(sum(tokens), 0) AS tokens FROM dead WHERE is_granted) lost WHERE lost.tokens > 0
             """
         )

@@ -99,9 +99,7 @@ def select_messages(connection: Connection, sink: Sink, shard: int, *, after_id:
         ),
         {"sink": sink.value, "shard": shard, "after_id": after_id, "limit": limit},
     )
-    return [
-        OutboxMessage(row.id, row.event_id, EventKind(row.kind), row.key, row.version, row.payload, row.tries) for row in rows
-    ]
+    return [OutboxMessage(row.id, row.event_id, EventKind(row.kind), row.key, row.version, row.payload, row.tries) for row in rows]
 
 
 def delete_messages(connection: Connection, sink: Sink, shard: int, ids: Sequence[int]) -> None:
@@ -174,7 +172,9 @@ def select_backlog(connection: Connection) -> list[Backlog]:
 def next_try_in_seconds(connection: Connection, sink: Sink) -> float | None:
     """Seconds until the next postponed message may be tried, at least 0; None when nothing is postponed."""
     seconds: float | None = connection.execute(
-        text("SELECT extract(epoch FROM min(next_try_at) - clock_timestamp())::float8 FROM outbox WHERE sink = :sink AND next_try_at IS NOT NULL"),
+        text(
+            "SELECT extract(epoch FROM min(next_try_at) - clock_timestamp())::float8 FROM outbox WHERE sink = :sink AND next_try_at IS NOT NULL"
+        ),
         {"sink": sink.value},
     ).scalar_one()
     return None if seconds is None else max(0.0, seconds)

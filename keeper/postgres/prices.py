@@ -107,9 +107,11 @@ def move_current_prices(connection: Connection, *, now: datetime, staged: int) -
     ).one()
     if moved == staged:
         return changed
-    return changed + connection.execute(
-        text(
-            """
+    return (
+        changed
+        + connection.execute(
+            text(
+                """
             WITH added AS (
                 INSERT INTO current_prices (asin, marketplace, price_type, amount_minor, currency, observed_at, checked_at)
                 SELECT asin, marketplace, price_type, amount_minor, currency, to_timestamp(minute * 60.0), :now
@@ -125,9 +127,10 @@ def move_current_prices(connection: Connection, *, now: datetime, staged: int) -
             SELECT asin, marketplace, price_type, currency, to_timestamp(minute * 60.0), amount_minor, prior_minor, true, event_id
             FROM stage_price JOIN added USING (asin, marketplace, price_type)
             """
-        ),
-        {"now": now},
-    ).rowcount
+            ),
+            {"now": now},
+        ).rowcount
+    )
 
 
 def mark_watched_changes(connection: Connection) -> int:

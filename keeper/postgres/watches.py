@@ -177,7 +177,8 @@ _BATCHED = """
         SELECT *, sum(CASE WHEN buybox THEN :buybox_tokens ELSE :plain_tokens END) OVER (ORDER BY due_at, asin, marketplace) AS spent
         FROM product
     ), numbered AS (
-        SELECT *, (row_number() OVER (PARTITION BY marketplace, buybox, history_days ORDER BY spent) - 1) / :batch_size AS number
+        SELECT *, (row_number() OVER (PARTITION BY marketplace, buybox, history_days ORDER BY spent) - 1)
+            / CASE WHEN buybox THEN :buybox_size ELSE :plain_size END AS number
         FROM paid WHERE spent <= :tokens
     )
     SELECT marketplace, buybox, history_days, string_agg(asin, ',' ORDER BY spent) AS asins,
@@ -194,7 +195,8 @@ def select_due_batches(
     tokens: int,
     plain_tokens: int,
     buybox_tokens: int,
-    batch_size: int,
+    plain_size: int,
+    buybox_size: int,
     interval_seconds: int | None = None,
     most_watches: int | None = None,
 ) -> list[DueBatch]:
@@ -202,6 +204,8 @@ def select_due_batches(
 
     Args:
         until: watches due up to here are taken.
+        plain_tokens, buybox_tokens: cost of one product without and with the buy box.
+        plain_size, buybox_size: products in one request, likewise.
         interval_seconds: only watches of this interval.
         most_watches: how many due watches are looked at, the oldest first; enough for `tokens` unless very many share a product.
     """
@@ -215,7 +219,8 @@ def select_due_batches(
             "tokens": tokens,
             "plain_tokens": plain_tokens,
             "buybox_tokens": buybox_tokens,
-            "batch_size": batch_size,
+            "plain_size": plain_size,
+            "buybox_size": buybox_size,
             "most_watches": most_watches if most_watches is not None else 4 * tokens + 1000,
             **({"interval_seconds": interval_seconds} if interval_seconds else {}),
         },
@@ -223,9 +228,12 @@ def select_due_batches(
     return [DueBatch(row.marketplace, row.buybox, row.history_days, tuple(row.asins.split(",")), row.tokens) for row in rows]
 
 
-def next_due_at(connection: Connection) -> datetime | None:
-    """When the next watch is due; None without watches."""
-    at: datetime | None = connection.execute(text("SELECT min(next_check_at) FROM watched_products WHERE is_active")).scalar_one()
+def next_due_at(connection: Connection, *, shorter_than: timedelta) -> datetime | None:
+    """When the next watch with a shorter interval is due; None without such watches."""
+    at: datetime | None = connection.execute(
+        text("SELECT min(next_check_at) FROM watched_products WHERE is_active AND interval_seconds < :seconds"),
+        {"seconds": round(shorter_than.total_seconds())},
+    ).scalar_one()
     return at
 
 

@@ -57,7 +57,7 @@ CREATE TABLE channels (
     name text NOT NULL,
     scheme text NOT NULL,
     shown text NOT NULL,
-    url_encrypted bytea NOT NULL,
+    url_encrypted text NOT NULL,
     key_fingerprint text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT keeper_now(),
     UNIQUE (user_id, name)
@@ -125,6 +125,7 @@ CREATE TABLE watched_products (
 CREATE UNIQUE INDEX watched_products_one_active ON watched_products (asin, marketplace, price_type, user_id) WHERE is_active;
 CREATE INDEX watched_products_due ON watched_products (next_check_at) INCLUDE (asin, marketplace, price_type, last_checked_at, interval_seconds)
     WHERE is_active;
+CREATE INDEX watched_products_short ON watched_products (interval_seconds, next_check_at) WHERE is_active AND interval_seconds < 300;
 CREATE INDEX watched_products_of_user ON watched_products (user_id, id);
 
 CREATE TABLE check_claims (

@@ -1,0 +1,22 @@
+"""Sweep the outbox until it is empty: what the recording run left, and what is due for another try."""
+
+from prefect import flow
+from prefect.runtime import deployment
+from prefect.states import Cancelled, Completed, Failed, State
+from pydantic import Field
+
+from keeper.postgres.jobs import hold_job
+from keeper.resources import process_resources
+from tasks.relay import relay
+
+
+@flow(name="delivery", flow_run_name="delivery")
+def delivery(longest_seconds: float = Field(240, description="Stop after so long")) -> State[object]:
+    """Deliver what waits. A refused message waits for its next try and is no failure of the run; a dead one is."""
+    job = f"delivery/{deployment.name or 'by-hand'}"
+    with hold_job(process_resources().engine, job) as is_mine:
+        if not is_mine:
+            return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
+        done = relay(longest_seconds=longest_seconds)
+    sentence = f"delivered {done.delivered}, refused {done.refused}, dead {done.dead}"
+    return (Failed if done.dead or done.down else Completed)(message=sentence)

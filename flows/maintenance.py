@@ -1,0 +1,22 @@
+"""Once a day: partitions ahead, expired reservations, retention."""
+
+from prefect import flow
+from prefect.runtime import deployment
+from prefect.states import Cancelled, Completed, State
+
+from keeper.postgres.jobs import hold_job
+from keeper.resources import process_resources
+from tasks.maintain import maintain
+
+
+@flow(name="maintenance", flow_run_name="maintenance")
+def maintenance() -> State[object]:
+    """Keep the database in shape."""
+    job = f"maintenance/{deployment.name or 'by-hand'}"
+    with hold_job(process_resources().engine, job) as is_mine:
+        if not is_mine:
+            return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
+        done = maintain()
+    return Completed(
+        message=f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, removed {done.calls_removed} calls"
+    )

@@ -1,0 +1,165 @@
+"""The verbs around one check: record what an answer brought, or note that it brought nothing; and a check somebody asks for."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+
+from keeper.domain.budget import Priority
+from keeper.domain.errors import KeeperError
+from keeper.domain.events import Sink
+from keeper.domain.marketplace import Marketplace
+from keeper.fetch import fetch
+from keeper.keepa.answer import ProductAnswer
+from keeper.keepa.client import KeepaClient
+from keeper.keepa.requests import MAX_ASINS, cost_upper_bound
+from keeper.plan import PlannedRequest, options_of, plan_products
+from keeper.postgres import installation, watches
+from keeper.postgres.prices import Change
+from keeper.record import Recorded, batches_of, record
+from keeper.tokens import TokenSettings, release, reserve
+
+# After a check that brought nothing; the watch's own interval where that is shorter.
+RETRY_AFTER = timedelta(minutes=15)
+_BACKFILL_DAYS = 365
+
+
+@dataclass(slots=True)
+class Checked:
+    """What one or several checks did.
+
+    Attributes:
+        checked: products recorded.
+        failures: why a product was not, by `ASIN marketplace`.
+        tokens: what Keepa took.
+        falls: the largest falls among watched prices, largest first.
+    """
+
+    checked: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    tokens: int = 0
+    observations: int = 0
+    changes: int = 0
+    history_points: int = 0
+    events: int = 0
+    alerts: int = 0
+    falls: list[Change] = field(default_factory=list)
+
+    def add(self, other: "Checked") -> None:
+        """Sum up."""
+        self.checked += other.checked
+        self.failures |= other.failures
+        self.tokens += other.tokens
+        self.observations += other.observations
+        self.changes += other.changes
+        self.history_points += other.history_points
+        self.events += other.events
+        self.alerts += other.alerts
+        self.falls = sorted(self.falls + other.falls, key=_fall_pct, reverse=True)[:10]
+
+    @property
+    def sentence(self) -> str:
+        """For the list of runs."""
+        return f"checked {self.checked}, failed {len(self.failures)}, {self.tokens} tokens"
+
+
+def _fall_pct(change: Change) -> float:
+    if not change.previous_minor or change.amount_minor is None:
+        return 0.0
+    return 100 * (change.previous_minor - change.amount_minor) / change.previous_minor
+
+
+def record_answer(engine: Engine, request: PlannedRequest, answer: ProductAnswer, *, now: datetime, sinks: Collection[Sink]) -> Checked:
+    """Record an answer; the asked products it does not hold are noted as failed. Idempotent."""
+    failures = {asin: "Keepa's answer does not hold this product" for asin in answer.missing} | dict(answer.unreadable)
+    done = Checked(
+        checked=len(answer.products),
+        failures={f"{asin} {request.marketplace}": why for asin, why in failures.items()},
+        tokens=answer.tokens.tokens_consumed,
+    )
+    for batch in batches_of(list(answer.products.values())):
+        with engine.begin() as connection:
+            _add(done, record(connection, batch, now=now, sinks=sinks, buybox=request.buybox))
+    if failures:
+        with engine.begin() as connection:
+            for why in sorted(set(failures.values())):
+                asins = [asin for asin in failures if failures[asin] == why]
+                watches.postpone_failed(connection, asins, request.marketplace, failure=why, now=now, wait=RETRY_AFTER)
+    return done
+
+
+def note_failure(engine: Engine, request: PlannedRequest, failure: str, *, now: datetime) -> Checked:
+    """A request brought nothing: its products are tried again later."""
+    with engine.begin() as connection:
+        watches.postpone_failed(connection, request.asins, request.marketplace, failure=failure, now=now, wait=RETRY_AFTER)
+    return Checked(failures={f"{asin} {request.marketplace}": failure for asin in request.asins})
+
+
+def give_back(engine: Engine, request: PlannedRequest) -> None:
+    """A request was never sent: its tokens are free, its products stay due."""
+    release(engine, request.reservation_id)
+    with engine.begin() as connection:
+        watches.release_claims(connection, request.batch_id)
+
+
+def check_products(
+    engine: Engine,
+    client: KeepaClient,
+    asins: Sequence[str],
+    marketplace: Marketplace,
+    *,
+    buybox: bool,
+    sinks: Collection[Sink],
+    settings: TokenSettings,
+    max_wait_seconds: float,
+) -> Checked:
+    """Check some products now, for a person who asked: first in the queue for tokens.
+
+    Raises:
+        KeepaError, TokensUnavailable: see there. What was done until then is recorded.
+    """
+    done = Checked()
+    for start in range(0, len(asins), MAX_ASINS):
+        share = asins[start : start + MAX_ASINS]
+        options = options_of(buybox=buybox, history_days=_BACKFILL_DAYS)
+        reservation_id = reserve(
+            engine,
+            operation="product",
+            tokens=cost_upper_bound(len(share), options),
+            priority=Priority.USER,
+            max_wait_seconds=max_wait_seconds,
+            settings=settings,
+        )
+        with engine.begin() as connection:
+            now = installation.select_now(connection)
+            request = plan_products(
+                connection,
+                share,
+                marketplace,
+                buybox=buybox,
+                history_days=_BACKFILL_DAYS,
+                reservation_id=reservation_id,
+                settings=settings,
+            )
+        if request is None:
+            release(engine, reservation_id)
+            busy = {f"{asin} {marketplace}": "another check of it is under way" for asin in share}
+            done.add(Checked(failures=busy))
+            continue
+        try:
+            answer = fetch(engine, client, request, sinks=sinks)
+        except KeeperError as error:
+            note_failure(engine, request, str(error), now=now)
+            raise
+        done.add(record_answer(engine, request, answer, now=now, sinks=sinks))
+    return done
+
+
+def _add(done: Checked, recorded: Recorded) -> None:
+    done.observations += recorded.observations
+    done.changes += recorded.changes
+    done.history_points += recorded.history_points
+    done.events += recorded.events
+    done.alerts += recorded.alerts
+    done.falls = sorted(done.falls + list(recorded.falls), key=_fall_pct, reverse=True)[:10]

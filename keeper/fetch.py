@@ -1,0 +1,56 @@
+"""The verb `fetch`: one paid request to Keepa, settled whatever comes of it."""
+
+import time
+from collections.abc import Collection
+
+from sqlalchemy import Engine
+
+from keeper.domain.errors import KeeperError
+from keeper.domain.events import Sink
+from keeper.keepa.answer import ProductAnswer
+from keeper.keepa.client import KeepaClient
+from keeper.keepa.errors import KeepaError
+from keeper.plan import PlannedRequest
+from keeper.tokens import release, settle
+
+
+def fetch(
+    engine: Engine, client: KeepaClient, request: PlannedRequest, *, sinks: Collection[Sink], reservation_id: int | None = None
+) -> ProductAnswer:
+    """Send the request and settle its reservation with Keepa's own numbers; a failure is settled too, before it is raised.
+
+    Args:
+        reservation_id: another reservation than the plan's, for a second try.
+
+    Raises:
+        KeepaError: as the client says; the reservation is settled and a further try needs one of its own.
+    """
+    paid_by = request.reservation_id if reservation_id is None else reservation_id
+    options = request.options
+    started = time.monotonic()
+    try:
+        answer = client.fetch_products(
+            request.asins,
+            request.marketplace,
+            stats_days=options.stats_days,
+            history_days=options.history_days,
+            buybox=options.buybox,
+            rating=options.rating,
+        )
+    except KeepaError as error:
+        settle(
+            engine,
+            paid_by,
+            error.call,
+            error.tokens,
+            key_fingerprint=client.key_fingerprint,
+            started=started,
+            sinks=sinks,
+            may_have_cost=error.may_have_cost,
+        )
+        raise
+    except KeeperError:
+        release(engine, paid_by)
+        raise
+    settle(engine, paid_by, answer.call, answer.tokens, key_fingerprint=client.key_fingerprint, started=started, sinks=sinks)
+    return answer

@@ -1,0 +1,22 @@
+"""One scheduler per job and database, by a session advisory lock."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine, text
+
+
+@contextmanager
+def hold_job(engine: Engine, name: str) -> Iterator[bool]:
+    """Hold the lock of a job on a connection of its own; yields False at once when another process has it.
+
+    The lock ends with the connection, so the job of a killed process is free again within seconds.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        key = {"name": name}
+        held: bool = connection.execute(text("SELECT pg_try_advisory_lock(hashtext('keeper.job'), hashtext(:name))"), key).scalar_one()
+        try:
+            yield held
+        finally:
+            if held:
+                connection.execute(text("SELECT pg_advisory_unlock(hashtext('keeper.job'), hashtext(:name))"), key)

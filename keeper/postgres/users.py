@@ -1,0 +1,155 @@
+"""Users, their API keys and their channels."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
+
+from keeper.domain.errors import KeeperError
+
+
+class UserExists(KeeperError):
+    """The name is taken."""
+
+
+class UserUnknown(KeeperError):
+    """Nobody has this name."""
+
+
+class UserNameInvalid(KeeperError):
+    """Not a name."""
+
+
+class ChannelExists(KeeperError):
+    """The user has a channel of that name."""
+
+
+class ChannelUnknown(KeeperError):
+    """The user has no channel of that name."""
+
+
+def insert_user(connection: Connection, name: str) -> int:
+    """Add a user.
+
+    Raises:
+        UserExists, UserNameInvalid: see there.
+    """
+    try:
+        user_id: int | None = connection.execute(
+            text("INSERT INTO users (name) VALUES (:name) ON CONFLICT (name) DO NOTHING RETURNING id"), {"name": name}
+        ).scalar_one_or_none()
+    except IntegrityError as error:
+        raise UserNameInvalid(f"{name!r} is not a name: up to 100 letters, digits and . _ @ + -, the first a letter or digit") from error
+    if user_id is None:
+        raise UserExists(f"there is a user {name} already")
+    return user_id
+
+
+def find_user(connection: Connection, name: str | None) -> int:
+    """A user's id; without a name the only user there is.
+
+    Raises:
+        UserUnknown: no such user, or none, or several to choose from.
+    """
+    if name is not None:
+        user_id: int | None = connection.execute(text("SELECT id FROM users WHERE name = :name"), {"name": name}).scalar_one_or_none()
+        if user_id is None:
+            raise UserUnknown(f"there is no user {name}; `keeper user add {name}` makes one")
+        return user_id
+    rows = connection.execute(text("SELECT id, name FROM users ORDER BY id LIMIT 11")).all()
+    if not rows:
+        raise UserUnknown("there is no user yet; `keeper user add NAME` makes one")
+    if len(rows) > 1:
+        raise UserUnknown(f"say which user with --user: {', '.join(row.name for row in rows[:10])}{' ...' if len(rows) > 10 else ''}")
+    return int(rows[0].id)
+
+
+def insert_api_key(connection: Connection, user_id: int, *, label: str, key_hash: bytes, scope: str) -> int:
+    """Store a key's hash. Returns its id."""
+    key_id: int = connection.execute(
+        text("INSERT INTO api_keys (user_id, label, key_hash, scope) VALUES (:user_id, :label, :key_hash, :scope) RETURNING id"),
+        {"user_id": user_id, "label": label, "key_hash": key_hash, "scope": scope},
+    ).scalar_one()
+    return key_id
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRow:
+    """A channel, its URL still encrypted."""
+
+    channel_id: int
+    user: str
+    name: str
+    scheme: str
+    shown: str
+    url_encrypted: str
+    created_at: datetime
+
+
+def insert_channel(
+    connection: Connection, user_id: int, *, name: str, scheme: str, shown: str, url_encrypted: str, key_fingerprint: str
+) -> int:
+    """Add a channel.
+
+    Raises:
+        ChannelExists: the name is taken.
+    """
+    channel_id: int | None = connection.execute(
+        text(
+            """
+            INSERT INTO channels (user_id, name, scheme, shown, url_encrypted, key_fingerprint)
+            VALUES (:user_id, :name, :scheme, :shown, :url_encrypted, :key_fingerprint) ON CONFLICT (user_id, name) DO NOTHING RETURNING id
+            """
+        ),
+        {
+            "user_id": user_id,
+            "name": name,
+            "scheme": scheme,
+            "shown": shown,
+            "url_encrypted": url_encrypted,
+            "key_fingerprint": key_fingerprint,
+        },
+    ).scalar_one_or_none()
+    if channel_id is None:
+        raise ChannelExists(f"you have a channel {name} already; remove it first or choose another name")
+    return channel_id
+
+
+def select_channels(connection: Connection, *, user_id: int | None = None, limit: int = 1000) -> list[ChannelRow]:
+    """Channels of one user or of all, by id."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT c.id, u.name, c.name, c.scheme, c.shown, c.url_encrypted, c.created_at FROM channels c JOIN users u ON u.id = c.user_id
+            WHERE CAST(:user_id AS bigint) IS NULL OR c.user_id = :user_id ORDER BY c.id LIMIT :limit
+            """
+        ),
+        {"user_id": user_id, "limit": limit},
+    )
+    return [ChannelRow(*row) for row in rows]
+
+
+def find_channel(connection: Connection, user_id: int, name: str) -> ChannelRow:
+    """A user's channel by name.
+
+    Raises:
+        ChannelUnknown: see there.
+    """
+    for channel in select_channels(connection, user_id=user_id):
+        if channel.name == name:
+            return channel
+    raise ChannelUnknown(f"you have no channel {name}; `keeper channel list` shows them")
+
+
+def delete_channel(connection: Connection, channel_id: int) -> None:
+    """Remove a channel with its deliveries."""
+    connection.execute(text("DELETE FROM channels WHERE id = :id"), {"id": channel_id})
+
+
+def update_channel_url(connection: Connection, channel_id: int, *, url_encrypted: str, key_fingerprint: str) -> None:
+    """The same URL under another key."""
+    connection.execute(
+        text("UPDATE channels SET url_encrypted = :url_encrypted, key_fingerprint = :key_fingerprint WHERE id = :id"),
+        {"id": channel_id, "url_encrypted": url_encrypted, "key_fingerprint": key_fingerprint},
+    )

@@ -1,0 +1,254 @@
+"""The verb `relay`: from the outbox to one sink, in order per key, deleted only when the sink has acknowledged.
+
+The promise: at least once. A message is repeated only where the process died, or lost its lock, between the far side's acknowledgement
+and its storing, which follows at once; then with the same event id, so that Kafka's consumers, Elasticsearch and mail readers can tell.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine, text
+
+from keeper.domain.alert import AlertUnreadable, decode_alert
+from keeper.domain.errors import KeeperError, TransientError
+from keeper.domain.events import OutboxMessage, Sink
+from keeper.notify.channels import ChannelCipher
+from keeper.notify.sender import ChannelRefused, ChannelSender, ChannelUnreachable
+from keeper.postgres import alerts, outbox
+
+logger = logging.getLogger(__name__)
+
+OUTBOX_CHANNEL = "keeper_outbox"
+_LONGEST_REASON = 500
+
+
+class SinkDown(TransientError):
+    """The whole sink cannot be reached: no message is refused, no try is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one message.
+
+    Attributes:
+        refusal: None when the sink acknowledged it.
+        receipt: what the far side said on acknowledgement.
+        retry_after_seconds: how long the far side asked to wait.
+        is_final: no further try can help.
+    """
+
+    message: OutboxMessage
+    refusal: str | None = None
+    receipt: str = ""
+    retry_after_seconds: float | None = None
+    is_final: bool = False
+
+
+class DeliverySink(Protocol):
+    """A system that takes events."""
+
+    name: Sink
+    batch_size: int
+
+    def deliver(self, messages: Sequence[OutboxMessage]) -> Iterator[list[Outcome]]:
+        """Outcomes as they become known; a message without one stays where it is.
+
+        Within a key nothing is delivered after a refusal.
+
+        Raises:
+            SinkDown: nobody is there.
+        """
+
+    def store(self, connection: Connection, outcome: Outcome, *, is_dead: bool) -> None:
+        """Note what the sink keeps of an outcome, in the transaction that acknowledges it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """How often and how long a refused message is tried.
+
+    Attributes:
+        most_tries: after so many refusals it goes to the dead letters.
+        first_wait_seconds: after the first refusal; doubled each time, with jitter of half of it.
+        longest_wait_seconds: the ceiling.
+    """
+
+    most_tries: int = 12
+    first_wait_seconds: float = 15.0
+    longest_wait_seconds: float = 3600.0
+
+    def wait_seconds(self, tries: int, retry_after_seconds: float | None) -> float:
+        """Wait before the next try, after `tries` refusals (at least 1)."""
+        backoff = min(self.longest_wait_seconds, self.first_wait_seconds * 2 ** min(tries - 1, 30))
+        return max(backoff * random.uniform(0.5, 1.0), min(retry_after_seconds or 0.0, self.longest_wait_seconds))
+
+
+@dataclass(slots=True)
+class Relayed:
+    """What one call of `relay` did.
+
+    Attributes:
+        down: why the sink could not be reached.
+        is_complete: nothing deliverable was left, or others relay it.
+    """
+
+    delivered: int = 0
+    refused: int = 0
+    dead: int = 0
+    down: str | None = None
+    is_complete: bool = True
+    shards_elsewhere: list[int] = field(default_factory=list)
+
+
+def relay(
+    engine: Engine, sink: DeliverySink, *, settings: RelaySettings, longest_seconds: float, stop: threading.Event | None = None
+) -> Relayed:
+    """Deliver what waits for `sink`, shard by shard, until nothing is deliverable, the sink is down, or time is up.
+
+    A shard has one relay at a time, by a session lock on a connection of its own; no transaction waits on the sink.
+
+    Args:
+        longest_seconds: machine time; the message under way is still finished.
+        stop: ends it early, between batches.
+    """
+    deadline = time.monotonic() + longest_seconds
+    done = Relayed()
+    with engine.connect() as lock_connection:
+        shards = outbox.select_shards(lock_connection, sink.name)
+        lock_connection.commit()
+        for shard in shards:
+            if not outbox.try_lock_shard(lock_connection, sink.name, shard):
+                lock_connection.commit()
+                done.shards_elsewhere.append(shard)
+                continue
+            lock_connection.commit()
+            try:
+                _relay_shard(engine, lock_connection, sink, shard, settings, deadline, stop, done)
+            except SinkDown as error:
+                done.down = str(error)
+            finally:
+                outbox.unlock_shard(lock_connection, sink.name, shard)
+                lock_connection.commit()
+            if done.down or not done.is_complete:
+                done.is_complete = False
+                break
+    return done
+
+
+def _relay_shard(
+    engine: Engine,
+    lock_connection: Connection,
+    sink: DeliverySink,
+    shard: int,
+    settings: RelaySettings,
+    deadline: float,
+    stop: threading.Event | None,
+    done: Relayed,
+) -> None:
+    after_id = 0
+    while True:
+        if time.monotonic() >= deadline or (stop is not None and stop.is_set()):
+            done.is_complete = False
+            return
+        lock_connection.execute(text("SELECT 1"))  # a lost lock shows here, before anything more is delivered
+        lock_connection.commit()
+        with engine.begin() as connection:
+            messages = outbox.select_messages(connection, sink.name, shard, after_id=after_id, limit=sink.batch_size)
+        if not messages:
+            return
+        for outcomes in sink.deliver(messages):
+            with engine.begin() as connection:
+                _acknowledge(connection, sink, shard, outcomes, settings, done)
+        after_id = messages[-1].id
+
+
+def _acknowledge(
+    connection: Connection, sink: DeliverySink, shard: int, outcomes: Iterable[Outcome], settings: RelaySettings, done: Relayed
+) -> None:
+    taken = []
+    for outcome in outcomes:
+        tries = outcome.message.tries + 1
+        is_dead = outcome.refusal is not None and (outcome.is_final or tries >= settings.most_tries)
+        sink.store(connection, outcome, is_dead=is_dead)
+        if outcome.refusal is None:
+            taken.append(outcome.message.id)
+        elif is_dead:
+            outbox.bury_message(connection, sink.name, shard, outcome.message.id, reason=outcome.refusal)
+            done.dead += 1
+            logger.error("%s: message %s is dead after %d tries: %s", sink.name, outcome.message.event_id, tries, outcome.refusal)
+        else:
+            wait_seconds = settings.wait_seconds(tries, outcome.retry_after_seconds)
+            outbox.postpone_message(connection, sink.name, shard, outcome.message.id, wait_seconds=wait_seconds, failure=outcome.refusal)
+            done.refused += 1
+            logger.warning("%s: message %s refused (try %d): %s", sink.name, outcome.message.event_id, tries, outcome.refusal)
+    if taken:
+        outbox.delete_messages(connection, sink.name, shard, taken)
+        done.delivered += len(taken)
+
+
+class AlertSink:
+    """Alerts to people's channels, one message each; channels side by side, each channel in order."""
+
+    name = Sink.NOTIFY
+    batch_size = 200
+
+    def __init__(self, engine: Engine, sender: ChannelSender, cipher: ChannelCipher, *, at_once: int = 8) -> None:
+        self._engine = engine
+        self._sender = sender
+        self._cipher = cipher
+        self._at_once = at_once
+
+    def deliver(self, messages: Sequence[OutboxMessage]) -> Iterator[list[Outcome]]:
+        """One outcome at a time, as each far side answers."""
+        waiting: dict[str, list[OutboxMessage]] = {}
+        for message in messages:
+            waiting.setdefault(message.key, []).append(message)
+        with ThreadPoolExecutor(max_workers=min(self._at_once, len(waiting))) as pool:
+            running = {pool.submit(self._send, queue.pop(0)): key for key, queue in waiting.items()}
+            while running:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    key = running.pop(future)
+                    outcome = future.result()
+                    # Acknowledged before the channel's next message leaves, so that a crash repeats at most one.
+                    yield [outcome]
+                    if outcome.refusal is None and waiting[key]:
+                        running[pool.submit(self._send, waiting[key].pop(0))] = key
+
+    def store(self, connection: Connection, outcome: Outcome, *, is_dead: bool) -> None:
+        """The channel's receipt, or why there is none."""
+        delivery_id = outcome.message.payload["delivery_id"]
+        if outcome.refusal is None:
+            alerts.mark_delivered(connection, delivery_id, receipt=outcome.receipt)
+        else:
+            alerts.mark_failed(connection, delivery_id, failure=outcome.refusal, is_dead=is_dead)
+
+    def _send(self, message: OutboxMessage) -> Outcome:
+        with self._engine.begin() as connection:
+            pending = alerts.select_delivery(connection, message.payload["delivery_id"])
+        if pending is None:
+            return Outcome(message, receipt="the channel was deleted")
+        if pending.status == "delivered":
+            return Outcome(message, receipt="delivered before")
+        try:
+            receipt = self._sender.send(
+                self._cipher.decrypt(pending.url_encrypted), decode_alert(message.payload["alert"]), message_id=str(message.event_id)
+            )
+        except ChannelUnreachable as error:
+            return Outcome(message, refusal=error.reason[:_LONGEST_REASON], retry_after_seconds=error.retry_after_seconds)
+        except ChannelRefused as error:
+            return Outcome(message, refusal=error.reason[:_LONGEST_REASON])
+        except AlertUnreadable as error:
+            return Outcome(message, refusal=str(error)[:_LONGEST_REASON], is_final=True)
+        except KeeperError as error:
+            return Outcome(message, refusal=str(error)[:_LONGEST_REASON])
+        except Exception as error:  # noqa: BLE001  one delivery may not stop the others
+            logger.exception("delivery %s failed in a way nobody foresaw", message.event_id)
+            return Outcome(message, refusal=f"{type(error).__name__} while sending")
+        return Outcome(message, receipt=receipt.answer)

@@ -1,0 +1,328 @@
+"""The only code that turns settings into live things: engine, Keepa client, sinks, cipher. And the source of `now`."""
+
+import atexit
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
+
+from keeper.domain.errors import KeeperError, TransientError
+from keeper.domain.events import Sink
+from keeper.keepa.client import KeepaClient
+from keeper.notify.channels import ChannelCipher, load_or_create_key
+from keeper.notify.sender import ChannelSender
+from keeper.postgres import installation, watches
+from keeper.postgres.embedded import EmbeddedServer
+from keeper.postgres.engine import open_engine
+from keeper.postgres.installation import KEEPA, SIMULATOR, ClockNumbers
+from keeper.relay import AlertSink, RelaySettings
+from keeper.settings import Settings, read_settings
+from keeper.tokens import TokenSettings, learn_bucket
+
+# The simulator accepts any key of Keepa's form.
+SIMULATOR_KEY = "simulator".ljust(64, "0")
+_CONTROL_TIMEOUT = httpx.Timeout(10)
+
+
+class NoKeepa(KeeperError):
+    """Neither a key nor a simulator."""
+
+
+class DatabaseUnreachable(TransientError):
+    """PostgreSQL does not answer."""
+
+
+class NotMigrated(KeeperError):
+    """The database has not Keeper's schema yet."""
+
+
+class ChannelKeyMissing(KeeperError):
+    """An external database without a channel key."""
+
+
+@dataclass(slots=True)
+class Resources:
+    """What a process works with. Safe to share between threads.
+
+    Attributes:
+        client: None where only the database was asked for.
+        sinks: the active ones.
+        source: `keepa` or `simulator`.
+    """
+
+    settings: Settings
+    engine: Engine
+    client: KeepaClient | None
+    sinks: frozenset[Sink]
+    source: str
+
+    @property
+    def keepa(self) -> KeepaClient:
+        """The client, which must have been asked for."""
+        if self.client is None:
+            raise NoKeepa("these resources were opened without Keepa")
+        return self.client
+
+    def now(self) -> datetime:
+        """Business time."""
+        with self.engine.begin() as connection:
+            return installation.select_now(connection)
+
+    def seconds_until_short_watch(self, shorter_than: timedelta) -> float | None:
+        """Seconds of the machine until the next watch of a shorter interval is due, at least 1; None without such watches."""
+        with self.engine.begin() as connection:
+            due_at = watches.next_due_at(connection, shorter_than=shorter_than)
+            if due_at is None:
+                return None
+            ahead = (due_at - installation.select_now(connection)).total_seconds()
+            return max(1.0, ahead / installation.select_clock_speed(connection))
+
+    @property
+    def token_settings(self) -> TokenSettings:
+        """How the budget is shared."""
+        return TokenSettings(user_share_pct=self.settings.tokens.user_share_pct, lease_seconds=self.settings.tokens.lease_seconds)
+
+    @property
+    def relay_settings(self) -> RelaySettings:
+        """How often a refused message is tried."""
+        channels = self.settings.channels
+        return RelaySettings(channels.most_tries, channels.first_wait_seconds, channels.longest_wait_seconds)
+
+    def cipher(self) -> ChannelCipher:
+        """The cipher of channel URLs, checked against the fingerprint the database keeps.
+
+        Raises:
+            ChannelKeyMissing, ChannelKeyMismatch: see there.
+        """
+        keys = self.settings.channels.keys
+        if keys is not None:
+            cipher = ChannelCipher([key.strip() for key in keys.get_secret_value().split(",") if key.strip()])
+        elif self.settings.database_url is None:
+            cipher = ChannelCipher([load_or_create_key(self.settings.data / "channel.key")])
+        else:
+            raise ChannelKeyMissing(
+                "set KEEPER_CHANNELS_KEYS: with a database of your own Keeper makes no key by itself, because other machines need the same one. "
+                "`keeper channel key` prints a new one"
+            )
+        with self.engine.begin() as connection:
+            installation.check_channel_key(connection, list(cipher.fingerprints))
+        return cipher
+
+    def sender(self) -> ChannelSender:
+        """What sends to channels."""
+        channels = self.settings.channels
+        return ChannelSender(
+            connect_timeout_seconds=channels.connect_timeout_seconds,
+            read_timeout_seconds=channels.read_timeout_seconds,
+            allowed_schemes=channels.schemes,
+        )
+
+    def alert_sink(self) -> AlertSink:
+        """The sink of alerts."""
+        return AlertSink(self.engine, self.sender(), self.cipher())
+
+    def close(self) -> None:
+        """End every connection."""
+        if self.client is not None:
+            self.client.close()
+        self.engine.dispose()
+
+
+def embedded_server(settings: Settings) -> EmbeddedServer:
+    """The embedded server of these settings; nothing is started."""
+    return EmbeddedServer(settings.data.resolve() / "postgres", bin_folder=settings.postgres.bin, tcp_port=settings.postgres.port)
+
+
+def database_name(settings: Settings) -> str:
+    """The embedded server keeps the two Keepas in two databases."""
+    return "keeper_simulator" if settings.is_simulated else "keeper"
+
+
+def open_database(settings: Settings, *, application_name: str = "keeper") -> Engine:
+    """An engine on the configured database; the embedded server is started where none is configured.
+
+    Raises:
+        KeeperError: the embedded server cannot be started.
+    """
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+    else:
+        server = embedded_server(settings)
+        server.start()
+        server.create_database(database_name(settings), exist_ok=True)
+        url = server.dsn(database_name(settings))
+    return open_engine(
+        url,
+        pool_size=settings.postgres.pool_size,
+        connect_timeout_seconds=settings.postgres.connect_timeout_seconds,
+        statement_timeout_seconds=settings.postgres.statement_timeout_seconds,
+        application_name=application_name,
+    )
+
+
+def simulator_note(settings: Settings) -> Path:
+    """Where a running simulator leaves its address."""
+    return settings.data / "simulator.json"
+
+
+def keepa_url(settings: Settings) -> str:
+    """Where Keepa is.
+
+    Raises:
+        NoKeepa: no key, and no simulator known.
+    """
+    if not settings.is_simulated:
+        return settings.keepa.url
+    if settings.keepa.simulator_url:
+        return settings.keepa.simulator_url
+    note = simulator_note(settings)
+    if note.exists():
+        with contextlib.suppress(ValueError, KeyError):
+            return str(json.loads(note.read_text())["url"])
+    raise NoKeepa(
+        "there is no Keepa: set KEEPER_KEEPA_API_KEY, or start the simulator with `keeper simulator` (or everything with `make up`)"
+    )
+
+
+def open_client(settings: Settings) -> KeepaClient:
+    """The one client of this process."""
+    key = settings.keepa.api_key.get_secret_value() if settings.keepa.api_key else SIMULATOR_KEY
+    return KeepaClient(
+        key,
+        base_url=keepa_url(settings),
+        connect_timeout_seconds=settings.keepa.connect_timeout_seconds,
+        read_timeout_seconds=settings.keepa.read_timeout_seconds,
+        offers_read_timeout_seconds=settings.keepa.offers_read_timeout_seconds,
+        max_connections=settings.keepa.requests_at_once,
+    )
+
+
+@contextlib.contextmanager
+def open_resources(settings: Settings | None = None, *, keepa: bool = True, application_name: str = "keeper") -> Iterator[Resources]:
+    """Everything a command needs, closed at the end.
+
+    Args:
+        keepa: whether Keepa is needed; without, nothing is asked of it.
+
+    Raises:
+        KeeperError: says what is missing and what to do.
+    """
+    resources = make_resources(settings or read_settings(), keepa=keepa, application_name=application_name)
+    try:
+        yield resources
+    finally:
+        resources.close()
+
+
+def make_resources(settings: Settings, *, keepa: bool = True, application_name: str = "keeper") -> Resources:
+    """`open_resources` without the end; the caller closes."""
+    engine = open_database(settings, application_name=application_name)
+    source = SIMULATOR if settings.is_simulated else KEEPA
+    try:
+        with engine.begin() as connection:
+            is_ready = installation.check_schema(connection)
+        if not is_ready:
+            if settings.database_url is not None:
+                raise NotMigrated("the database is not migrated to this version of Keeper; run `keeper migrate`")
+            migrate_database(engine)
+        with engine.begin() as connection:
+            installation.claim_source(connection, source)
+        resources = Resources(settings, engine, None, frozenset({Sink.NOTIFY}), source)
+        if keepa:
+            resources.client = open_client(settings)
+            if settings.is_simulated:
+                agree_on_clock(engine, keepa_url(settings))
+            learn_bucket(engine, resources.client, sinks=resources.sinks)
+        return resources
+    except OperationalError as error:
+        engine.dispose()
+        raise DatabaseUnreachable(f"PostgreSQL does not answer: {str(error.orig).strip().splitlines()[0]}") from None
+    except BaseException:
+        engine.dispose()
+        raise
+
+
+def migrate_database(engine: Engine, target: str = "head") -> str | None:
+    """Bring the database to this code's schema. Alembic is imported here only: a run that needs no migration saves its import."""
+    from keeper.postgres.migrate import migrate
+
+    return migrate(engine, now=datetime.now(UTC), target=target)  # noqa: TID251  before the schema there is no keeper_now()
+
+
+def agree_on_clock(engine: Engine, simulator_url: str) -> ClockNumbers:
+    """One business time for the database and the simulator: the database's, where it has one, else the simulator's.
+
+    Raises:
+        NoKeepa: the simulator does not answer.
+    """
+    with engine.begin() as connection:
+        known = installation.lock_clock(connection)
+        state = _control(simulator_url, "state")
+        theirs = ClockNumbers(float(state["anchor_machine"]), float(state["anchor_simulated"]), float(state["speed"]))
+        if known is None:
+            installation.update_clock(connection, theirs)
+            return theirs
+        if known != theirs:
+            _set_simulator_clock(simulator_url, known)
+        return known
+
+
+def jump_clock(engine: Engine, simulator_url: str, *, seconds: float = 0.0, speed: float | None = None) -> ClockNumbers:
+    """Move business time forward, or change its speed, in the database and the simulator under one lock."""
+    with engine.begin() as connection:
+        known = installation.lock_clock(connection)
+        state = _control(simulator_url, "state")
+        numbers = known or ClockNumbers(float(state["anchor_machine"]), float(state["anchor_simulated"]), float(state["speed"]))
+        machine = datetime.now(UTC).timestamp()  # noqa: TID251  the clock itself is moved here
+        business = numbers.anchor_business + numbers.speed * (machine - numbers.anchor_machine) + seconds
+        moved = ClockNumbers(machine, business, speed if speed is not None else numbers.speed)
+        installation.update_clock(connection, moved)
+        _set_simulator_clock(simulator_url, moved)
+        return moved
+
+
+def now_of(connection: Connection) -> datetime:
+    """Business time on an open connection."""
+    return installation.select_now(connection)
+
+
+def _set_simulator_clock(simulator_url: str, numbers: ClockNumbers) -> None:
+    _control(
+        simulator_url,
+        "clock",
+        {"anchor_machine": numbers.anchor_machine, "anchor_simulated": numbers.anchor_business, "speed": numbers.speed},
+    )
+
+
+def _control(simulator_url: str, name: str, body: dict[str, float] | None = None) -> dict[str, object]:
+    url = f"{simulator_url.rstrip('/')}/_simulator/{name}"
+    try:
+        answer = httpx.get(url, timeout=_CONTROL_TIMEOUT) if body is None else httpx.post(url, json=body, timeout=_CONTROL_TIMEOUT)
+        answer.raise_for_status()
+        found: dict[str, object] = answer.json()
+        return found
+    except (httpx.HTTPError, ValueError) as error:
+        raise NoKeepa(
+            f"the simulator at {simulator_url} does not answer ({type(error).__name__}); start it with `keeper simulator`"
+        ) from None
+
+
+_process_lock = threading.Lock()
+_process: Resources | None = None
+
+
+def process_resources() -> Resources:
+    """The resources of this process, made once: what tasks use."""
+    global _process
+    with _process_lock:
+        if _process is None:
+            _process = make_resources(read_settings(), application_name="keeper run")
+            atexit.register(_process.close)
+        return _process

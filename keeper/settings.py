@@ -1,0 +1,183 @@
+"""Every setting, read in one place: environment variables with the prefix KEEPER_, or a file `.env`. Nested ones as KEEPER_<GROUP>_<NAME>."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from keeper.domain.errors import KeeperError
+from keeper.notify.channels import DEFAULT_SCHEMES
+
+Words = Annotated[tuple[str, ...], NoDecode]
+
+
+class SettingsInvalid(KeeperError):
+    """A setting that cannot be used; names the variable."""
+
+
+def _words(value: Any) -> Any:
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+class _Group(BaseModel):
+    model_config = {"extra": "forbid", "frozen": True}
+
+
+class KeepaSettings(_Group):
+    """How Keepa is asked."""
+
+    api_key: SecretStr | None = Field(None, description="The key of your Keepa subscription. Without it Keeper uses the simulator")
+    url: str = Field("https://api.keepa.com", description="Keepa's address")
+    simulator_url: str | None = Field(
+        None, description="Address of a running simulator (`keeper simulator` prints it); used when there is no key"
+    )
+    connect_timeout_seconds: float = Field(10, gt=0, le=120, description="Longest wait for a connection, seconds")
+    read_timeout_seconds: float = Field(30, gt=0, le=600, description="Longest silence of the server, seconds")
+    offers_read_timeout_seconds: float = Field(120, gt=0, le=600, description="The same for requests with live offers, seconds")
+    requests_at_once: int = Field(5, ge=1, le=50, description="Requests in flight")
+    batch_size: int = Field(100, ge=1, le=100, description="Products in one request")
+
+
+class TokensSettings(_Group):
+    """How the token budget is shared."""
+
+    user_share_pct: float = Field(
+        5, ge=0, le=90, description="Share of the bucket that background jobs leave for people's own checks, percent"
+    )
+    lease_seconds: float = Field(
+        600, ge=30, le=86400, description="After so long the reservation of a dead process is written off, seconds of the machine"
+    )
+    longest_wait_seconds: float = Field(
+        120, ge=0, le=3600, description="How long a retry or a person's own check waits for tokens, seconds of the machine"
+    )
+
+
+class PostgresSettings(_Group):
+    """The database."""
+
+    bin: Path | None = Field(None, description="Folder with the programs of another PostgreSQL for the embedded server")
+    port: int | None = Field(
+        None, ge=0, le=65535, description="TCP port of the embedded server on 127.0.0.1; unset: a Unix socket only; 0: any free port"
+    )
+    pool_size: int = Field(8, ge=1, le=100, description="Connections of one process")
+    connect_timeout_seconds: int = Field(10, ge=1, le=120, description="Longest wait for a connection, seconds")
+    statement_timeout_seconds: float = Field(60, gt=0, le=3600, description="A statement is cancelled after so many seconds")
+
+
+class ChannelsSettings(_Group):
+    """Where alerts may go."""
+
+    keys: SecretStr | None = Field(
+        None,
+        description="Keys that encrypt channel URLs, comma separated: the first encrypts, all decrypt. Made in the data folder for the embedded server",
+    )
+    schemes: Words = Field(DEFAULT_SCHEMES, description="Apprise schemes a channel may have, comma separated")
+    connect_timeout_seconds: float = Field(10, gt=0, le=120, description="Longest wait for a channel's connection, seconds")
+    read_timeout_seconds: float = Field(20, gt=0, le=300, description="Longest silence of a channel, seconds")
+    most_tries: int = Field(12, ge=1, le=1000, description="After so many refusals a message goes to the dead letters")
+    first_wait_seconds: float = Field(
+        15, gt=0, le=3600, description="Wait after the first refusal; doubled each time, with jitter, seconds"
+    )
+    longest_wait_seconds: float = Field(3600, gt=0, le=86400, description="Ceiling of that wait, seconds")
+
+    _split = field_validator("schemes", mode="before")(_words)
+
+
+class KeepSettings(_Group):
+    """What is kept how long."""
+
+    events_days: int = Field(7, ge=1, le=3650, description="Events are kept so long, and longer while a sink waits for them, days")
+    calls_days: int = Field(90, ge=1, le=3650, description="Rows of keepa_calls are kept so long, days")
+
+
+class PrefectSettings(_Group):
+    """The runs."""
+
+    limits: bool = Field(True, description="Whether fetches take their slots from Prefect's global limits keepa-requests and keepa-tokens")
+    limit_wait_seconds: float = Field(
+        300, gt=0, le=3600, description="Longest wait for such a slot; shorter than the lease of a reservation, seconds"
+    )
+    work_pool: str = Field("keeper-process", description="Work pool of the deployments")
+
+
+class Settings(BaseSettings):
+    """All settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KEEPER_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    data: Path = Field(Path(".keeper"), description="Folder of the embedded server and of what Keeper makes for itself")
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL 15 or newer, postgresql://user:password@host:port/database. Unset: the embedded server"
+    )
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged")
+    keepa: KeepaSettings = Field(default_factory=KeepaSettings, description="")
+    tokens: TokensSettings = Field(default_factory=TokensSettings, description="")
+    postgres: PostgresSettings = Field(default_factory=PostgresSettings, description="")
+    channels: ChannelsSettings = Field(default_factory=ChannelsSettings, description="")
+    keep: KeepSettings = Field(default_factory=KeepSettings, description="")
+    prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then `.env`."""
+        return init_settings, env_settings, dotenv_settings
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the simulator stands in for Keepa."""
+        return self.keepa.api_key is None
+
+
+def read_settings() -> Settings:
+    """The effective settings.
+
+    Raises:
+        SettingsInvalid: names each variable that cannot be used, never its value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{variable_of(tuple(map(str, one['loc'])))}: {one['msg']}" for one in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsInvalid(f"{problems}. `keeper settings` lists what each may be") from None
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return read_settings()
+
+
+def variable_of(path: tuple[str, ...]) -> str:
+    """`("keepa", "api_key")` as KEEPER_KEEPA_API_KEY."""
+    return "KEEPER_" + "_".join(path).upper()
+
+
+def list_fields() -> list[tuple[str, str, Any]]:
+    """(variable, description, default) of every setting."""
+    found: list[tuple[str, str, Any]] = []
+    for name, field in Settings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, _Group):
+            found += [(variable_of((name, inner)), one.description or "", one.default) for inner, one in kind.model_fields.items()]
+        else:
+            found.append((variable_of((name,)), field.description or "", field.default))
+    return found

@@ -1,0 +1,260 @@
+"""The verbs `reserve` and `settle`: no request to Keepa without tokens set aside, no answer without its row.
+
+Reserve the upper bound before the request, settle with what the answer says, give the rest back. Each step is a short transaction of
+its own on the ledger's one row; nothing waits while it holds the lock.
+"""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy import Engine
+
+from keeper.domain.budget import Bucket, Priority, Reservation, floor_of, tokens_ahead, unexplained
+from keeper.domain.errors import KeeperError, TransientError
+from keeper.domain.events import Event, EventKind, Sink
+from keeper.domain.tokens import KeepaCall, TokenStatus
+from keeper.keepa.client import KeepaClient
+from keeper.keepa.errors import KeepaError
+from keeper.postgres import ledger
+from keeper.postgres.ledger import Ledger
+from keeper.postgres.outbox import insert_events
+
+_LONGEST_SLEEP_SECONDS = 2.0
+_SHORTEST_SLEEP_SECONDS = 0.002
+# A waiting process shows itself at least this often; after that its place in the queue is free.
+_WAIT_LEASE_SECONDS = 10.0
+
+
+class TokensUnaffordable(KeeperError):
+    """A request that costs more than the bucket can ever hold."""
+
+
+class TokensUnavailable(TransientError):
+    """Not enough tokens within the time the caller would wait.
+
+    Attributes:
+        wait_seconds: business seconds until they would be there; None when no end is in sight.
+    """
+
+    def __init__(self, message: str, wait_seconds: float | None) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """How the budget is shared.
+
+    Attributes:
+        user_share_pct: share of the bucket background jobs leave untouched.
+        lease_seconds: machine time after which the reservation of a dead process is written off.
+    """
+
+    user_share_pct: float = 5.0
+    lease_seconds: float = 600.0
+
+
+def learn_bucket(engine: Engine, client: KeepaClient, *, sinks: Collection[Sink]) -> None:
+    """Ask Keepa for the bucket where it is not known yet, or was another key's. Free of tokens.
+
+    Raises:
+        KeepaError: as the client says.
+    """
+    with engine.begin() as connection:
+        known = ledger.lock_ledger(connection)
+        if known.bucket is not None and known.key_fingerprint == client.key_fingerprint:
+            return
+        ledger.forget_bucket(connection)
+    ask_bucket(engine, client, sinks=sinks)
+
+
+def ask_bucket(engine: Engine, client: KeepaClient, *, sinks: Collection[Sink]) -> None:
+    """Ask Keepa for the bucket now (free of tokens) and note the call."""
+    started = time.monotonic()
+    try:
+        answer = client.fetch_token_status()
+    except KeepaError as error:
+        settle(engine, None, error.call, error.tokens, key_fingerprint=client.key_fingerprint, started=started, sinks=sinks)
+        raise
+    settle(engine, None, answer.call, answer.tokens, key_fingerprint=client.key_fingerprint, started=started, sinks=sinks)
+
+
+def reserve(engine: Engine, *, operation: str, tokens: int, priority: Priority, max_wait_seconds: float, settings: TokenSettings) -> int:
+    """Set tokens aside, waiting for the turn if need be. Earlier requests of the same priority go first, dear or cheap.
+
+    Args:
+        max_wait_seconds: machine time.
+
+    Returns:
+        The reservation's id, for `settle` or `release`.
+
+    Raises:
+        TokensUnaffordable: more than the bucket holds.
+        TokensUnavailable: not within `max_wait_seconds`; nothing stays reserved.
+    """
+    deadline = time.monotonic() + max_wait_seconds
+    reservation_id: int | None = None
+    while True:
+        with engine.begin() as connection:
+            state = ledger.lock_ledger(connection)
+            bucket = _known(state)
+            least = tokens + floor_of(priority, bucket, settings.user_share_pct)
+            if least > bucket.capacity:
+                raise TokensUnaffordable(
+                    f"{operation} needs {tokens} tokens at once, the bucket holds {bucket.capacity}; ask for less at a time"
+                )
+            mine = Reservation(reservation_id if reservation_id is not None else 2**62, tokens, priority, False)
+            needed = least + tokens_ahead(mine, state.reservations)
+            payable_at = bucket.payable_at(needed, state.now)
+            if payable_at is not None and payable_at <= state.now:
+                if reservation_id is not None and ledger.update_reservation(
+                    connection, reservation_id, is_granted=True, lease_seconds=settings.lease_seconds
+                ):
+                    return reservation_id
+                return ledger.insert_reservation(
+                    connection,
+                    operation=operation,
+                    tokens=tokens,
+                    priority=priority,
+                    is_granted=True,
+                    lease_seconds=settings.lease_seconds,
+                )
+            wait_seconds = None if payable_at is None else (payable_at - state.now).total_seconds()
+            sleep_seconds = _LONGEST_SLEEP_SECONDS if wait_seconds is None else wait_seconds / state.clock_speed
+            left = deadline - time.monotonic()
+            if left <= 0:
+                if reservation_id is not None:
+                    ledger.delete_reservation(connection, reservation_id)
+                problem = _unavailable(operation, tokens, wait_seconds)
+            else:
+                problem = None
+                if reservation_id is None or not ledger.update_reservation(
+                    connection, reservation_id, is_granted=False, lease_seconds=_WAIT_LEASE_SECONDS
+                ):
+                    reservation_id = ledger.insert_reservation(
+                        connection,
+                        operation=operation,
+                        tokens=tokens,
+                        priority=priority,
+                        is_granted=False,
+                        lease_seconds=_WAIT_LEASE_SECONDS,
+                    )
+        if problem is not None:
+            raise problem
+        time.sleep(max(_SHORTEST_SLEEP_SECONDS, min(sleep_seconds, left, _LONGEST_SLEEP_SECONDS)))
+
+
+def release(engine: Engine, reservation_id: int) -> None:
+    """Give a reservation back whole: its request was never sent."""
+    with engine.begin() as connection:
+        ledger.lock_ledger(connection)
+        ledger.delete_reservation(connection, reservation_id)
+
+
+def settle(
+    engine: Engine,
+    reservation_id: int | None,
+    call: KeepaCall,
+    tokens: TokenStatus | None,
+    *,
+    key_fingerprint: str,
+    started: float,
+    sinks: Collection[Sink],
+    may_have_cost: bool = False,
+) -> None:
+    """Settle one request with what its answer says, and leave its row and event, in one transaction.
+
+    Answers may come back in another order than Keepa gave them: only a newer word on the bucket than the known one counts.
+
+    Args:
+        reservation_id: None where nothing was reserved (the free `/token`).
+        tokens: None where no readable answer came.
+        started: `time.monotonic()` just before the request.
+        may_have_cost: Keepa may have executed the request although its answer is lost; its tokens count as spent until Keepa says otherwise.
+    """
+    elapsed = time.monotonic() - started
+    with engine.begin() as connection:
+        state = ledger.lock_ledger(connection)
+        reserved = ledger.delete_reservation(connection, reservation_id) if reservation_id is not None else 0
+        events = [_call_event(call_id := uuid4(), call, state.now)]
+        if tokens is not None:
+            observed = _observed(tokens, state, elapsed)
+            others = [one for one in state.reservations if one.id != reservation_id]
+            if state.bucket is None or state.key_fingerprint != key_fingerprint:
+                ledger.update_bucket(connection, observed, key_fingerprint=key_fingerprint, unexplained_tokens=0)
+            elif _is_newer(observed, state.bucket):
+                gone = unexplained(state.bucket, observed, tokens.tokens_consumed, others, state.unexplained_tokens)
+                ledger.update_bucket(connection, observed, key_fingerprint=key_fingerprint, unexplained_tokens=gone)
+                if gone > observed.refill_per_minute:
+                    ledger.add_foreign_tokens(connection, gone, now=state.now)
+                    events.append(_foreign_event(call_id, gone, observed, state.now))
+        elif may_have_cost and reserved:
+            ledger.write_off(connection, reserved)
+        ledger.insert_call(connection, call_id, call, now=state.now)
+        insert_events(connection, events, sinks)
+
+
+def _known(state: Ledger) -> Bucket:
+    if state.bucket is None:
+        raise TokensUnavailable("Keepa has not been asked for its tokens yet; `keeper tokens --refresh` does", None)
+    return state.bucket
+
+
+def _unavailable(operation: str, tokens: int, wait_seconds: float | None) -> TokensUnavailable:
+    when = "no end is in sight: trackings eat the refill" if wait_seconds is None else f"they will be there in {wait_seconds:.0f} s"
+    return TokensUnavailable(f"{operation} needs {tokens} tokens; {when}", wait_seconds)
+
+
+def _observed(tokens: TokenStatus, state: Ledger, elapsed_seconds: float) -> Bucket:
+    """Keepa's word in our time: its clock may be off, but it spoke between the sending of the request and now."""
+    earliest = state.now - timedelta(seconds=elapsed_seconds * state.clock_speed)
+    at = min(max(tokens.at, earliest), state.now)
+    return Bucket(
+        tokens.tokens_left,
+        tokens.refill_per_minute,
+        tokens.flow_reduction_per_minute,
+        at,
+        at + timedelta(seconds=max(0.001, tokens.refill_in_seconds)),
+    )
+
+
+def _is_newer(observed: Bucket, known: Bucket) -> bool:
+    return (observed.observed_at, -observed.tokens) > (known.observed_at, -known.tokens)
+
+
+def _call_event(call_id: UUID, call: KeepaCall, now: datetime) -> Event:
+    """The document of `keeper-metrics`."""
+    payload = {
+        "timestamp": _zulu(call.timestamp or now),
+        "operation": call.operation,
+        "tokens_consumed": call.tokens_consumed,
+        "tokens_left": call.tokens_left,
+        "refill_rate": call.refill_rate,
+        "refill_in": call.refill_in,
+        "response_time_ms": call.response_time_ms,
+        "asin_count": call.asin_count,
+        "domain": call.domain,
+        "success": call.success,
+        "error": call.error,
+        "event_id": str(call_id),
+        "schema_version": 1,
+    }
+    return Event(call_id, EventKind.KEEPA_CALL, str(call_id), payload)
+
+
+def _foreign_event(call_id: UUID, tokens: int, bucket: Bucket, now: datetime) -> Event:
+    payload = {"timestamp": _zulu(now), "tokens": tokens, "tokens_left": bucket.tokens, "seen_with_call": str(call_id)}
+    return Event(uuid4(), EventKind.TOKENS_FOREIGN, "ledger", payload)
+
+
+def _zulu(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def renew(engine: Engine, reservation_id: int, settings: TokenSettings) -> bool:
+    """Start the lease of a granted reservation anew, just before its request. False when it was written off meanwhile."""
+    with engine.begin() as connection:
+        return ledger.update_reservation(connection, reservation_id, is_granted=True, lease_seconds=settings.lease_seconds)

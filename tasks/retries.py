@@ -1,0 +1,24 @@
+"""When a task is worth another try."""
+
+from typing import Any
+
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+from sqlalchemy.exc import OperationalError
+
+from keeper.domain.errors import TransientError
+
+
+def on_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Errors that may pass by themselves."""
+    return isinstance(_raised(state), TransientError)
+
+
+def on_database(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """A database that restarts, or a deadlock it broke."""
+    return isinstance(_raised(state), OperationalError)
+
+
+def _raised(state: State[Any]) -> BaseException | None:
+    error = state.data
+    return error if isinstance(error, BaseException) else None
