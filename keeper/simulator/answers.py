@@ -56,7 +56,8 @@ class View:
     Attributes:
         stats: Start and end of the interval in Keepa minutes; None without `stats`.
         history: Whether histories are in the answer.
-        since: Keepa minute from which on they are; None means all.
+        since: Keepa minute from which on they are, with the entry in force then (as the recorded offers of `days=1` have it);
+            None means all.
         offers: Whether offers were fetched or recent ones used.
         only_live_offers: Whether offers that have ended are left out.
         buybox: Whether buy-box data were asked for.
@@ -133,8 +134,7 @@ def make_product(product: Product, traits: Traits, history: History, view: View,
     """Returns one entry of `products`."""
     place = MARKETPLACES[traits.domain]
     answer = _describe(product, traits, place).copy()
-    has_prices = product.product_type == 0
-    counts = [0 if column is None or not has_prices else column.count_until(fresh.updated) for column in history.columns]
+    counts = [0 if column is None else column.count_until(fresh.updated) for column in history.columns]
     columns: Sequence[Column | None] = [
         column if count and price_type in view.types else None
         for price_type, (column, count) in enumerate(zip(history.columns, counts, strict=True))
@@ -142,7 +142,7 @@ def make_product(product: Product, traits: Traits, history: History, view: View,
     changes = bisect_right(history.price_changes, fresh.updated)
     answer.update(
         lastUpdate=fresh.updated,
-        lastPriceChange=history.price_changes[changes - 1] if changes and has_prices else history.first,
+        lastPriceChange=history.price_changes[changes - 1] if changes else history.first,
         lastRatingUpdate=fresh.rating_updated,
         lastSoldUpdate=fresh.updated,
         trackingSince=history.first,
@@ -150,28 +150,26 @@ def make_product(product: Product, traits: Traits, history: History, view: View,
         offersSuccessful=False,
         liveOffersOrder=None,
     )
-    amazon = _at(history.columns[AMAZON], counts[AMAZON]) if has_prices else NONE
+    amazon = _at(history.columns[AMAZON], counts[AMAZON])
     answer["availabilityAmazon"] = 0 if amazon > 0 else -1
     answer["monthlySold"] = None
-    if history.monthly_sold is not None and has_prices:
+    if history.monthly_sold is not None:
         sold = history.monthly_sold.value_at(fresh.updated, len(history.monthly_sold.times))
         answer["monthlySold"] = sold if sold > 0 else None
-    box = _at(history.columns[BUY_BOX_SHIPPING], counts[BUY_BOX_SHIPPING]) if has_prices else NONE
-    answer["buyBoxEligibleOfferCounts"] = _count_eligible(history, counts) if has_prices else None
+    box = _at(history.columns[BUY_BOX_SHIPPING], counts[BUY_BOX_SHIPPING])
+    answer["buyBoxEligibleOfferCounts"] = _count_eligible(history, counts)
     answer["competitivePriceThreshold"] = int(box * 1.05) if box > 0 else None
-    lightning = _find_lightning(history, fresh.updated) if has_prices else None
+    lightning = _find_lightning(history, fresh.updated)
     answer["deals"] = None
     if lightning is not None and lightning[1] >= 0:
         answer["deals"] = [{"accessType": "ALL", "badge": "Lightning deal", "dealType": "LIGHTNING_DEAL"}]
-    if not has_prices:
-        answer.update(fbaFees=None, salesRankReference=-1, competitivePriceThreshold=None)
     _write_history(answer, product, traits, history, columns, counts, view, fresh, lightning)
     if view.stats is not None:
-        answer["stats"] = make_stats(traits, history, columns, counts, view, fresh, lightning) if has_prices else None
+        answer["stats"] = make_stats(traits, history, columns, counts, view, fresh, lightning)
     if view.rating or view.offers:
         answer["reviews"] = _make_reviews(columns, counts, view, fresh)
     if view.offers:
-        _write_offers(answer, traits, history, counts, view, fresh, has_prices=has_prices)
+        _write_offers(answer, traits, history, counts, view, fresh)
     if view.historical_variations:
         answer["historicalVariations"] = [product.parent] if product.parent else None
     if not view.videos:
@@ -236,9 +234,6 @@ def _write_history(
         # The one entry that may lie in the future: the end of a running deal or the start of an announced one.
         deals += [lightning[1] if lightning[1] >= 0 else lightning[0], NONE]
     answer["csv"] = csv
-    if product.product_type != 0:
-        answer["csv"] = [None] * TYPES
-        return
     ranks = csv[SALES]
     if ranks is not None:
         root, leaf = _main_categories(MARKETPLACES[traits.domain])
@@ -470,9 +465,7 @@ def _share_buybox(
     }
 
 
-def _write_offers(
-    answer: dict[str, Any], traits: Traits, history: History, counts: Sequence[int], view: View, fresh: Freshness, *, has_prices: bool
-) -> None:
+def _write_offers(answer: dict[str, Any], traits: Traits, history: History, counts: Sequence[int], view: View, fresh: Freshness) -> None:
     offers: list[dict[str, Any]] = []
     live: list[int] = []
 
@@ -515,19 +508,18 @@ def _write_offers(
             offer["stockCSV"] = [fresh.stock_updated, _stock(traits, seller)]
         offers.append(offer)
 
-    if has_prices:
-        add(AMAZON, traits.amazon_id, 1, 1.0, fba=True, amazon=True)
-        for place in range(traits.fba):
-            add(NEW_FBA, traits.seller_ids[place], 1, 1 + 0.04 * place, fba=True, amazon=False)
-        for place in range(traits.fbm):
-            add(NEW_FBM_SHIPPING, traits.seller_ids[traits.fba + place], 1, 1 + 0.05 * place, fba=False, amazon=False)
-        add(19, _third_party(traits), 2, 1.0, fba=False, amazon=False)
-        add(WAREHOUSE, _warehouse_id(traits), 3, 1.0, fba=True, amazon=False, warehouse=True)
+    add(AMAZON, traits.amazon_id, 1, 1.0, fba=True, amazon=True)
+    for place in range(traits.fba):
+        add(NEW_FBA, traits.seller_ids[place], 1, 1 + 0.04 * place, fba=True, amazon=False)
+    for place in range(traits.fbm):
+        add(NEW_FBM_SHIPPING, traits.seller_ids[traits.fba + place], 1, 1 + 0.05 * place, fba=False, amazon=False)
+    add(19, _third_party(traits), 2, 1.0, fba=False, amazon=False)
+    add(WAREHOUSE, _warehouse_id(traits), 3, 1.0, fba=True, amazon=False, warehouse=True)
     answer["offers"] = offers or None
     answer["liveOffersOrder"] = live if offers else None
     answer["offersSuccessful"] = bool(offers)
     used = history.columns[BUY_BOX_USED_SHIPPING]
-    if view.history and used is not None and has_prices:
+    if view.history and used is not None:
         flat: list[str] = []
         for minute, price, _ in _triplets(used.select_flat(counts[BUY_BOX_USED_SHIPPING], view.since)):
             flat += (str(minute), _warehouse_id(traits) if price > 0 else "-1", "3" if price > 0 else "", "1" if price > 0 else "0")
@@ -589,7 +581,7 @@ def _main_categories(place: Marketplace) -> tuple[int, int]:
     return place.root[0], place.path[-1][0]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2048)
 def _describe(product: Product, traits: Traits, place: Marketplace) -> dict[str, Any]:
     """Returns the keys that do not change with time."""
     answer: dict[str, Any] = dict.fromkeys(_PLAIN_KEYS)
@@ -660,10 +652,10 @@ def _describe(product: Product, traits: Traits, place: Marketplace) -> dict[str,
         itemLength=300 + draw % 150,
         itemWidth=110 + draw % 60,
         itemWeight=400 + draw % 700,
-        fbaFees={"lastUpdate": traits.launched + 2_000 * DAY, "pickAndPackFee": 300 + draw % 250},
+        fbaFees=None if product.product_type else {"lastUpdate": traits.launched + 2_000 * DAY, "pickAndPackFee": 300 + draw % 250},
         referralFeePercent=7,
         referralFeePercentage=7.21,
-        salesRankReference=place.root[0] if traits.rank_level is not None else -1,
+        salesRankReference=place.root[0] if traits.rank_level is not None and not product.product_type else -1,
         unitCount={"unitType": "Count", "unitValue": 1.0},
         videos=[],
         aPlus=[],

@@ -4,7 +4,7 @@ import hashlib
 import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -114,22 +114,27 @@ class SimulatedKeepa:
         self._counts: Counter[tuple[str, int]] = Counter()
         self._tokens_consumed = 0
         self._fetches: OrderedDict[tuple[int, str], _Fetches] = OrderedDict()
+        self._answerers: Mapping[str, Callable[[Mapping[str, str], TokenBucket, float, Fault | None], Answer]] = {
+            "/token": self._answer_token,
+            "/product": self._answer_product,
+        }
         self._bucket(key or DEFAULT_KEY)
 
-    def answer(self, path: str, parameters: Mapping[str, str], wanted_fault: Fault | None = None) -> Answer:
-        """Answers one GET of the API and logs it.
+    def answer(self, path: str, parameters: Mapping[str, str], wanted_fault: Fault | None = None, method: str = "GET") -> Answer:
+        """Answers one request of the API and logs it.
 
         Args:
             path: Path of the URL.
             parameters: Query parameters.
             wanted_fault: The fault this one request asks for itself; None leaves it to the orders.
+            method: HTTP method.
         """
         began = time.perf_counter()
         path = path.rstrip("/") or "/"
         now = self.clock.now()
         fault = wanted_fault or self.faults.draw(path)
         key = parameters.get("key", "")
-        answer = self._answer(path, parameters, key, now, fault)
+        answer = self._answer(method, path, parameters, key, now, fault)
         seconds = time.perf_counter() - began
         answer.body["processingTimeInMs"] = int(seconds * 1000)
         shown = {
@@ -151,28 +156,33 @@ class SimulatedKeepa:
             self._tokens_consumed += call.tokens_consumed
         return answer
 
-    def _answer(self, path: str, parameters: Mapping[str, str], key: str, now: float, fault: Fault | None) -> Answer:
+    def _answer(self, method: str, path: str, parameters: Mapping[str, str], key: str, now: float, fault: Fault | None) -> Answer:
         if not self._accepts(key) or (fault is not None and fault.kind == "invalid_key"):
             return Answer(400, _zero_envelope(now) | {"error": INVALID_PARAMETER}, fault)
         bucket = self._bucket(key)
         if fault is not None and fault.kind in STATUS_FAULTS:
             return _status_fault(fault, bucket.read(now), now)
-        if path not in ENDPOINTS:
-            return Answer(
-                404, _envelope(bucket.read(now), now, 0) | {"error": _named_error("notFound", f"Unknown path {path[:100]}")}, fault
-            )
-        refused = self._refused_keys.get(key)
-        if refused == 402:
-            return Answer(402, _envelope(bucket.read(now), now, 0) | {"error": PAYMENT_REQUIRED}, fault)
-        if path == "/token":
-            return Answer(200, _envelope(bucket.read(now), now, 0), fault)
+        balance = bucket.read(now)
+        endpoint = ENDPOINTS.get(path)
+        if endpoint is None:
+            return _refuse(404, _named_error("notFound", "Unknown path."), balance, now, fault)
+        if method not in endpoint.methods:
+            return _refuse(405, _named_error("methodNotAllowed", "Use another method."), balance, now, fault)
+        if self._refused_keys.get(key) == 402:
+            return _refuse(402, PAYMENT_REQUIRED, balance, now, fault)
         try:
-            request = parse_product_request(parameters, now / 60 - KEEPA_EPOCH_MINUTES)
+            return self._answerers[path](parameters, bucket, now, fault)
         except ParameterError as error:
-            return Answer(error.status, _envelope(bucket.read(now), now, 0) | {"error": INVALID_PARAMETER | {"details": error.name}}, fault)
+            return _refuse(error.status, INVALID_PARAMETER | {"details": error.name}, balance, now, fault)
+
+    def _answer_token(self, _: Mapping[str, str], bucket: TokenBucket, now: float, fault: Fault | None) -> Answer:
+        return Answer(200, _envelope(bucket.read(now), now, 0), fault)
+
+    def _answer_product(self, parameters: Mapping[str, str], bucket: TokenBucket, now: float, fault: Fault | None) -> Answer:
+        request = parse_product_request(parameters, now / 60 - KEEPA_EPOCH_MINUTES)
         balance = bucket.read(now)
         if not balance.admits:
-            return Answer(429, _envelope(balance, now, 0) | {"error": NOT_ENOUGH_TOKENS}, fault)
+            return _refuse(429, NOT_ENOUGH_TOKENS, balance, now, fault)
         products, cost = self._select_products(request, now, fault)
         body = _envelope(bucket.take(cost, now), now, cost)
         if products is not None:
@@ -214,13 +224,14 @@ class SimulatedKeepa:
         fetches = self._recall(domain, product.asin)
         # Keepa looks by itself every so many minutes, at a time of its own for each product.
         every = 30 + derive("visit", product.asin, domain) % (8 * 60)
-        updated = max(fetches.updated, now - (now + derive("phase", product.asin, domain)) % every, history.first)
+        # `min`: the clock may have been set back.
+        updated = min(now, max(fetches.updated, now - (now + derive("phase", product.asin, domain)) % every, history.first))
         age = now - updated
         offers_fetched: int | None = None
-        offers_updated = max(fetches.offers, last_offers_fetch(history, now))
+        offers_updated = min(now, max(fetches.offers, last_offers_fetch(history, now)))
         if request.offers is not None:
             if request.update_hours >= 0 and (now - offers_updated >= request.update_hours * 60 or request.update_hours == 0):
-                available = count_offers(history, now) if product.product_type == 0 else 0
+                available = count_offers(history, now)
                 offers_fetched = min(request.offers, available)
                 updated = offers_updated = now
         elif request.update_hours >= 0 and age >= request.update_hours * 60:
@@ -228,7 +239,7 @@ class SimulatedKeepa:
         stale_rating = derive("rating age", product.asin, domain) % 8 == 0
         rating_updated = max(history.first, now - 20 * DAY - now % (5 * DAY)) if stale_rating else updated
         natural_stock = now - now % (10 * DAY) if derive("stock age", product.asin, domain) % 2 else now - 8 * DAY - now % DAY
-        stock_updated = max(fetches.stock, natural_stock)
+        stock_updated = min(now, max(fetches.stock, natural_stock))
         facts = ProductFacts(
             age_minutes=age,
             rating_age_minutes=now - rating_updated,
@@ -420,6 +431,10 @@ def _envelope(balance: Balance, now: float, cost: int) -> dict[str, Any]:
 
 def _zero_envelope(now: float) -> dict[str, Any]:
     return _envelope(Balance(0, 0, 0, 0.0), now, 0)
+
+
+def _refuse(status: int, error: dict[str, str], balance: Balance, now: float, fault: Fault | None) -> Answer:
+    return Answer(status, _envelope(balance, now, 0) | {"error": error}, fault)
 
 
 def _status_fault(fault: Fault, balance: Balance, now: float) -> Answer:

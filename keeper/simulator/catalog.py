@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from keeper.simulator.clock import KEEPA_EPOCH_MINUTES, keepa_minute
-from keeper.simulator.prices import DAY, History, Traits, derive, make_history
+from keeper.simulator.prices import DAY, History, Traits, derive, make_empty_history, make_history
 
 DEFAULT_SEEDS = Path(__file__).resolve().parents[2] / "seeds"
 MAX_PRODUCTS = 100_000
@@ -233,12 +233,14 @@ class Catalog:
         return _make_traits(self.seed, product, MARKETPLACES[domain])
 
     def tracking_since(self, product: Product) -> int:
-        """Returns the Keepa minute from which on a product's history is known: between two and three years before the start."""
+        """Returns the Keepa minute from which on a product's history is known: at least two years before the start."""
         start = keepa_minute(datetime(self._first_year, 1, 1, tzinfo=UTC).timestamp())
         return start + derive("tracking", product.asin) % (360 * DAY)
 
     def history(self, product: Product, domain: int, now: int) -> History:
         """Returns the history of a product in a marketplace up to at least the Keepa minute `now`."""
+        if product.product_type != 0:
+            return make_empty_history(self.tracking_since(product), now)
         key = (product.number, domain)
         with self._lock:
             found = self._histories.get(key)

@@ -166,6 +166,11 @@ def make_history(traits: Traits, first: int, now: int) -> History:
     )
 
 
+def make_empty_history(first: int, last: int) -> History:
+    """Returns the history of a product that has no prices."""
+    return History((None,) * TYPES, [], [], None, [], [], [], first, last)
+
+
 def _draw_offer_events(traits: Traits, segment: int, events: list[_Event], prime_windows: list[tuple[int, int]]) -> None:
     start = segment * SEGMENT
     shared = random.Random(derive(traits.seed, traits.asin, "campaigns", segment))

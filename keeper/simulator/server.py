@@ -1,11 +1,32 @@
-"""Serves a simulated Keepa over HTTP/1.1 with keep-alive and gzip."""
+"""Serves a simulated Keepa over HTTP/1.1 with keep-alive and gzip.
+
+Next to Keepa's own paths there are control endpoints, JSON in and out, without a key (bind loopback only). Each POST answers
+with the state. `key` is optional wherever it appears: without it every key used so far is meant.
+
+| Request | Body (GET: query) | Does |
+|---|---|---|
+| GET `/_simulator/state` | | `now_ms`, the three numbers of the clock, balances by key (as a hash), faults on order |
+| GET `/_simulator/requests` | `last` | counts by status and path, tokens consumed, the last calls |
+| GET `/_simulator/products` | `start`, `count` | ASINs of the catalog |
+| POST `/_simulator/jump` | `seconds` | moves the clock forward |
+| POST `/_simulator/speed` | `speed` | changes its speed |
+| POST `/_simulator/clock` | `anchor_machine`, `anchor_simulated`, `speed` | sets it as someone else keeps it |
+| POST `/_simulator/tokens` | `tokens`, `key` | sets the balance |
+| POST `/_simulator/spend` | `tokens`, `per_minute`, `key` | lets a foreign spender take tokens, now or with each refill |
+| POST `/_simulator/rate` | `refill_per_minute`, `token_flow_reduction`, `key` | changes plan or trackings |
+| POST `/_simulator/key` | `status` (`valid`, `invalid`, `unpaid`), `key` | makes a key unusable (400 or 402) or usable again |
+| POST `/_simulator/faults` | `kind`, and `next` or `share` with `seed`; `path`, `seconds`, `asin`; or `clear` | breaks answers to come |
+| POST `/_simulator/forget` | | empties the log of calls |
+
+A single request asks for a fault by the header `X-Simulator-Fault: slow; seconds=2`.
+`refillIn` and `timestamp` are in simulated time, as everything Keepa says.
+"""
 
 import json
 import logging
 import socket
 import sys
 import threading
-import time
 import traceback
 import zlib
 from collections.abc import Mapping
@@ -85,7 +106,7 @@ class Simulator:
         return f"http://{self._server.server_address[0]!s}:{self.port}"
 
     def close(self) -> None:
-        """Stops listening, ends open connections and waits for the serving threads. A second call does nothing."""
+        """Stops listening and ends open connections, with which their threads end. A second call does nothing."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -145,12 +166,11 @@ def serve(
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    # Threads end with their connections, which `close_connections` ends.
-    block_on_close = True
     request_queue_size = 128
     keepa: SimulatedKeepa
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.closing = threading.Event()
         self._open: set[socket.socket] = set()
         self._open_lock = threading.Lock()
         super().__init__(address, handler)
@@ -174,6 +194,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def close_connections(self) -> None:
+        self.closing.set()
         with self._open_lock:
             connections = list(self._open)
         for connection in connections:
@@ -227,7 +248,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         except ValueError as error:
             self._send(Answer(400, {"error": f"{FAULT_HEADER}: {error}"}))
             return
-        self._send(self.server.keepa.answer(url.path, dict(parse_qsl(url.query, keep_blank_values=True)), fault))
+        self._send(self.server.keepa.answer(url.path, dict(parse_qsl(url.query, keep_blank_values=True)), fault, self.command))
 
     def _control(self, name: str, query: str, body: bytes) -> Answer:
         try:
@@ -258,7 +279,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if fault is not None and fault.kind == "slow":
-            time.sleep(fault.seconds)
+            self.server.closing.wait(fault.seconds)
         body = msgspec.json.encode(answer.body)
         gzipped = "gzip" in self.headers.get("Accept-Encoding", "")
         if fault is not None and fault.kind == "wrong_json":
