@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from keeper.simulator.catalog import MARKETPLACES, UNKNOWN_CATEGORY, Marketplace, Product, make_ean, make_title
+from keeper.simulator.catalog import MARKETPLACES, UNKNOWN_CATEGORY, Marketplace, Product, make_ean, make_title, variation_asins
 from keeper.simulator.columns import NONE, Column
 from keeper.simulator.prices import (
     AMAZON,
@@ -245,16 +245,19 @@ def _write_history(
     if history.monthly_sold is not None:
         sold = history.monthly_sold
         answer["monthlySoldHistory"] = sold.select_flat(sold.count_until(fresh.updated), since)
+    if answer["coupon"] is not None:
+        answer["couponHistory"] = [history.first, *answer["coupon"]]
     if product.parent:
         answer["parentAsinHistory"] = [str(history.first), product.parent]
     if view.offers or view.buybox:
-        flat: list[str] = []
-        for minute, seller in zip(history.buybox_times, history.buybox_sellers, strict=True):
-            if minute > fresh.updated:
-                break
-            if since is not None and minute <= since:
-                flat.clear()
-            flat += (str(minute), seller)
+        times = history.buybox_times
+        begin = 0 if since is None else max(0, bisect_right(times, since) - 1)
+        until = bisect_right(times, fresh.updated)
+        flat = [
+            word
+            for minute, seller in zip(times[begin:until], history.buybox_sellers[begin:until], strict=True)
+            for word in (str(minute), seller)
+        ]
         answer["buyBoxSellerIdHistory"] = flat
 
 
@@ -274,8 +277,8 @@ def make_stats(
     """
     interval = view.stats or (fresh.now, fresh.now)
     now = fresh.now
+    end = min(interval[1], now)
     starts = (interval[0], *(now - days * DAY for days in _WINDOWS))
-    ends = (min(interval[1], now), now, now, now, now)
     averages = [[NONE] * TYPES for _ in starts]
     missing = [[NONE] * TYPES for _ in starts]
     current, at_start = [NONE] * TYPES, [NONE] * TYPES
@@ -292,21 +295,14 @@ def make_stats(
         current[price_type] = value
         at_start[price_type] = column.value_at(interval[0], count)
         is_price = price_type in PRICES
-        if count == 1:
-            # Most types of most products never change: no need to look them up.
-            first = column.times[0]
-            for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
-                if end > start and end > first:
-                    averages[row][price_type] = value
-                    if is_price:
-                        missing[row][price_type] = 100 if value < 0 else 0
-        else:
-            for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
-                weighted, live, covered = column.measure(start, end, count)
-                if live > 0:
-                    averages[row][price_type] = int(weighted / live + 1e-9)
-                if is_price and covered > 0:
-                    missing[row][price_type] = math.ceil(100 * (covered - live) / covered - 1e-9)
+        windows = column.measure(starts, now, count)
+        if end != now:
+            windows[0] = column.measure(starts[:1], end, count)[0]
+        for row, (weighted, live, covered) in enumerate(windows):
+            if live > 0:
+                averages[row][price_type] = int(weighted / live + 1e-9)
+            if is_price and covered > 0:
+                missing[row][price_type] = math.ceil(100 * (covered - live) / covered - 1e-9)
         lowest = column.lowest(fresh.updated)
         if lowest is None:
             continue
@@ -318,8 +314,7 @@ def make_stats(
         high_in[price_type] = [*extremes[1]] if extremes is not None else [NONE, NONE]
         if value >= 0:
             is_lowest[price_type] = value == lowest[1]
-            recent = column.range_in(now - 90 * DAY, now, count)
-            is_lowest_90[price_type] = recent is not None and value == recent[0][1]
+            is_lowest_90[price_type] = value <= column.lowest_since(now - 90 * DAY, count)
     drops = history.rank_drops
     drops_until = bisect_right(drops, fresh.updated)
     stats: dict[str, Any] = {
@@ -446,7 +441,7 @@ def _share_buybox(
         held[sellers[i]] = held.get(sellers[i], 0.0) + until - begin
         seen[sellers[i]] = int(min(until, fresh.updated))
         if box is not None:
-            weighted, live, _ = box.measure(begin, until, counts[BUY_BOX_SHIPPING])
+            weighted, live, _ = box.measure((begin,), until, counts[BUY_BOX_SHIPPING])[0]
             before = priced.get(sellers[i], (0.0, 0.0))
             priced[sellers[i]] = (before[0] + weighted, before[1] + live)
     whole = sum(held.values())
@@ -633,6 +628,8 @@ def _describe(product: Product, traits: Traits, place: Marketplace) -> dict[str,
         parentAsin=product.parent,
         variations=_variations(product),
         hasReviews=traits.rating > 0,
+        # Once and with a subscription; a negative number is a percentage.
+        coupon=[-5 * (1 + draw % 3), 0] if draw % 17 == 3 and not product.product_type else None,
         isAdultProduct=False,
         isEligibleForSuperSaverShipping=True,
         isEligibleForTradeIn=False,
@@ -671,9 +668,11 @@ def _image_name(product: Product, place: int, size: str) -> str:
 
 
 def _variations(product: Product) -> list[dict[str, Any]] | None:
-    if product.parent is None:
-        return None
-    return [{"asin": product.asin, "image": None, "attributes": [{"dimension": "Layout", "value": "QWERTZ"}]}]
+    layouts = ("QWERTZ", "QWERTY", "AZERTY", "QWERTZ CH", "QWERTY ES", "QWERTY IT")
+    return [
+        {"asin": asin, "image": f"{derive('image', asin):020d}"[:11] + "L.jpg", "attributes": [{"dimension": "Layout", "value": layout}]}
+        for asin, layout in zip(variation_asins(product), layouts, strict=False)
+    ] or None
 
 
 _HISTORY_KEYS = (

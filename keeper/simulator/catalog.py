@@ -34,6 +34,8 @@ _EAN_FACTOR = 387_420_489
 _EAN_SHIFT = 271_828_182
 # Every so many products one shares the EAN of the product before it: codes can match more than one.
 _SHARED_EAN_EVERY = 20
+# Of each hundred generated products, these are one family.
+_CHILDREN, _PARENT = range(90, 96), 98
 # One keyboard of the seed file was seen without a price.
 _UNSEEN_PRICE = "54.99"
 
@@ -268,11 +270,18 @@ class Catalog:
         series = _SERIES[int(own.random() * len(_SERIES))]
         model = f"{chr(65 + int(own.random() * 26))}{int(own.random() * 9000) + 1000}"
         price = max(599.0, min(90_000.0, math.exp(own.gauss(math.log(4_500), 0.8))))
-        kind = {97: 3, 98: 5, 99: 4}.get(number % 100, 0)
-        siblings_start = number - number % 100 + 90
-        parent = _make_asin(number - number % 100 + 98) if siblings_start <= number < siblings_start + 6 else None
+        kind = {97: 3, _PARENT: 5, 99: 4}.get(number % 100, 0)
+        parent = _make_asin(number - number % 100 + _PARENT) if number % 100 in _CHILDREN else None
         title = None if kind == 4 else html.escape(f"{brand} {model} {{noun}} {series}", quote=True)
         return Product(number, _make_asin(number), title, brand, kind, round(price / 100) * 100 - 1, "DE", parent)
+
+
+def variation_asins(product: Product) -> list[str]:
+    """Returns the ASINs of a parent's variations, asked from the parent or one of them; empty for a product that stands alone."""
+    hundred = product.number - product.number % 100
+    if product.parent is None and product.asin != _make_asin(hundred + _PARENT):
+        return []
+    return [_make_asin(hundred + place) for place in _CHILDREN]
 
 
 def is_asin(text: str) -> bool:

@@ -78,17 +78,26 @@ class Column:
         i = bisect_right(self.times, minute, 0, count) - 1
         return self.totals[i] if i >= 0 else NONE
 
-    def measure(self, start: float, end: float, count: int) -> tuple[float, float, float]:
-        """Measures a window over the first `count` entries.
+    def measure(self, starts: Sequence[float], end: float, count: int) -> list[tuple[float, float, float]]:
+        """Measures the windows from each start to one end over the first `count` entries.
 
         Returns:
-            Sum of value x minutes while there was a value, minutes with a value, minutes covered by the history at all.
+            For each start: sum of value x minutes while there was a value, minutes with a value, minutes covered by the history.
         """
-        if end <= start or count == 0:
-            return 0.0, 0.0, 0.0
+        if count == 0:
+            return [(0.0, 0.0, 0.0)] * len(starts)
         value_end, live_end = self._area(end, count)
-        value_start, live_start = self._area(start, count)
-        return value_end - value_start, live_end - live_start, max(0.0, end - max(start, self.times[0]))
+        first = self.times[0]
+        windows = []
+        for start in starts:
+            if end <= start:
+                windows.append((0.0, 0.0, 0.0))
+            elif start <= first:
+                windows.append((value_end, live_end, max(0.0, end - first)))
+            else:
+                value_start, live_start = self._area(start, count)
+                windows.append((value_end - value_start, live_end - live_start, end - start))
+        return windows
 
     def lowest(self, minute: float) -> tuple[int, int] | None:
         """Returns when the lowest value up to `minute` was first reached, and that value; None without any."""
@@ -117,12 +126,14 @@ class Column:
         low = min(window)
         if low < 0:
             low = min(value for value in window if value >= 0)
-        offset = max(first, 0)
+        times, offset, begin = self.times, max(first, 0), int(start)
+        return (max(begin, times[offset + window.index(low)]), low), (max(begin, times[offset + window.index(high)]), high)
 
-        def first_time(value: int) -> int:
-            return max(int(start), self.times[offset + window.index(value)])
-
-        return (first_time(low), low), (first_time(high), high)
+    def lowest_since(self, start: float, count: int) -> int:
+        """Returns the lowest value in force from `start` to the last of the first `count` entries, -1 without any."""
+        window = self.totals[max(0, bisect_right(self.times, start, 0, count) - 1) : count]
+        low = min(window, default=NONE)
+        return low if low >= 0 else min((value for value in window if value >= 0), default=NONE)
 
     def _area(self, minute: float, count: int) -> tuple[float, float]:
         if self._cum_live is None or self._cum_value is None:

@@ -479,8 +479,11 @@ def _add_slow_types(
         every = max(DAY, int(DAY / traits.reviews_per_day))
         phase = derive(traits.asin, traits.domain, "reviews") % every
         reviews = StepWriter()
-        for minute in range(first // every * every + phase, last, every):
-            reviews.write(minute, max(1, int(traits.reviews_per_day * (minute - traits.launched) / DAY)))
+        grid = range(first // every * every + phase, last, every)
+        counted = [max(1, int(traits.reviews_per_day * (minute - traits.launched) / DAY)) for minute in grid]
+        kept = [place for place, (before, value) in enumerate(zip([0, *counted], counted, strict=False)) if value != before]
+        reviews.times = [grid[place] for place in kept]
+        reviews.values = [counted[place] for place in kept]
         columns[COUNT_REVIEWS] = make_column(reviews, first, last)
 
 
@@ -488,11 +491,13 @@ def _add_rank(traits: Traits, segments: range, columns: list[Column | None], fir
     if traits.rank_level is None:
         return []
     ranks = StepWriter()
+    times, values = ranks.times, ranks.values
     drops: list[int] = []
     per_minute = min(3.0, 0.4 + traits.changes_per_day) / DAY
     level = traits.rank_level
-    exp = math.exp
+    exp, log = math.exp, math.log
     before = 0
+    at = -1
     for segment in segments:
         own = random.Random(derive(traits.seed, traits.asin, traits.domain, "rank", segment))
         draw = own.random
@@ -501,14 +506,16 @@ def _add_rank(traits: Traits, segments: range, columns: list[Column | None], fir
         deviation = own.gauss(0.0, 0.35)
         while minute < end:
             value = max(1, int(level * exp(deviation)))
-            at = int(minute)
-            ranks.write(at, value)
-            # Keepa's rule for a drop that means a sale is not public; one of 8 % or more is taken for it.
-            if value < before * 0.92 and at >= first:
-                drops.append(at)
-            before = value
+            if value != before and at != int(minute):
+                at = int(minute)
+                times.append(at)
+                values.append(value)
+                # Keepa's rule for a drop that means a sale is not public; one of 8 % or more is taken for it.
+                if value < before * 0.92 and at >= first:
+                    drops.append(at)
+                before = value
             deviation = deviation * 0.96 + 0.35 * (draw() + draw() - 1.0)
-            minute += own.expovariate(per_minute)
+            minute -= log(1.0 - draw()) / per_minute
     columns[SALES] = make_column(ranks, first, last)
     return drops
 

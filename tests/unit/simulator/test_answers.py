@@ -256,3 +256,11 @@ def test_live_offers_only_leaves_the_ended_ones_out(shared_world: World) -> None
     for number in range(0, 46, 4):
         product = shared_world.product(number, offers=20, only_live_offers=1)
         assert product["liveOffersOrder"] == list(range(len(product["offers"])))
+
+
+def test_parent_and_each_child_list_the_whole_family(shared_world: World) -> None:
+    parent, child = shared_world.product(98), shared_world.product(92)
+    assert child["parentAsin"] == parent["asin"]
+    assert [each["asin"] for each in parent["variations"]] == [each["asin"] for each in child["variations"]]
+    assert [each["asin"] for each in parent["variations"]] == shared_world.keepa.catalog.asins(90, 96)
+    assert shared_world.product(0)["variations"] is None

@@ -24,7 +24,7 @@ def test_window_measures_what_a_walk_minute_by_minute_measures(changes: list[tup
     count = len(column.times)
     in_force = [column.value_at(minute, count) for minute in range(start, start + length) if minute >= column.times[0]]
     live = [value for value in in_force if value >= 0]
-    assert column.measure(start, start + length, count) == (sum(live), len(live), len(in_force))
+    assert column.measure([start], start + length, count) == [(sum(live), len(live), len(in_force))]
 
 
 @given(steps, st.integers(50, 1200), st.integers(1, 900))
