@@ -39,7 +39,16 @@ BOUND_SECONDS = 60
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
+def executable() -> Iterator[Path]:
+    """A folder that programs may run from; memory is often mounted without that right."""
+    path = Path(tempfile.mkdtemp(prefix="keeper-test-", dir=embedded.SOCKETS))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def folder(executable: Path) -> Iterator[Path]:
     """A folder that the server's account can enter, unlike pytest's own."""
     path = Path(tempfile.mkdtemp(prefix="keeper-test-", dir=embedded.temporary_parent()))
     path.chmod(0o711)
@@ -652,8 +661,8 @@ def test_other_accounts_cannot_hold_the_locks(server: EmbeddedServer) -> None:
 
 
 @pytest.fixture
-def root_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = folder / "root-place"
+def root_place(executable: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = executable / "root-place"
     monkeypatch.setattr(embedded, "ROOT_PLACE", place)
     return place
 
