@@ -3,7 +3,7 @@
 import time
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -297,7 +297,7 @@ class _Failure:
 class _Received:
     request: Request
     status_code: int | None
-    body: bytes
+    body: bytes = field(repr=False)
     elapsed_seconds: float
 
     def failed(self, kind: type[KeepaError], message: str, *, tokens: TokenStatus | None = None, may_have_cost: bool = False) -> KeepaError:

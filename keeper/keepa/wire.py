@@ -239,12 +239,12 @@ class Envelope:
     Attributes:
         tokens: None where the answer holds no usable token fields, as with an invalid key.
         is_all_zero: the token fields are there and all 0: how Keepa answers a key it does not know.
-        error: Keepa's own words, `type: message (details)`; None without an `error` object.
+        error: Keepa's own words, `type: message (details)`, not yet redacted; None without an `error` object.
     """
 
     tokens: TokenStatus | None
     is_all_zero: bool
-    error: str | None
+    error: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -476,6 +476,14 @@ def _read_csv(piece: msgspec.Raw, dropped: list[str], path: str) -> list[list[in
     return histories
 
 
+def _read_error(piece: msgspec.Raw, _dropped: list[str], _path: str) -> ErrorWire | None:
+    """An error stays one, whatever its shape."""
+    try:
+        return msgspec.json.decode(piece, type=ErrorWire | None)
+    except _UNREADABLE:
+        return ErrorWire(type="an error in a shape that cannot be read")
+
+
 def _fields(shape: type[msgspec.Struct]) -> Iterable[tuple[str, Any]]:
     return ((entry.encode_name, entry.type) for entry in msgspec.structs.fields(shape))
 
@@ -699,4 +707,4 @@ def _is_category(category_id: int) -> bool:
     return category_id not in _UNKNOWN_CATEGORIES and 0 < category_id <= _LARGEST
 
 
-_PIECEWISE: Mapping[str, Callable[[msgspec.Raw, list[str], str], Any]] = {"stats": _read_stats, "csv": _read_csv}
+_PIECEWISE: Mapping[str, Callable[[msgspec.Raw, list[str], str], Any]] = {"stats": _read_stats, "csv": _read_csv, "error": _read_error}

@@ -1,0 +1,128 @@
+"""Claims about every JSON there can be: values or the one error, and nothing lost on the way back."""
+
+import json
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_series import PriceSeries
+from keeper.domain.price_type import PriceType
+from keeper.domain.product import Product
+from keeper.keepa.wire import (
+    MINUTES_TO_2011,
+    EnvelopeWire,
+    NotAnAnswer,
+    ProductWire,
+    SeriesUnreadable,
+    StatsWire,
+    decode_envelope,
+    decode_products,
+    decode_series,
+    encode_series,
+)
+
+ASIN = "B0CPV5YY7K"
+PRICE_TYPE = st.sampled_from(PriceType)
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.integers()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=12)
+    | st.sampled_from(["-1", "-2", "&amp;", "&#xD800;", "\x00", "2011-01-01"])
+)
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=4), max_leaves=12
+)
+numbers = st.lists(st.integers(-2, 9_000_000) | st.integers(-(2**70), 2**70) | st.none(), max_size=8)
+by_type = st.lists(numbers | st.none() | scalars, max_size=40)
+arrays = st.lists(st.integers(-2, 10_000), max_size=40)
+
+
+def objects(shape: type[Any], *, required: dict[str, st.SearchStrategy[Any]], richer: dict[str, st.SearchStrategy[Any]]) -> Any:
+    """Objects with the field names of `shape`, holding anything or what nearly fits."""
+    names = [name for name in shape.__struct_fields__ if name not in required]
+    return st.fixed_dictionaries(required, optional={name: anything | richer.get(name, arrays) for name in names})
+
+
+stats = objects(StatsWire, required={}, richer=dict.fromkeys(("min", "max", "minInInterval", "maxInInterval"), by_type))
+products = objects(
+    ProductWire,
+    required={"asin": st.just(ASIN) | anything},
+    richer={
+        "stats": stats,
+        "csv": by_type,
+        "images": st.lists(st.dictionaries(st.sampled_from("lm"), scalars)),
+        "salesRanks": st.dictionaries(st.sampled_from(["1", "2"]), numbers | scalars),
+        "salesRankReference": st.integers(0, 2),
+        "productType": st.integers(-1, 7),
+    },
+)
+envelopes = objects(EnvelopeWire, required={}, richer={name: st.integers(-(2**40), 2**45) for name in EnvelopeWire.__struct_fields__})
+
+
+def read_all(product: Product) -> str:
+    """Looks into everything, so that what is made on first use is made."""
+    return repr(product)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(envelope=envelopes, payload=st.lists(products, max_size=3) | anything)
+def test_any_json_of_the_outer_shape_gives_values_or_the_one_error(envelope: dict[str, Any], payload: Any) -> None:
+    body = json.dumps({**envelope, "products": payload}).encode()
+    try:
+        decoded = decode_products(body, [ASIN], Marketplace.DE)
+    except NotAnAnswer:
+        return
+    assert len(decoded.products) + len(decoded.unreadable) + len(decoded.missing) == 1
+    assert all(read_all(product) for product in decoded.products.values())
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(body=st.binary(max_size=40) | anything.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_give_an_envelope_or_the_one_error(body: bytes) -> None:
+    try:
+        envelope = decode_envelope(body)
+    except NotAnAnswer:
+        return
+    assert envelope.tokens is None or envelope.tokens.refill_per_minute > 0
+
+
+@st.composite
+def series_of(draw: st.DrawFn, price_type: PriceType) -> PriceSeries:
+    minutes = sorted(draw(st.sets(st.integers(0, 10_000_000), max_size=20)))
+    least = 1 if price_type.is_price else 0
+    amount: st.SearchStrategy[int | None] = st.integers(least, 2**63 - 1)
+    if price_type is not PriceType.EXTRA_INFO_UPDATES:
+        amount = amount | st.none()
+    amounts = draw(st.lists(amount, min_size=len(minutes), max_size=len(minutes)))
+    return PriceSeries(tuple(minute + MINUTES_TO_2011 for minute in minutes), tuple(amounts))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(price_type=PRICE_TYPE, data=st.data())
+def test_what_is_encoded_decodes_to_itself(price_type: PriceType, data: st.DataObject) -> None:
+    series = data.draw(series_of(price_type))
+    assert decode_series(encode_series(series, price_type), price_type) == series
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(price_type=PRICE_TYPE, data=st.data())
+def test_what_keepa_sends_is_encoded_to_itself(price_type: PriceType, data: st.DataObject) -> None:
+    flat = encode_series(data.draw(series_of(price_type)), price_type)
+    assert encode_series(decode_series(flat, price_type), price_type) == flat
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(price_type=PRICE_TYPE, flat=st.lists(st.integers(-(2**64), 2**64) | st.integers(-2, 100), max_size=12))
+def test_any_numbers_are_a_series_in_ascending_time_or_the_one_error(price_type: PriceType, flat: list[int]) -> None:
+    try:
+        series = decode_series(flat, price_type)
+    except SeriesUnreadable:
+        return
+    assert list(series.minutes) == sorted(set(series.minutes))
