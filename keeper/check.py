@@ -1,6 +1,7 @@
 """The verbs around one check: record what an answer brought, or note that it brought nothing; and a check somebody asks for."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,11 +15,11 @@ from keeper.fetch import fetch
 from keeper.keepa.answer import ProductAnswer
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.requests import MAX_ASINS, cost_upper_bound
-from keeper.plan import PlannedRequest, options_of, plan_products
+from keeper.plan import PlannedRequest, options_of, plan, plan_products
 from keeper.postgres import installation, watches
 from keeper.postgres.prices import Change
 from keeper.record import Recorded, batches_of, record
-from keeper.tokens import TokenSettings, release, reserve
+from keeper.tokens import TokenSettings, release, renew, reserve
 
 # After a check that brought nothing; the watch's own interval where that is shorter.
 RETRY_AFTER = timedelta(minutes=15)
@@ -158,6 +159,67 @@ def check_products(
 
 def _add(done: Checked, recorded: Recorded) -> None:
     done.observations += recorded.observations
+def check_due(
+    engine: Engine,
+    client: KeepaClient,
+    *,
+    sinks: Collection[Sink],
+    settings: TokenSettings,
+    batch_size: int,
+    requests_at_once: int,
+    on_planned: Callable[[int], None] = lambda _: None,
+    on_checked: Callable[[int], None] = lambda _: None,
+) -> Checked:
+    """Check whatever is due and can be paid, round by round, until nothing is left to plan or a request failed.
+
+    Ended from outside (Ctrl-C), what is under way is still recorded and what was not sent is given back.
+
+    Args:
+        on_planned: told how many further products are planned.
+        on_checked: told how many products are through, recorded or failed.
+    """
+    done = Checked()
+    while True:
+        with engine.begin() as connection:
+            now = installation.select_now(connection)
+            requests = plan(connection, now=now, batch_size=batch_size, settings=settings)
+        if not requests:
+            return done
+        on_planned(sum(request.size for request in requests))
+        has_failed = False
+        with ThreadPoolExecutor(max_workers=requests_at_once) as pool:
+            running: dict[Future[Checked], PlannedRequest] = {
+                pool.submit(_check_request, engine, client, request, now=now, sinks=sinks, settings=settings): request
+                for request in requests
+            }
+            try:
+                for future in as_completed(running):
+                    request = running[future]
+                    try:
+                        done.add(future.result())
+                    except KeeperError as error:
+                        has_failed = True
+                        done.add(note_failure(engine, request, str(error), now=now))
+                    on_checked(request.size)
+            except BaseException:
+                for future, request in running.items():
+                    if future.cancel():
+                        give_back(engine, request)
+                raise
+        if has_failed:
+            return done
+
+
+def _check_request(
+    engine: Engine, client: KeepaClient, request: PlannedRequest, *, now: datetime, sinks: Collection[Sink], settings: TokenSettings
+) -> Checked:
+    if not renew(engine, request.reservation_id, settings):
+        give_back(engine, request)
+        return Checked(failures={f"{asin} {request.marketplace}": "its tokens were written off while it waited" for asin in request.asins})
+    answer = fetch(engine, client, request, sinks=sinks)
+    return record_answer(engine, request, answer, now=now, sinks=sinks)
+
+
     done.changes += recorded.changes
     done.history_points += recorded.history_points
     done.events += recorded.events

@@ -8,12 +8,14 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import psycopg
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from keeper.domain.alert import AlertUnreadable, decode_alert
 from keeper.domain.errors import KeeperError, TransientError
@@ -24,8 +26,11 @@ from keeper.postgres import alerts, outbox
 
 logger = logging.getLogger(__name__)
 
-OUTBOX_CHANNEL = "keeper_outbox"
 _LONGEST_REASON = 500
+_LONGEST_ROUND_SECONDS = 60.0
+_LONGEST_RECONNECT_SECONDS = 30.0
+# How soon a relay that waits for work notices that it shall end.
+_STOP_SECONDS = 0.5
 
 
 class SinkDown(TransientError):
@@ -142,6 +147,67 @@ def relay(
 
 
 def _relay_shard(
+def keep_relaying(
+    engine: Engine,
+    sinks: Sequence[DeliverySink],
+    *,
+    settings: RelaySettings,
+    stop: threading.Event,
+    sweep_seconds: float = 30.0,
+    on_listening: Callable[[], None] = lambda: None,
+    on_relayed: Callable[[Sink, Relayed], None] = lambda _sink, _done: None,
+) -> None:
+    """Relay until `stop` is set: when a recording transaction calls, when a postponed message is due, and every `sweep_seconds`.
+
+    A database that goes away is waited for, with growing pauses.
+
+    Args:
+        on_listening: called after each (new) connection has begun to listen.
+        on_relayed: told after each round, empty ones included.
+    """
+    losses = 0
+    while not stop.is_set():
+        try:
+            # A connection of its own, never given back to the pool: it would go on listening there.
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as bell:
+                bell.detach()
+                outbox.listen(bell)
+                on_listening()
+                while not stop.is_set():
+                    wait_seconds = sweep_seconds
+                    for sink in sinks:
+                        done = relay(engine, sink, settings=settings, longest_seconds=_LONGEST_ROUND_SECONDS, stop=stop)
+                        on_relayed(sink.name, done)
+                        wait_seconds = min(wait_seconds, _seconds_to_next(engine, sink.name, done, sweep_seconds))
+                    losses = 0
+                    _wait(bell, stop, wait_seconds)
+        except (DBAPIError, psycopg.OperationalError) as error:
+            if isinstance(error, DBAPIError) and not error.connection_invalidated and not isinstance(error.orig, psycopg.OperationalError):
+                raise
+            losses += 1
+            pause_seconds = min(_LONGEST_RECONNECT_SECONDS, 0.5 * 2 ** min(losses, 10)) * random.uniform(0.5, 1.0)
+            logger.warning("PostgreSQL does not answer (%s); trying again in %.0f s", type(error).__name__, pause_seconds)
+            stop.wait(pause_seconds)
+
+
+def _seconds_to_next(engine: Engine, sink: Sink, done: Relayed, sweep_seconds: float) -> float:
+    if done.down is not None:
+        return sweep_seconds
+    if not done.is_complete:
+        return 0.0
+    with engine.begin() as connection:
+        due_seconds = outbox.next_try_in_seconds(connection, sink)
+    # What is overdue and still there is held by another relay, or by an earlier message of its key.
+    return sweep_seconds if due_seconds is None else max(1.0, due_seconds)
+
+
+def _wait(bell: Connection, stop: threading.Event, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
+        if outbox.wait_for_notice(bell, longest_seconds=min(left, _STOP_SECONDS)):
+            return
+
+
     engine: Engine,
     lock_connection: Connection,
     sink: DeliverySink,
@@ -248,7 +314,7 @@ class AlertSink:
             return Outcome(message, refusal=str(error)[:_LONGEST_REASON], is_final=True)
         except KeeperError as error:
             return Outcome(message, refusal=str(error)[:_LONGEST_REASON])
-        except Exception as error:  # noqa: BLE001  one delivery may not stop the others
+        except Exception as error:
             logger.exception("delivery %s failed in a way nobody foresaw", message.event_id)
             return Outcome(message, refusal=f"{type(error).__name__} while sending")
         return Outcome(message, receipt=receipt.answer)

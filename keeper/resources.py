@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 from sqlalchemy import Connection, Engine
@@ -108,7 +109,7 @@ class Resources:
             cipher = ChannelCipher([load_or_create_key(self.settings.data / "channel.key")])
         else:
             raise ChannelKeyMissing(
-                "set KEEPER_CHANNELS_KEYS: with a database of your own Keeper makes no key by itself, because other machines need the same one. "
+                "set KEEPER_CHANNELS_KEYS: with a database of your own Keeper makes no key, because other machines need the same one. "
                 "`keeper channel key` prints a new one"
             )
         with self.engine.begin() as connection:
@@ -253,7 +254,7 @@ def migrate_database(engine: Engine, target: str = "head") -> str | None:
     """Bring the database to this code's schema. Alembic is imported here only: a run that needs no migration saves its import."""
     from keeper.postgres.migrate import migrate
 
-    return migrate(engine, now=datetime.now(UTC), target=target)  # noqa: TID251  before the schema there is no keeper_now()
+    return migrate(engine, now=datetime.now(UTC), target=target)
 
 
 def agree_on_clock(engine: Engine, simulator_url: str) -> ClockNumbers:
@@ -280,12 +281,21 @@ def jump_clock(engine: Engine, simulator_url: str, *, seconds: float = 0.0, spee
         known = installation.lock_clock(connection)
         state = _control(simulator_url, "state")
         numbers = known or ClockNumbers(float(state["anchor_machine"]), float(state["anchor_simulated"]), float(state["speed"]))
-        machine = datetime.now(UTC).timestamp()  # noqa: TID251  the clock itself is moved here
+        machine = datetime.now(UTC).timestamp()
         business = numbers.anchor_business + numbers.speed * (machine - numbers.anchor_machine) + seconds
         moved = ClockNumbers(machine, business, speed if speed is not None else numbers.speed)
         installation.update_clock(connection, moved)
         _set_simulator_clock(simulator_url, moved)
         return moved
+
+
+def fetch_simulator_state(simulator_url: str) -> dict[str, Any]:
+    """What the simulator says of itself: clock, catalog, balances by key.
+
+    Raises:
+        NoKeepa: it does not answer.
+    """
+    return _control(simulator_url, "state")
 
 
 def now_of(connection: Connection) -> datetime:
@@ -301,12 +311,12 @@ def _set_simulator_clock(simulator_url: str, numbers: ClockNumbers) -> None:
     )
 
 
-def _control(simulator_url: str, name: str, body: dict[str, float] | None = None) -> dict[str, object]:
+def _control(simulator_url: str, name: str, body: dict[str, float] | None = None) -> dict[str, Any]:
     url = f"{simulator_url.rstrip('/')}/_simulator/{name}"
     try:
         answer = httpx.get(url, timeout=_CONTROL_TIMEOUT) if body is None else httpx.post(url, json=body, timeout=_CONTROL_TIMEOUT)
         answer.raise_for_status()
-        found: dict[str, object] = answer.json()
+        found: dict[str, Any] = answer.json()
         return found
     except (httpx.HTTPError, ValueError) as error:
         raise NoKeepa(

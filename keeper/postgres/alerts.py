@@ -207,19 +207,27 @@ class AlertRow:
 
 
 def select_alerts(connection: Connection, *, user_id: int | None = None, limit: int = 100) -> list[AlertRow]:
-    """The newest alerts first, a row per delivery."""
+    """The newest `limit` alerts, newest first, a row per delivery."""
     rows = connection.execute(
         text(
             """
             SELECT a.id, u.name, a.asin, a.marketplace, a.price_type, p.title, a.amount_minor, a.previous_minor, a.target_minor, a.currency,
-                a.observed_at, a.created_at, c.name, d.status, d.tries, d.delivered_at, d.last_failure
-            FROM price_alerts a JOIN users u ON u.id = a.user_id
+                a.observed_at, a.created_at, c.name, d.status, d.tries, d.delivered_at, d.last_failure, d.receipt
+            FROM (
+                SELECT * FROM price_alerts WHERE CAST(:user_id AS bigint) IS NULL OR user_id = :user_id ORDER BY id DESC LIMIT :limit
+            ) a JOIN users u ON u.id = a.user_id
             LEFT JOIN products p ON p.asin = a.asin AND p.marketplace = a.marketplace
             LEFT JOIN deliveries d ON d.alert_id = a.id LEFT JOIN channels c ON c.id = d.channel_id
-            WHERE CAST(:user_id AS bigint) IS NULL OR a.user_id = :user_id
-            ORDER BY a.id DESC, d.id LIMIT :limit
+            ORDER BY a.id DESC, d.id
             """
         ),
         {"user_id": user_id, "limit": limit},
     )
+    receipt: str | None
     return [AlertRow(*row) for row in rows]
+
+
+def count_deliveries(connection: Connection) -> dict[str, int]:
+    """How many deliveries there are by status; a status without any is left out."""
+    rows = connection.execute(text("SELECT status, count(*) AS deliveries FROM deliveries GROUP BY status ORDER BY status"))
+    return {row.status: row.deliveries for row in rows}

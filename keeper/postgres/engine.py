@@ -5,10 +5,13 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from keeper.domain.errors import KeeperError
 
 
-class DatabaseUrlInvalid(Exception):
-    """Not a PostgreSQL URL."""
+class DatabaseUrlInvalid(KeeperError):
+    """Not a PostgreSQL URL. Its text never holds the URL."""
 
 
 def open_engine(
@@ -29,7 +32,10 @@ def open_engine(
     Raises:
         DatabaseUrlInvalid: another kind of database.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise DatabaseUrlInvalid("KEEPER_DATABASE_URL is not a URL; write it like postgresql://user:password@host:5432/database") from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise DatabaseUrlInvalid("KEEPER_DATABASE_URL must start with postgresql://")
     return create_engine(
@@ -38,6 +44,7 @@ def open_engine(
         max_overflow=2,
         pool_timeout=30,
         pool_pre_ping=True,
+        hide_parameters=True,  # an error's text reaches logs, and values may be secrets
         connect_args={
             "connect_timeout": connect_timeout_seconds,
             "application_name": application_name,

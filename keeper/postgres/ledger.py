@@ -185,3 +185,28 @@ def insert_call(connection: Connection, call_id: UUID, call: KeepaCall, *, now: 
 def delete_old_calls(connection: Connection, *, before: datetime) -> int:
     """Rows of `keepa_calls` older than `before`. Returns how many went."""
     return connection.execute(text("DELETE FROM keepa_calls WHERE called_at < :before"), {"before": before}).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What the calls of one operation came to."""
+
+    operation: str
+    calls: int
+    failed: int
+    asins: int
+    tokens: int
+
+
+def select_spending(connection: Connection, *, since: datetime) -> list[Spending]:
+    """Calls since a moment of business time, by operation, the dearest first."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT operation, count(*), count(*) FILTER (WHERE NOT success), sum(asin_count), coalesce(sum(tokens_consumed), 0)
+            FROM keepa_calls WHERE called_at >= :since GROUP BY operation ORDER BY 5 DESC, 1
+            """
+        ),
+        {"since": since},
+    )
+    return [Spending(*row) for row in rows]

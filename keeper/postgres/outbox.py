@@ -8,8 +8,10 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from keeper.domain.events import ROUTES, Event, EventKind, OutboxMessage, Sink
+from keeper.postgres.engine import driver_of
 
 SHARDS = 16
+OUTBOX_CHANNEL = "keeper_outbox"
 
 # Stored with the row, so the hash decides once and for all; hashtextextended is the same on every platform PostgreSQL runs on.
 SHARD_OF_KEY = "(hashtextextended({key}, 0) & 15)::smallint"
@@ -53,6 +55,27 @@ def insert_events(connection: Connection, events: Sequence[Event], active: Colle
                 "sinks": sinks_of(kind, active),
             },
         )
+    if any(sinks_of(kind, active) for kind in by_kind):
+        notify_relays(connection)
+
+
+def notify_relays(connection: Connection) -> None:
+    """Wake the relays that listen, when this transaction commits; PostgreSQL folds several calls into one."""
+    connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": OUTBOX_CHANNEL})
+
+
+def listen(connection: Connection) -> None:
+    """Let this connection, which must be in autocommit, hear `notify_relays`."""
+    connection.execute(text(f"LISTEN {OUTBOX_CHANNEL}"))
+
+
+def wait_for_notice(connection: Connection, *, longest_seconds: float) -> bool:
+    """Wait for `notify_relays` on a listening connection. False when nobody called.
+
+    Raises:
+        psycopg.OperationalError: the server went away.
+    """
+    return any(True for _ in driver_of(connection).notifies(timeout=longest_seconds, stop_after=1))
 
 
 def try_lock_shard(connection: Connection, sink: Sink, shard: int) -> bool:

@@ -1,6 +1,6 @@
 """Products: one row per ASIN and marketplace, written in bulk before anything else of the product."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -132,3 +132,12 @@ def _plain(value: Any) -> str:
     if value is None:
         return "\\N"
     return str(value.isoformat() if isinstance(value, datetime) else value)
+
+
+def select_titles(connection: Connection, asins: Collection[str], marketplace: str) -> dict[str, str]:
+    """Titles by ASIN, where known."""
+    rows = connection.execute(
+        text("SELECT asin, title FROM products WHERE asin = ANY(:asins) AND marketplace = :marketplace AND title IS NOT NULL"),
+        {"asins": list(asins), "marketplace": marketplace},
+    )
+    return {row.asin: row.title for row in rows}

@@ -65,6 +65,35 @@ def find_user(connection: Connection, name: str | None) -> int:
     return int(rows[0].id)
 
 
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """A user with what belongs to them."""
+
+    user_id: int
+    name: str
+    role: str
+    created_at: datetime
+    watches: int
+    channels: int
+    api_keys: int
+
+
+def select_users(connection: Connection) -> list[UserRow]:
+    """All users by name, with their active watches, channels and usable API keys."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT u.id, u.name, u.role, u.created_at,
+                (SELECT count(*) FROM watched_products w WHERE w.user_id = u.id AND w.is_active),
+                (SELECT count(*) FROM channels c WHERE c.user_id = u.id),
+                (SELECT count(*) FROM api_keys k WHERE k.user_id = u.id AND k.revoked_at IS NULL)
+            FROM users u ORDER BY u.name
+            """
+        )
+    )
+    return [UserRow(*row) for row in rows]
+
+
 def insert_api_key(connection: Connection, user_id: int, *, label: str, key_hash: bytes, scope: str) -> int:
     """Store a key's hash. Returns its id."""
     key_id: int = connection.execute(

@@ -160,6 +160,47 @@ def select_watches(connection: Connection, *, user_id: int | None = None, after_
     return [WatchRow(*row) for row in rows]
 
 
+def find_watch(connection: Connection, user_id: int, watch_id: int) -> WatchRow:
+    """An active watch of a user.
+
+    Raises:
+        WatchUnknown: see there.
+    """
+    for watch in select_watches(connection, user_id=user_id, after_id=watch_id - 1, limit=1):
+        if watch.watch_id == watch_id:
+            return watch
+    raise WatchUnknown(f"there is no active watch {watch_id} of yours; `keeper watch list` shows them")
+
+
+def select_target(connection: Connection, asin: str, marketplace: str, price_type: str, *, user_id: int | None = None) -> int | None:
+    """The highest target of the active watches on a price, of one user or of all; None without any."""
+    target: int | None = connection.execute(
+        text(
+            """
+            SELECT max(target_minor) FROM watched_products
+            WHERE is_active AND asin = :asin AND marketplace = :marketplace AND price_type = :price_type
+                AND (CAST(:user_id AS bigint) IS NULL OR user_id = :user_id)
+            """
+        ),
+        {"asin": asin, "marketplace": marketplace, "price_type": price_type, "user_id": user_id},
+    ).scalar_one()
+    return target
+
+
+def select_buybox_asins(connection: Connection, asins: Collection[str], marketplace: str) -> set[str]:
+    """Those of the ASINs whose buy box somebody watches."""
+    found = connection.execute(
+        text(
+            """
+            SELECT DISTINCT asin FROM watched_products
+            WHERE is_active AND asin = ANY(:asins) AND marketplace = :marketplace AND price_type = 'BUY_BOX_SHIPPING'
+            """
+        ),
+        {"asins": list(asins), "marketplace": marketplace},
+    )
+    return set(found.scalars())
+
+
 _DUE = """
     WITH due AS (
         SELECT asin, marketplace, price_type, next_check_at, last_checked_at FROM watched_products

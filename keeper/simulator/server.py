@@ -29,7 +29,7 @@ import sys
 import threading
 import traceback
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -133,10 +133,11 @@ def serve(
     key: str | None = None,
     seeds: Path = DEFAULT_SEEDS,
     until: threading.Event | None = None,
+    on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serves until `until` is set (for ever without one); prints one line of JSON with the URL once it listens.
 
-    The arguments are those of `Simulator`.
+    The other arguments are those of `Simulator`; `on_listening` is called with the URL before that line.
     """
     with Simulator(
         host,
@@ -160,6 +161,8 @@ def serve(
             "seed": seed,
             "refill_per_minute": refill_per_minute,
         }
+        if on_listening is not None:
+            on_listening(simulator.url)
         print(json.dumps(line), flush=True)
         (until or threading.Event()).wait()
 

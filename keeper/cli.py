@@ -1,0 +1,1235 @@
+"""`keeper …`: a thin command line. Each command parses, calls one verb, and shows what it did.
+
+What a command works with is imported inside it: `keeper --help` would otherwise wait a second for SQLAlchemy, Apprise and httpx.
+"""
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from keeper.domain.errors import KeeperError
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.money import Money, minor_digits
+from keeper.domain.price_type import WATCHABLE, PriceType
+from keeper.domain.watch import DEFAULT_HYSTERESIS_PCT, Watch
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from keeper.check import Checked
+    from keeper.relay import Relayed
+    from keeper.resources import Resources
+    from keeper.settings import Settings
+
+_ASIN = re.compile(r"[A-Z0-9]{10}")
+_ASIN_IN_LINK = re.compile(r"/(?:dp|gp/product|gp/aw/d)/([A-Z0-9]{10})(?:[/?#]|$)", re.IGNORECASE)
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w)", re.IGNORECASE)
+_SPAN_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_INTERRUPTED = 130
+_ONCE_SECONDS = 240.0
+_ALERT_SECONDS = 60.0
+_PAGE = 1000
+_TITLE_LENGTH = 44
+_IS_JSON = "keeper.is_json"
+_MASK = "********"
+
+
+class CommandFailed(KeeperError):
+    """A command did what it could, and that was not all of it."""
+
+
+class SimulatorRuns(KeeperError):
+    """A second simulator on one data folder."""
+
+
+class NotSimulated(KeeperError):
+    """A command for the simulator while the real Keepa is in use."""
+
+
+class NothingKnown(KeeperError):
+    """No history of a product."""
+
+
+class _Keeper(TyperGroup):
+    """The edge of the program: an error Keeper can name is one line, Ctrl-C is quiet, anything else a traceback without values."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_IS_JSON] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeeperError as error:
+            _fail(str(error), is_json=ctx.meta[_IS_JSON])
+        except KeyboardInterrupt:
+            raise typer.Exit(_INTERRUPTED) from None
+        except typer.BadParameter as error:
+            if not ctx.meta[_IS_JSON]:
+                raise
+            _fail(error.format_message(), is_json=True, exit_code=error.exit_code)
+        except Exception as error:
+            if not _is_database_gone(error):
+                raise
+            said = str(getattr(error, "orig", error)).strip().splitlines()
+            _fail(f"PostgreSQL does not answer: {said[0] if said else type(error).__name__}", is_json=ctx.meta[_IS_JSON])
+
+
+def _fail(text: str, *, is_json: bool, exit_code: int = 1) -> NoReturn:
+    line = json.dumps({"error": text}, ensure_ascii=False) if is_json else f"keeper: {' '.join(text.split())}"
+    print(line, file=sys.stderr)
+    raise typer.Exit(exit_code) from None
+
+
+def _is_database_gone(error: Exception) -> bool:
+    """Whether SQLAlchemy or psycopg says so; where neither was imported, neither said anything."""
+    sqlalchemy, psycopg = sys.modules.get("sqlalchemy.exc"), sys.modules.get("psycopg")
+    return any(module is not None and isinstance(error, module.OperationalError) for module in (sqlalchemy, psycopg))
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a sign gets a question mark, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        app(prog_name="keeper")
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
+
+
+app = typer.Typer(
+    cls=_Keeper,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    pretty_exceptions_short=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Keeper watches Amazon prices through Keepa and tells you in time.
+
+    A first round, with nothing installed but Keeper (the simulator stands in for Keepa until KEEPER_KEEPA_API_KEY is set):
+
+      [bold]keeper simulator &[/bold]                                         a Keepa on this machine
+
+      [bold]keeper user add anna[/bold]                                       you, and your API key
+
+      [bold]keeper channel add phone ntfys://ntfy.sh/secret-topic[/bold]      where alerts go
+
+      [bold]keeper watch add B00OCMRV40 --target 49.90[/bold]                 what to watch
+
+      [bold]keeper check[/bold]                                               check what is due, now
+
+      [bold]keeper history B00OCMRV40[/bold]                                  a chart
+    """,
+)
+user_app = _group("Add and list people.")
+channel_app = _group("Where alerts go: mail, Telegram, Discord, ntfy, Slack.")
+watch_app = _group("What is watched, and at which price you want to hear of it.")
+simulator_app = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+    help="""A Keepa that runs on this machine; without a subcommand it serves until Ctrl-C.
+
+    Keeper finds it by a note in its data folder, so nothing need be set.
+
+    Examples:
+
+      [bold]keeper simulator --speed 60[/bold]        an hour of the market in a minute
+
+      [bold]keeper simulator jump 3d[/bold]           three days ahead, for Keeper and the simulator together
+
+      [bold]keeper simulator --port 8765 --products 1000 --rate 100[/bold]
+    """,
+)
+_PEOPLE, _MARKET, _HOUSE = "People", "Prices", "Running it"
+app.add_typer(user_app, name="user", rich_help_panel=_PEOPLE)
+app.add_typer(channel_app, name="channel", rich_help_panel=_PEOPLE)
+app.add_typer(watch_app, name="watch", rich_help_panel=_MARKET)
+app.add_typer(simulator_app, name="simulator", rich_help_panel=_HOUSE)
+
+
+def _asin(text: str) -> str:
+    """An ASIN, or the one in a product's link."""
+    found = _ASIN_IN_LINK.search(text)
+    asin = (found.group(1) if found else text).strip().upper()
+    if not _ASIN.fullmatch(asin):
+        raise typer.BadParameter(f"{text!r} is not an ASIN: ten letters or digits, like B00OCMRV40, or a link to the product's page")
+    return asin
+
+
+def _price_type(text: str) -> PriceType:
+    name = text.strip().upper().replace("-", "_").replace(" ", "_")
+    if name in ("BUYBOX", "BUY_BOX"):
+        return PriceType.BUY_BOX_SHIPPING
+    if name not in WATCHABLE:
+        raise typer.BadParameter(f"{text!r} cannot be watched; choose one of {', '.join(WATCHABLE)}, or buybox")
+    return PriceType(name)
+
+
+def _seconds(text: str) -> float:
+    """`90s`, `30m`, `6h`, `3d`, `1w`, and sums of them like `1d12h`."""
+    parts = _SPAN.findall(text)
+    if not parts or _SPAN.sub("", text).strip():
+        raise typer.BadParameter(f"{text!r} is not a duration; write it like 90s, 30m, 6h, 3d or 1d12h")
+    return sum(float(amount) * _SPAN_SECONDS[unit.lower()] for amount, unit in parts)
+
+
+def _moment(text: str) -> float:
+    """Unix seconds of an ISO 8601 moment; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a moment; write it like 2026-03-01T08:00") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+UserName = Annotated[str | None, typer.Option("--user", "-u", help="Whose; needed where there are several users", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document for a program; errors too, on standard error")]
+Market = Annotated[Marketplace, typer.Option("--marketplace", "-m", case_sensitive=False, help="The Amazon store")]
+Asin = Annotated[str, typer.Argument(parser=_asin, metavar="ASIN", help="Ten letters or digits, or a link to the product's page")]
+Asins = Annotated[list[str], typer.Argument(parser=_asin, metavar="ASIN...", help="One or many; links to product pages work too")]
+KindOfPrice = Annotated[
+    PriceType, typer.Option("--price-type", "-t", parser=_price_type, metavar="TYPE", help="NEW, AMAZON, USED, buybox, …")
+]
+
+
+@contextmanager
+def _resources(*, keepa: bool = False) -> "Iterator[Resources]":
+    from keeper.resources import open_resources
+
+    with open_resources(keepa=keepa, application_name="keeper command") as resources:
+        yield resources
+
+
+def _settings() -> "Settings":
+    from keeper.settings import read_settings
+
+    return read_settings()
+
+
+def _show_json(value: object) -> None:
+    print(json.dumps(value, default=_jsonable, ensure_ascii=False))
+
+
+def _jsonable(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (set, frozenset, tuple)):
+        return list(value)
+    return str(value)
+
+
+def _money(amount_minor: int | None, currency: str) -> str:
+    return "–" if amount_minor is None else str(Money(amount_minor, currency))
+
+
+@app.callback()
+def _root(
+    is_version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version")] = False,
+) -> None:
+    if is_version:
+        from importlib.metadata import version
+
+        print(f"keeper {version('keeper')}")
+        raise typer.Exit
+
+
+# --- people
+
+
+@user_app.command("add")
+def user_add(name: Annotated[str, typer.Argument(help="Letters, digits and . _ @ + -")], is_json: Json = False) -> None:
+    """Add a user and make their first API key, which is shown this once.
+
+    Example: [bold]keeper user add anna[/bold]
+    """
+    from keeper.accounts import add_user
+    from keeper.terminal import say
+
+    with _resources() as resources, resources.engine.begin() as connection:
+        new = add_user(connection, name)
+    if is_json:
+        _show_json({"user_id": new.user_id, "name": name, "api_key": new.shown_key})
+        return
+    say(f"Added {name}. The API key is shown only now, keep it safe:")
+    print(new.shown_key)
+
+
+@user_app.command("list")
+def user_list(is_json: Json = False) -> None:
+    """Everybody, with the number of their watches, channels and API keys."""
+    from keeper.postgres.users import select_users
+    from keeper.terminal import show_table
+
+    with _resources() as resources, resources.engine.begin() as connection:
+        found = select_users(connection)
+    if is_json:
+        _show_json(found)
+        return
+    show_table(
+        ["Name", "Role", "Watches", "Channels", "API keys", "Since"],
+        [(one.name, one.role, one.watches, one.channels, one.api_keys, f"{one.created_at:%Y-%m-%d}") for one in found],
+        right=["Watches", "Channels", "API keys"],
+    )
+
+
+@channel_app.command("add")
+def channel_add(
+    name: Annotated[str, typer.Argument(help="What you call it")],
+    url: Annotated[
+        str | None,
+        typer.Argument(envvar="KEEPER_CHANNEL_URL", help="An Apprise URL; asked for, unseen, where there is none", show_default=False),
+    ] = None,
+    is_from_stdin: Annotated[bool, typer.Option("--url-stdin", help="Read the URL from standard input")] = False,
+    user: UserName = None,
+    is_json: Json = False,
+) -> None:
+    """Add a channel. Its URL holds passwords: it is stored encrypted and never shown again.
+
+    So that it does not stay in the shell's history, leave it out (you are asked), or give it by --url-stdin or KEEPER_CHANNEL_URL.
+
+    Examples:
+
+      [bold]keeper channel add mail 'mailtos://me:password@example.org?smtp=mail.example.org&to=me@example.org'[/bold]
+
+      [bold]pass show keeper/telegram | keeper channel add phone --url-stdin[/bold]
+    """
+    from keeper.accounts import add_channel
+    from keeper.notify.channels import mask_url
+    from keeper.postgres.users import find_user
+    from keeper.terminal import say
+
+    if is_from_stdin:
+        url = sys.stdin.readline().strip()
+    elif url is None:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("give the channel's URL, or --url-stdin")
+        url = str(typer.prompt("URL", hide_input=True))
+    with _resources() as resources:
+        cipher = resources.cipher()
+        with resources.engine.begin() as connection:
+            user_id = find_user(connection, user)
+            schemes = resources.settings.channels.schemes
+            channel_id = add_channel(connection, cipher, user_id, name=name, url=url, schemes=schemes)
+    shown = mask_url(url)
+    if is_json:
+        _show_json({"channel_id": channel_id, "name": name, "url": shown})
+        return
+    say(f"Added channel {name} ({shown}). `keeper channel test {name}` sends a first message.")
+
+
+@channel_app.command("list")
+def channel_list(user: UserName = None, is_json: Json = False) -> None:
+    """Channels of everybody, or of one user; their URLs masked."""
+    from keeper.postgres.users import find_user, select_channels
+    from keeper.terminal import show_table
+
+    with _resources() as resources, resources.engine.begin() as connection:
+        found = select_channels(connection, user_id=find_user(connection, user) if user else None)
+    if is_json:
+        _show_json([{"channel_id": one.channel_id, "user": one.user, "name": one.name, "url": one.shown} for one in found])
+        return
+    show_table(["User", "Name", "URL", "Since"], [(one.user, one.name, one.shown, f"{one.created_at:%Y-%m-%d}") for one in found])
+
+
+@channel_app.command("test")
+def channel_test(name: Annotated[str, typer.Argument(help="The channel's name")], user: UserName = None, is_json: Json = False) -> None:
+    """Send a test message now, and say what the far side answered."""
+    from uuid import uuid4
+
+    from keeper.notify.message import compose_test
+    from keeper.postgres.users import find_channel, find_user
+    from keeper.terminal import say
+
+    with _resources() as resources:
+        cipher = resources.cipher()
+        with resources.engine.begin() as connection:
+            channel = find_channel(connection, find_user(connection, user), name)
+        receipt = resources.sender().send(cipher.decrypt(channel.url_encrypted), compose_test(name), message_id=str(uuid4()))
+    if is_json:
+        _show_json(receipt)
+        return
+    answer = f": {receipt.answer}" if receipt.answer else ""
+    say(f"{receipt.channel} took the message after {receipt.elapsed_seconds:.1f} s{answer}")
+
+
+@channel_app.command("remove")
+def channel_remove(name: Annotated[str, typer.Argument(help="The channel's name")], user: UserName = None, is_json: Json = False) -> None:
+    """Remove a channel, with what still waits for it."""
+    from keeper.postgres.users import delete_channel, find_channel, find_user
+    from keeper.terminal import say
+
+    with _resources() as resources, resources.engine.begin() as connection:
+        channel = find_channel(connection, find_user(connection, user), name)
+        delete_channel(connection, channel.channel_id)
+    if is_json:
+        _show_json({"removed": name})
+        return
+    say(f"Removed channel {name} ({channel.shown}).")
+
+
+@channel_app.command("key")
+def channel_key() -> None:
+    """Print a new key that encrypts channel URLs, for KEEPER_CHANNELS_KEYS. Stores nothing.
+
+    With the embedded database Keeper makes its key by itself; a database of your own needs one that all machines share.
+    """
+    from keeper.notify.channels import make_key
+
+    print(make_key())
+
+
+@channel_app.command("rotate")
+def channel_rotate(is_json: Json = False) -> None:
+    """Encrypt all channels with the first key of KEEPER_CHANNELS_KEYS, so that the others can be dropped.
+
+    Set KEEPER_CHANNELS_KEYS=NEW,OLD everywhere, run this, then set KEEPER_CHANNELS_KEYS=NEW.
+    """
+    from keeper.accounts import rotate_channels
+    from keeper.terminal import say
+
+    with _resources() as resources:
+        cipher = resources.cipher()
+        with resources.engine.begin() as connection:
+            count = rotate_channels(connection, cipher)
+    if is_json:
+        _show_json({"channels": count, "key_fingerprint": cipher.fingerprint})
+        return
+    say(f"{count} channels are encrypted with key {cipher.fingerprint} now; the other keys can go.")
+
+
+# --- prices
+
+
+@watch_app.command("add")
+def watch_add(
+    asins: Asins,
+    marketplace: Market = Marketplace.DE,
+    target: Annotated[
+        str | None, typer.Option("--target", help="Tell me at this price or below, in the store's currency", show_default=False)
+    ] = None,
+    price_type: KindOfPrice = PriceType.NEW,
+    every: Annotated[str, typer.Option("--every", help="How often to check, from 1m to 30d")] = "6h",
+    hysteresis: Annotated[
+        float, typer.Option("--hysteresis", help="How far above the target the price must have been before a second alert, percent")
+    ] = DEFAULT_HYSTERESIS_PCT,
+    user: UserName = None,
+    is_json: Json = False,
+) -> None:
+    """Watch one product or many. Without a target the price is recorded, and nobody is told.
+
+    Examples:
+
+      [bold]keeper watch add B00OCMRV40 --target 49.90[/bold]
+
+      [bold]keeper watch add B00OCMRV40 B08DG4C63H --marketplace FR --every 30m --price-type buybox[/bold]
+    """
+    from keeper.postgres.installation import select_now
+    from keeper.postgres.users import find_user
+    from keeper.postgres.watches import WatchExists, insert_watch, insert_watches
+    from keeper.terminal import say
+
+    amount = None if target is None else Money.parse(target, marketplace.currency)
+    interval = timedelta(seconds=_seconds(every))
+    wanted = [Watch(asin, marketplace, price_type, amount, interval, hysteresis) for asin in dict.fromkeys(asins)]
+    with _resources() as resources, resources.engine.begin() as connection:
+        user_id, now = find_user(connection, user), select_now(connection)
+        if len(wanted) == 1:
+            ids = [insert_watch(connection, user_id, wanted[0], now=now)]
+        else:
+            ids = insert_watches(connection, user_id, wanted, now=now)
+    if not ids:
+        raise WatchExists("you watch all of these already; `keeper watch list` shows them")
+    known = len(wanted) - len(ids)
+    if is_json:
+        _show_json({"watch_ids": ids, "already_watched": known})
+        return
+    told = f"you are told at {amount} or below" if amount else "without a target, so nobody is told"
+    what = f"watch {ids[0]} of {wanted[0].asin}" if len(wanted) == 1 else f"{len(ids)} watches"
+    say(f"Added {what} in {marketplace}, {told}." + (f" {known} were there already." if known else ""))
+
+
+@watch_app.command("list")
+def watch_list(user: UserName = None, is_json: Json = False) -> None:
+    """Active watches of everybody, or of one user, with the current price."""
+    from keeper.postgres.installation import select_now
+    from keeper.postgres.users import find_user
+    from keeper.postgres.watches import WatchRow, select_watches
+    from keeper.terminal import ago, shorten, show_table, span
+
+    found: list[WatchRow] = []
+    with _resources() as resources, resources.engine.begin() as connection:
+        user_id = find_user(connection, user) if user else None
+        now = select_now(connection)
+        while page := select_watches(connection, user_id=user_id, after_id=found[-1].watch_id if found else 0, limit=_PAGE):
+            found += page
+    if is_json:
+        _show_json(found)
+        return
+    show_table(
+        ["ID", "User", "ASIN", "Store", "Price of", "Title", "Now", "Target", "Every", "Checked", "Next", "Problem"],
+        [
+            (
+                one.watch_id,
+                one.user,
+                one.asin,
+                one.marketplace,
+                one.price_type,
+                shorten(one.title, _TITLE_LENGTH),
+                _money(one.amount_minor, one.currency),
+                _money(one.target_minor, one.currency),
+                span(one.interval_seconds),
+                ago(one.last_checked_at, now),
+                ago(one.next_check_at, now) if one.next_check_at > now else "due",
+                one.last_failure or "",
+            )
+            for one in found
+        ],
+        right=["ID", "Now", "Target"],
+    )
+
+
+@watch_app.command("remove")
+def watch_remove(
+    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="As `keeper watch list` shows them")],
+    user: UserName = None,
+    is_json: Json = False,
+) -> None:
+    """Stop watching. What was recorded stays. All of them, or none where one is unknown."""
+    from keeper.postgres.users import find_user
+    from keeper.postgres.watches import deactivate_watch
+    from keeper.terminal import say
+
+    with _resources() as resources, resources.engine.begin() as connection:
+        user_id = find_user(connection, user)
+        for watch_id in dict.fromkeys(ids):
+            deactivate_watch(connection, user_id, watch_id)
+    if is_json:
+        _show_json({"removed": ids})
+        return
+    say(f"Removed {'watch' if len(ids) == 1 else 'watches'} {', '.join(map(str, ids))}.")
+
+
+@watch_app.command("target")
+def watch_target(
+    watch_id: Annotated[int, typer.Argument(metavar="ID", help="As `keeper watch list` shows it")],
+    amount: Annotated[str, typer.Argument(help="The new target in the store's currency, or `none`")],
+    user: UserName = None,
+    is_json: Json = False,
+) -> None:
+    """Change a target; the watch is armed again.
+
+    Example: [bold]keeper watch target 7 44.90[/bold]
+    """
+    from keeper.postgres.users import find_user
+    from keeper.postgres.watches import find_watch, update_target
+    from keeper.terminal import say
+
+    with _resources() as resources, resources.engine.begin() as connection:
+        user_id = find_user(connection, user)
+        watch = find_watch(connection, user_id, watch_id)
+        target = None if amount.strip().lower() == "none" else Money.parse(amount, watch.currency)
+        update_target(connection, user_id, watch_id, target.amount_minor if target else None)
+    if is_json:
+        _show_json({"watch_id": watch_id, "target_minor": target.amount_minor if target else None, "currency": watch.currency})
+        return
+    say(f"Watch {watch_id} of {watch.asin} has {f'the target {target}' if target else 'no target'} now.")
+
+
+@app.command(rich_help_panel=_MARKET)
+def check(
+    asins: Annotated[
+        list[str] | None,
+        typer.Argument(parser=_asin, metavar="[ASIN...]", help="These now; without any, all that is due", show_default=False),
+    ] = None,
+    marketplace: Market = Marketplace.DE,
+    is_json: Json = False,
+) -> None:
+    """Check prices now, and send the alerts that come of it.
+
+    Named products go first in the queue for tokens. Without names, what is due is checked as far as the tokens go.
+
+    Examples: [bold]keeper check[/bold] · [bold]keeper check B00OCMRV40 --marketplace IT[/bold]
+    """
+    with _resources(keepa=True) as resources:
+        done = _check_named(resources, list(dict.fromkeys(asins)), marketplace) if asins else _check_due(resources)
+        relayed, problem = _relay_alerts(resources) if done.alerts else (None, None)
+        if is_json:
+            _show_json(
+                {
+                    "source": resources.source,
+                    "checked": done.checked,
+                    "failed": len(done.failures),
+                    "failures": done.failures,
+                    "tokens": done.tokens,
+                    "changes": done.changes,
+                    "history_points": done.history_points,
+                    "alerts": done.alerts,
+                    "delivered": relayed.delivered if relayed else 0,
+                    "falls": done.falls,
+                }
+            )
+        else:
+            _show_checked(resources, done, relayed, is_named=bool(asins))
+    if problem:
+        raise CommandFailed(f"recorded, but the alerts wait: {problem}")
+    if done.failures:
+        raise CommandFailed(f"{len(done.failures)} products were not checked")
+
+
+def _check_named(resources: "Resources", asins: Sequence[str], marketplace: Marketplace) -> "Checked":
+    from keeper.check import Checked, check_products
+    from keeper.postgres.watches import select_buybox_asins
+    from keeper.terminal import progress
+
+    with resources.engine.begin() as connection:
+        with_buybox = select_buybox_asins(connection, asins, marketplace.value)
+    done = Checked()
+    with progress("checking") as bar:
+        bar.grow(len(asins))
+        for buybox in (False, True):
+            share = [asin for asin in asins if (asin in with_buybox) == buybox]
+            if share:
+                done.add(
+                    check_products(
+                        resources.engine,
+                        resources.keepa,
+                        share,
+                        marketplace,
+                        buybox=buybox,
+                        sinks=resources.sinks,
+                        settings=resources.token_settings,
+                        max_wait_seconds=resources.settings.tokens.longest_wait_seconds,
+                    )
+                )
+                bar.advance(len(share))
+    return done
+
+
+def _check_due(resources: "Resources") -> "Checked":
+    from keeper.check import check_due
+    from keeper.terminal import progress
+
+    with progress("checking") as bar:
+        return check_due(
+            resources.engine,
+            resources.keepa,
+            sinks=resources.sinks,
+            settings=resources.token_settings,
+            batch_size=resources.settings.keepa.batch_size,
+            requests_at_once=resources.settings.keepa.requests_at_once,
+            on_planned=bar.grow,
+            on_checked=bar.advance,
+        )
+
+
+def _relay_alerts(resources: "Resources") -> "tuple[Relayed | None, str | None]":
+    """What was delivered; or why nothing could be. What was recorded stays recorded either way."""
+    from keeper.relay import relay
+
+    try:
+        sink = resources.alert_sink()
+        return relay(resources.engine, sink, settings=resources.relay_settings, longest_seconds=_ALERT_SECONDS), None
+    except KeeperError as error:
+        return None, str(error)
+
+
+def _show_checked(resources: "Resources", done: "Checked", relayed: "Relayed | None", *, is_named: bool) -> None:
+    from keeper.postgres.products import select_titles
+    from keeper.terminal import ago, say, shorten, show_table
+
+    with resources.engine.begin() as connection:
+        if not is_named and not done.checked and not done.failures:
+            say(_why_nothing(connection))
+            return
+        titles = {
+            marketplace: select_titles(connection, [one.asin for one in done.falls], marketplace)
+            for marketplace in {one.marketplace for one in done.falls}
+        }
+    now = resources.now()
+    for product, why in sorted(done.failures.items()):
+        say(f"{product}: {why}")
+    if done.falls:
+        show_table(
+            ["ASIN", "Store", "Title", "Before", "Now", "Fall", "Since"],
+            [
+                (
+                    one.asin,
+                    one.marketplace,
+                    shorten(titles[one.marketplace].get(one.asin), _TITLE_LENGTH),
+                    _money(one.previous_minor, one.currency),
+                    _money(one.amount_minor, one.currency),
+                    f"{100 * ((one.previous_minor or 0) - (one.amount_minor or 0)) / (one.previous_minor or 1):.1f} %",
+                    ago(one.observed_at, now),
+                )
+                for one in done.falls
+            ],
+            right=["Before", "Now", "Fall"],
+            title="Largest falls",
+        )
+    source = " (simulator)" if resources.source == "simulator" else ""
+    say(f"{done.sentence}, {done.changes} prices changed, {done.alerts} alerts{_delivered(done, relayed)}{source}")
+
+
+def _delivered(done: "Checked", relayed: "Relayed | None") -> str:
+    if not done.alerts or relayed is None:
+        return ""
+    if not relayed.delivered and not relayed.refused and not relayed.dead and relayed.is_complete:
+        return ", sent to nobody (`keeper channel add` makes a channel)"
+    parts = [f"{relayed.delivered} delivered"]
+    parts += [f"{relayed.refused} refused and tried again later"] if relayed.refused else []
+    parts += [f"{relayed.dead} given up"] if relayed.dead else []
+    return f" ({', '.join(parts)})"
+
+
+def _why_nothing(connection: "Connection") -> str:
+    from keeper.postgres.installation import select_now
+    from keeper.postgres.watches import next_due_at
+    from keeper.terminal import ago
+
+    now, due_at = select_now(connection), next_due_at(connection, shorter_than=timedelta(days=3650))
+    if due_at is None:
+        return "Nothing is watched; `keeper watch add ASIN` starts."
+    if due_at <= now:
+        return "What is due waits for tokens, or is being checked by another run; `keeper tokens` says more."
+    return f"Nothing is due; the next check is {ago(due_at, now)}."
+
+
+@app.command(rich_help_panel=_MARKET)
+def history(
+    asin: Asin,
+    marketplace: Market = Marketplace.DE,
+    price_type: KindOfPrice = PriceType.NEW,
+    days: Annotated[int, typer.Option("--days", "-d", min=1, max=3650, help="How far back")] = 90,
+    user: UserName = None,
+    is_json: Json = False,
+) -> None:
+    """A price's history as a chart in the terminal; the line of dots is your target.
+
+    Example: [bold]keeper history B00OCMRV40 --days 365[/bold]
+    """
+    from keeper.postgres.installation import select_now
+    from keeper.postgres.prices import select_history
+    from keeper.postgres.products import select_titles
+    from keeper.postgres.users import find_user
+    from keeper.postgres.watches import select_target
+
+    with _resources() as resources, resources.engine.begin() as connection:
+        now = select_now(connection)
+        start = now - timedelta(days=days)
+        points = select_history(connection, asin, marketplace.value, price_type.value, start=start, end=now)
+        user_id = find_user(connection, user) if user else None
+        target_minor = select_target(connection, asin, marketplace.value, price_type.value, user_id=user_id)
+        title = select_titles(connection, [asin], marketplace.value).get(asin)
+    currency = marketplace.currency
+    if not points:
+        raise NothingKnown(
+            f"nothing is known of {asin} in {marketplace} ({price_type}); `keeper check {asin} --marketplace {marketplace}` asks Keepa"
+        )
+    if is_json:
+        _show_json(
+            {
+                "asin": asin,
+                "marketplace": marketplace,
+                "price_type": price_type,
+                "title": title,
+                "currency": currency,
+                "target_minor": target_minor,
+                "points": [{"observed_at": one.observed_at, "amount_minor": one.amount_minor} for one in points],
+            }
+        )
+        return
+    _show_chart(
+        [(one.observed_at, one.amount_minor) for one in points],
+        title=f"{asin} {marketplace} {price_type.value}: {title or 'no title known'}",
+        currency=currency,
+        target_minor=target_minor,
+        start=start,
+        now=now,
+    )
+
+
+def _show_chart(
+    points: Sequence[tuple[datetime, int | None]], *, title: str, currency: str, target_minor: int | None, start: datetime, now: datetime
+) -> None:
+    from shutil import get_terminal_size
+
+    from keeper.terminal import ago, draw_prices, say
+
+    scale = 10 ** minor_digits(currency)
+    size = get_terminal_size()
+    known = [(amount, at) for at, amount in points if amount is not None]
+    say(title)
+    if known:
+        drawn = draw_prices(
+            [(at, None if amount is None else amount / scale) for at, amount in points],
+            start=max(start, points[0][0]),
+            end=now,
+            target=None if target_minor is None else target_minor / scale,
+            size=(size.columns, min(size.lines - 6, 24)),
+            is_coloured=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        )
+        print(drawn)
+    at, amount = points[-1]
+    facts = [f"now {_money(amount, currency) if amount is not None else 'no offer'} (since {ago(at, now).removesuffix(' ago')})"]
+    if known:
+        low, high = min(known), max(known)
+        facts += [f"lowest {_money(low[0], currency)} {ago(max(low[1], start), now)}", f"highest {_money(high[0], currency)}"]
+    if target_minor is not None:
+        facts.append(f"target {_money(target_minor, currency)}")
+    say(", ".join(facts))
+
+
+@app.command(rich_help_panel=_MARKET)
+def alerts(
+    user: UserName = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many")] = 20,
+    is_json: Json = False,
+) -> None:
+    """The newest alerts, with what each channel answered."""
+    from keeper.postgres.alerts import select_alerts
+    from keeper.postgres.installation import select_now
+    from keeper.postgres.users import find_user
+    from keeper.terminal import ago, say, shorten, show_table
+
+    with _resources() as resources, resources.engine.begin() as connection:
+        now = select_now(connection)
+        found = select_alerts(connection, user_id=find_user(connection, user) if user else None, limit=limit)
+    if is_json:
+        _show_json(found)
+        return
+    if not found:
+        say("No alerts yet.")
+        return
+    show_table(
+        ["When", "User", "ASIN", "Store", "Title", "Price", "Before", "Target", "Channel", "Delivery"],
+        [
+            (
+                ago(one.created_at, now),
+                one.user,
+                one.asin,
+                one.marketplace,
+                shorten(one.title, _TITLE_LENGTH),
+                _money(one.amount_minor, one.currency),
+                _money(one.previous_minor, one.currency),
+                _money(one.target_minor, one.currency),
+                one.channel or "–",
+                _receipt(one.status, one.tries or 0, one.receipt, one.last_failure),
+            )
+            for one in found
+        ],
+        right=["Price", "Before", "Target"],
+    )
+
+
+def _receipt(status: str | None, tries: int, receipt: str | None, failure: str | None) -> str:
+    if status is None:
+        return "no channel"
+    said = receipt if status == "delivered" else failure
+    times = f" after {tries} tries" if tries > 1 else ""
+    return f"{status}{times}{f': {said}' if said else ''}"
+
+
+@app.command(rich_help_panel=_MARKET)
+def tokens(
+    is_fresh: Annotated[bool, typer.Option("--refresh", help="Ask Keepa now; that is free of tokens")] = False, is_json: Json = False
+) -> None:
+    """Keepa's tokens: what is there, what refills, who spent it, and how long it lasts."""
+    from keeper.postgres.ledger import read_ledger, select_spending
+    from keeper.tokens import ask_bucket
+
+    with _resources(keepa=is_fresh) as resources:
+        if is_fresh:
+            ask_bucket(resources.engine, resources.keepa, sinks=resources.sinks)
+        with resources.engine.begin() as connection:
+            ledger = read_ledger(connection)
+            hour = select_spending(connection, since=ledger.now - timedelta(hours=1))
+            day = select_spending(connection, since=ledger.now - timedelta(days=1))
+        source = resources.source
+    bucket = ledger.bucket
+    if bucket is None:
+        raise NothingKnown("Keepa has not been asked for its tokens yet; `keeper tokens --refresh` does")
+    balance = bucket.tokens_at(ledger.now)
+    reserved = sum(one.tokens for one in ledger.reservations if one.is_granted)
+    waiting = sum(one.tokens for one in ledger.reservations if not one.is_granted)
+    full_at = bucket.payable_at(bucket.capacity, ledger.now)
+    spent_per_minute = sum(one.tokens for one in hour) / 60
+    loss = spent_per_minute - bucket.net_per_minute
+    empty_seconds = balance / loss * 60 if loss > 0 and balance > 0 else None
+    report: dict[str, object] = {
+        "source": source,
+        "tokens": balance,
+        "capacity": bucket.capacity,
+        "refill_per_minute": bucket.refill_per_minute,
+        "flow_reduction_per_minute": bucket.flow_reduction_per_minute,
+        "reserved": reserved,
+        "waiting": waiting,
+        "observed_at": bucket.observed_at,
+        "full_at": full_at,
+        "empty_in_seconds": empty_seconds,
+        "last_hour": hour,
+        "last_day": day,
+        "foreign_tokens": ledger.foreign_tokens,
+        "foreign_seen_at": ledger.foreign_seen_at,
+    }
+    if is_json:
+        _show_json(report)
+        return
+    _show_tokens(report, ledger.now)
+
+
+def _show_tokens(report: dict[str, Any], now: datetime) -> None:
+    from keeper.terminal import ago, say, show_table, span
+
+    say(f"{report['tokens']} of {report['capacity']} tokens ({report['source']}), from Keepa's word {ago(report['observed_at'], now)}")
+    reduction = report["flow_reduction_per_minute"]
+    say(f"refill {report['refill_per_minute']} a minute" + (f", of which trackings eat {reduction:g}" if reduction else ""))
+    if report["reserved"] or report["waiting"]:
+        say(f"{report['reserved']} reserved for requests under way, {report['waiting']} asked for by requests that wait")
+    full_at = report["full_at"]
+    if report["empty_in_seconds"]:
+        say(f"at the last hour's pace empty in {span(report['empty_in_seconds'])}")
+    elif full_at is None:
+        say("never full again: trackings eat the refill")
+    elif full_at > now:
+        say(f"full {ago(full_at, now)} if nobody spends")
+    else:
+        say("full: what refills now is lost")
+    if report["foreign_tokens"]:
+        say(f"others on this key have spent {report['foreign_tokens']} tokens, seen {ago(report['foreign_seen_at'], now)}")
+    in_hour = {one.operation: one.tokens for one in report["last_hour"]}
+    if report["last_day"]:
+        show_table(
+            ["Operation", "Tokens, hour", "Tokens, day", "Calls, day", "Failed, day", "ASINs, day"],
+            [(one.operation, in_hour.get(one.operation, 0), one.tokens, one.calls, one.failed, one.asins) for one in report["last_day"]],
+            right=["Tokens, hour", "Tokens, day", "Calls, day", "Failed, day", "ASINs, day"],
+        )
+
+
+# --- the simulator
+
+
+@simulator_app.callback()
+def simulator(
+    ctx: typer.Context,
+    host: Annotated[str, typer.Option(help="Address to listen on; its control endpoints have no password")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 0,
+    speed: Annotated[float, typer.Option(min=1, max=10_000, help="Simulated seconds in a second")] = 1.0,
+    products: Annotated[int, typer.Option(min=1, max=100_000, help="Size of the catalog")] = 47,
+    seed: Annotated[int, typer.Option(help="One seed, one world")] = 1,
+    rate: Annotated[int, typer.Option(min=1, help="Tokens in a simulated minute; the bucket holds an hour of them")] = 20,
+    tokens_at_start: Annotated[int | None, typer.Option("--tokens", help="Balance to start with; full without", show_default=False)] = None,
+    start_at: Annotated[
+        str | None, typer.Option(help="Simulated time to start at, like 2026-03-01T08:00; now without", show_default=False)
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="The only key accepted; any of Keepa's form without", show_default=False)] = None,
+) -> None:
+    # The text is the group's; a docstring here would replace it.
+    if ctx.invoked_subcommand is not None:
+        return
+    from keeper.resources import simulator_note
+    from keeper.simulator.server import serve
+
+    started_at = None if start_at is None else _moment(start_at)
+    note = simulator_note(_settings())
+    _refuse_second_simulator(note)
+    ended = _ended_by_signal()
+
+    def leave_note(url: str) -> None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_name(f"{note.name}.{os.getpid()}")
+        draft.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+        draft.replace(note)
+
+    try:
+        serve(
+            host,
+            port,
+            speed=speed,
+            products=products,
+            seed=seed,
+            refill_per_minute=rate,
+            start_at=started_at,
+            tokens=tokens_at_start,
+            key=key,
+            until=ended,
+            on_listening=leave_note,
+        )
+    except OSError as error:
+        raise CommandFailed(f"the simulator cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
+    except ValueError as error:
+        raise CommandFailed(str(error)) from None
+    finally:
+        if _read_note(note).get("pid") == os.getpid():
+            note.unlink(missing_ok=True)
+
+
+def _read_note(note: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _refuse_second_simulator(note: Path) -> None:
+    from keeper.resources import NoKeepa, fetch_simulator_state
+
+    known = _read_note(note)
+    if "url" not in known:
+        return
+    try:
+        fetch_simulator_state(str(known["url"]))
+    except NoKeepa:
+        return
+    raise SimulatorRuns(f"a simulator runs at {known['url']} already (pid {known.get('pid', 'unknown')}); end it first, or set KEEPER_DATA")
+
+
+def _ended_by_signal() -> threading.Event:
+    """Set by the first SIGTERM or SIGINT; a second one ends the program the hard way."""
+    ended = threading.Event()
+
+    def end(number: int, _frame: object) -> None:
+        ended.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    return ended
+
+
+@contextmanager
+def _simulated() -> "Iterator[tuple[Resources, str]]":
+    from keeper.resources import keepa_url
+
+    if not _settings().is_simulated:
+        raise NotSimulated("KEEPER_KEEPA_API_KEY is set, so the real Keepa is in use, and its clock is everybody's")
+    with _resources() as resources:
+        yield resources, keepa_url(resources.settings)
+
+
+@simulator_app.command("jump")
+def simulator_jump(span: Annotated[str, typer.Argument(help="How far ahead: 90s, 30m, 6h, 3d, 1w")], is_json: Json = False) -> None:
+    """Move business time forward, in Keeper's database and the simulator together.
+
+    Example: [bold]keeper simulator jump 3d && keeper check[/bold]
+    """
+    from keeper.resources import jump_clock
+
+    seconds = _seconds(span)
+    with _simulated() as (resources, url):
+        jump_clock(resources.engine, url, seconds=seconds)
+        _show_time(resources, is_json=is_json)
+
+
+@simulator_app.command("speed")
+def simulator_speed(
+    speed: Annotated[float, typer.Argument(min=1, max=10_000, help="Business seconds in a second")], is_json: Json = False
+) -> None:
+    """Let business time run faster, or at its real pace again (1).
+
+    Example: [bold]keeper simulator speed 60[/bold]
+    """
+    from keeper.resources import jump_clock
+
+    with _simulated() as (resources, url):
+        jump_clock(resources.engine, url, speed=speed)
+        _show_time(resources, is_json=is_json)
+
+
+@simulator_app.command("status")
+def simulator_status(is_json: Json = False) -> None:
+    """Where the simulator is, what time it has there, and the tokens of each key it has seen."""
+    from keeper.resources import fetch_simulator_state, keepa_url
+    from keeper.terminal import say
+
+    settings = _settings()
+    if not settings.is_simulated:
+        raise NotSimulated("KEEPER_KEEPA_API_KEY is set, so the real Keepa is in use")
+    url = keepa_url(settings)
+    state: dict[str, Any] = fetch_simulator_state(url)
+    if is_json:
+        _show_json({"url": url} | state)
+        return
+    say(f"The simulator at {url} has {state['products']} products (seed {state['seed']}).")
+    say(f"Its time is {_utc(datetime.fromtimestamp(state['now_ms'] / 1000, UTC))}, {state['speed']:g} s in a second.")
+    for key, bucket in state["keys"].items():
+        say(f"Key {key}: {bucket.get('tokens', bucket.get('tokens_left', '?'))} of {bucket['capacity']} tokens")
+
+
+def _show_time(resources: "Resources", *, is_json: bool) -> None:
+    from keeper.postgres.installation import select_clock_speed
+    from keeper.terminal import say
+
+    with resources.engine.begin() as connection:
+        speed = select_clock_speed(connection)
+    now = resources.now()
+    if is_json:
+        _show_json({"now": now, "speed": speed})
+        return
+    say(f"Business time is {_utc(now)} now, {speed:g} s in a second.")
+
+
+def _utc(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+# --- running it
+
+
+@app.command(rich_help_panel=_HOUSE)
+def relay(is_once: Annotated[bool, typer.Option("--once", help="Deliver what waits now, and end")] = False, is_json: Json = False) -> None:
+    """Deliver alerts as they come, until SIGTERM or Ctrl-C. Any number may run; a message is delivered by one of them.
+
+    It wakes when a check records an alert, when a refused message is due again, and every 30 seconds.
+    """
+    if is_once:
+        _relay_once(is_json=is_json)
+        return
+    import logging
+
+    from keeper.relay import keep_relaying
+    from keeper.terminal import say
+
+    ended = _ended_by_signal()
+    with _resources() as resources:
+        logging.basicConfig(level=resources.settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+        keep_relaying(
+            resources.engine,
+            [resources.alert_sink()],
+            settings=resources.relay_settings,
+            stop=ended,
+            on_listening=lambda: _show_json({"relay": "listening"}) if is_json else say("Relaying; Ctrl-C ends it."),
+            on_relayed=_teller(is_json=is_json),
+        )
+
+
+def _teller(*, is_json: bool) -> "Callable[[Any, Relayed], None]":
+    def tell(sink: Any, done: "Relayed") -> None:
+        if not (done.delivered or done.refused or done.dead or done.down):
+            return
+        if is_json:
+            _show_json({"sink": str(sink), "delivered": done.delivered, "refused": done.refused, "dead": done.dead, "down": done.down})
+        else:
+            print(f"{sink}: {_relayed(done)}")
+        sys.stdout.flush()
+
+    return tell
+
+
+def _relay_once(*, is_json: bool) -> None:
+    from keeper.relay import relay as relay_verb
+    from keeper.terminal import say
+
+    with _resources() as resources:
+        done = relay_verb(resources.engine, resources.alert_sink(), settings=resources.relay_settings, longest_seconds=_ONCE_SECONDS)
+    if is_json:
+        _show_json(
+            {"delivered": done.delivered, "refused": done.refused, "dead": done.dead, "down": done.down, "is_complete": done.is_complete}
+        )
+    else:
+        say(_relayed(done))
+    if done.down or done.dead:
+        raise CommandFailed(done.down or f"{done.dead} messages were given up; `keeper alerts` says why")
+
+
+def _relayed(done: "Relayed") -> str:
+    text = f"delivered {done.delivered}, refused {done.refused}, given up {done.dead}"
+    return f"{text}; the far side is down: {done.down}" if done.down else text
+
+
+@app.command(rich_help_panel=_HOUSE)
+def migrate(
+    to: Annotated[str, typer.Option("--to", help="A revision, `head`, or `base`: no tables at all")] = "head",
+    is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask before data is dropped")] = False,
+    is_json: Json = False,
+) -> None:
+    """Bring the database to this Keeper's schema. Safe to repeat; the embedded database is migrated by itself.
+
+    Example: [bold]KEEPER_DATABASE_URL=postgresql://… keeper migrate[/bold]
+    """
+    from keeper.resources import migrate_database, open_database
+    from keeper.terminal import say
+
+    if to == "base" and not is_sure:
+        typer.confirm("This drops every table of Keeper with all that is in it. Go on?", abort=True, err=True)
+    engine = open_database(_settings(), application_name="keeper migrate")
+    try:
+        revision = migrate_database(engine, to)
+    finally:
+        engine.dispose()
+    if is_json:
+        _show_json({"revision": revision})
+        return
+    say(f"The database is at schema {revision}." if revision else "The database holds no schema of Keeper any more.")
+
+
+@app.command("settings", rich_help_panel=_HOUSE)
+def show_settings(is_json: Json = False) -> None:
+    """Every setting as it is in force, secrets masked. Set them as environment variables or in a file .env."""
+    from keeper.settings import SettingsInvalid, list_fields, read_settings
+    from keeper.terminal import show_table
+
+    problem: KeeperError | None = None
+    try:
+        values = _effective(read_settings())
+    except SettingsInvalid as error:
+        problem, values = error, {}
+    rows = [(name, values[name] if name in values else _plain(default), text) for name, text, default in list_fields()]
+    if is_json and problem is None:
+        _show_json([{"variable": name, "value": value, "description": text} for name, value, text in rows])
+    elif not is_json:
+        heading = "Value" if problem is None else "Default"
+        show_table(["Variable", heading, "Meaning"], [(name, _shown(value), text) for name, value, text in rows])
+    if problem is not None:
+        raise problem
+
+
+def _effective(settings: "Settings") -> dict[str, object]:
+    from pydantic import BaseModel
+
+    from keeper.settings import variable_of
+
+    found: dict[str, object] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            found |= {variable_of((name, inner)): _plain(getattr(value, inner)) for inner in type(value).model_fields}
+        else:
+            found[variable_of((name,))] = _plain(value)
+    return found
+
+
+def _plain(value: object) -> object:
+    """A setting's value for display: secrets masked, everything else a JSON value."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return _MASK if hasattr(value, "get_secret_value") else str(value)
+
+
+def _shown(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
