@@ -5,24 +5,57 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ROUNDS ?= 20
 
+# Keeper reports to nobody, and neither does what it stands on.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup demo test lint bench up down lock format
+.PHONY: help setup demo test lint format bench chaos up down lock
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(STAMP) ## the virtual environment from requirements.lock, byte-compiled
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Keeper needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Keeper needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r <(awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' requirements.lock)
+	@echo "installing into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+		-r <(awk '/^uv==/{found=1} found{print} found&&!/\\$$/{exit}' requirements.lock)
 	@UV_COMPILE_BYTECODE=1 PYTHONDONTWRITEBYTECODE= $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q keeper flows tasks deployments migrations
 	@touch $(STAMP)
+
+demo: setup ## the main job for real against the simulator (or Keepa, where KEEPER_KEEPA_API_KEY is set); KEEP=1 leaves it running
+	@$(BIN)/python -m deployments.demo
+
+test: setup ## everything that proves the program
+	@$(BIN)/python -m pytest
+
+lint: setup ## ruff, mypy, import-linter and the lint rules of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## let ruff put the code in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## benchmarks, each with its baseline in the same run; BENCH=name for one
+	@for name in $(or $(BENCH),record plan decode tokens flow); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+chaos: setup ## the kill tests, ROUNDS=20 of each kind
+	@CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos -s --timeout 0
+
+up: setup ## the long-running program: PostgreSQL, Prefect on port 4200, deployments, worker, relay (and the simulator without a key)
+	@$(BIN)/python -m deployments.local up
+
+down: setup ## end what `make up` or KEEP=1 left running
+	@$(BIN)/python -m deployments.local down
 
 lock: ## requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock

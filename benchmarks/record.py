@@ -6,22 +6,24 @@ with nothing behind them, so each change leaves an event and two thin outbox row
 
 import argparse
 import random
+import re
 import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from statistics import median
+from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from benchmarks.figures import database, say
 from keeper.domain.events import Sink
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.money import Money
 from keeper.domain.price_series import PriceSeries, minute_of
 from keeper.domain.price_type import PriceType
 from keeper.domain.product import Product, ProductKind, ProductStats
-from keeper.domain.money import Money
 from keeper.domain.watch import Watch
 from keeper.postgres.engine import driver_of
 from keeper.postgres.watches import insert_watches
@@ -49,7 +51,9 @@ def answers(asins: list[str], at: datetime, seed: int, changed: bool) -> list[Pr
             moved = changed and price_type in WATCHED
             amount = old + seed if moved else old
             current[price_type] = amount
-            series[price_type] = PriceSeries((minute - 2,) if moved else (minute_of(at - timedelta(days=30)) // 100000 * 100000,), (amount,))
+            series[price_type] = PriceSeries(
+                (minute - 2,) if moved else (minute_of(at - timedelta(days=30)) // 100000 * 100000,), (amount,)
+            )
         stats = ProductStats(current, {}, {}, {}, {}, {}, {}, {})
         found.append(
             Product(
@@ -112,7 +116,7 @@ def rows_left(engine: Engine, at: datetime) -> dict[str, bytes]:
     left = {}
     with engine.connect() as connection, driver_of(connection).cursor() as cursor:
         for table in LEFT_BEHIND:
-            with cursor.copy(f"COPY (SELECT * FROM {table} WHERE {conditions[table]}) TO STDOUT") as copy:  # type: ignore[call-overload]
+            with cursor.copy(f"COPY (SELECT * FROM {table} WHERE {conditions[table]}) TO STDOUT") as copy:
                 left[table] = b"".join(bytes(chunk) for chunk in copy)
     return left
 
@@ -124,13 +128,14 @@ def run_copy(engine: Engine, left: dict[str, bytes]) -> float:
             connection.execute(text(f"DROP TABLE IF EXISTS bare_{table}"))
             connection.execute(text(f"CREATE TABLE bare_{table} (LIKE {table})"))
             key = connection.execute(
-                text("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p' AND conrelid = CAST(:t AS regclass)"), {"t": table}
+                text("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'p' AND conrelid = CAST(:t AS regclass)"),
+                {"t": table},
             ).scalar_one()
             connection.execute(text(f"ALTER TABLE bare_{table} ADD {key}"))
     started = time.perf_counter()
     with engine.begin() as connection, driver_of(connection).cursor() as cursor:
         for table, rows in left.items():
-            with cursor.copy(f"COPY bare_{table} FROM STDIN") as copy:  # type: ignore[call-overload]
+            with cursor.copy(f"COPY bare_{table} FROM STDIN") as copy:
                 copy.write(rows)
     return time.perf_counter() - started
 
@@ -154,7 +159,10 @@ def run_orm(engine: Engine, at: datetime, rows: int) -> float:
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE IF EXISTS bare_orm"))
         connection.execute(
-            text("CREATE TABLE bare_orm (id serial PRIMARY KEY, asin text, marketplace text, price_type text, amount_minor int, observed_at timestamptz)")
+            text(
+                "CREATE TABLE bare_orm (id serial PRIMARY KEY, asin text, marketplace text, price_type text, "
+                "amount_minor int, observed_at timestamptz)"
+            )
         )
     started = time.perf_counter()
     with Session(engine) as session:
@@ -174,7 +182,9 @@ def main() -> None:
     asins = [f"B{number:09d}" for number in range(arguments.asins)]
     at = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(days=1)
     observations = arguments.asins * len(PRICE_TYPES)
-    ratios, ratios_two, rates, left = [], [], [], {}
+    ratios: list[float] = []
+    ratios_two: list[float] = []
+    rates: list[float] = []
     with database() as engine:
         fill(engine, asins, at)
         for pair in range(arguments.pairs):
@@ -194,7 +204,10 @@ def main() -> None:
                 kept.append(bare / verb)
                 if workers == 1:
                     rates.append(observations / verb)
-                print(f"pair {pair + 1}, {workers} transactions: verb {verb:.2f} s, bare COPY {bare:.2f} s, ratio {bare / verb:.3f}", file=sys.stderr)
+                print(
+                    f"pair {pair + 1}, {workers} transactions: verb {verb:.2f} s, bare COPY {bare:.2f} s, ratio {bare / verb:.3f}",
+                    file=sys.stderr,
+                )
         orm = [run_orm(engine, at, 2000) for _ in range(3)] if not arguments.profile else [1.0]
     if not arguments.profile:
         say(
@@ -209,20 +222,17 @@ def main() -> None:
 
 
 def _profile(engine: Engine, products: list[Product], at: datetime) -> None:
-    import re
-
-    from sqlalchemy import event
 
     spent: dict[str, float] = {}
 
     @event.listens_for(engine, "before_cursor_execute")
-    def before(connection, cursor, statement, parameters, context, many):  # type: ignore[no-untyped-def]
-        context.started = time.perf_counter()
+    def before(*given: Any) -> None:
+        given[4].started = time.perf_counter()
 
     @event.listens_for(engine, "after_cursor_execute")
-    def after(connection, cursor, statement, parameters, context, many):  # type: ignore[no-untyped-def]
-        name = re.sub(r"\s+", " ", statement).strip()[:110]
-        spent[name] = spent.get(name, 0) + time.perf_counter() - context.started
+    def after(*given: Any) -> None:
+        name = re.sub(r"\s+", " ", given[2]).strip()[:110]
+        spent[name] = spent.get(name, 0) + time.perf_counter() - given[4].started
 
     total = run_verb(engine, products, at)
     event.remove(engine, "before_cursor_execute", before)

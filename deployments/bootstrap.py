@@ -28,9 +28,9 @@ def bootstrap(resources: Resources) -> list[str]:
     with get_client(sync_client=True) as client:
         changes = _work_pool(client, resources.settings.prefect.work_pool)
         changes += _limit(client, REQUESTS, limit=resources.settings.keepa.requests_at_once, decay=0.0, is_new_rate=False)
-        known = Variable.get(_RATE_VARIABLE, default=None)
+        known = str(Variable.get(_RATE_VARIABLE, default=""))
         wanted = f"{rate} x {speed:g}"
-        changes += _limit(client, TOKENS, limit=rate * 60, decay=2 * rate / 60 * speed, is_new_rate=known is not None and known != wanted)
+        changes += _limit(client, TOKENS, limit=rate * 60, decay=2 * rate / 60 * speed, is_new_rate=known not in ("", wanted))
     if known != wanted:
         Variable.set(_RATE_VARIABLE, wanted, overwrite=True)
     return changes

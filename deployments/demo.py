@@ -1,0 +1,266 @@
+"""`make demo`: the main job for real, on this machine, in under a minute.
+
+A Keepa (the simulator; the real one where KEEPER_KEEPA_API_KEY is set), a real PostgreSQL, a Prefect server that runs the flow, a real
+mail server. The demo has a data folder of its own, made new each time, and free ports; what it started is ended, unless KEEP=1.
+"""
+
+import csv
+import json
+import os
+import shutil
+import sys
+import time
+from datetime import timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import FlowRunSort
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from sqlalchemy import text
+
+from deployments.stack import ROOT, Stack, free_port, start_prefect, start_simulator
+from keeper.accounts import add_channel, add_user
+from keeper.check import Checked
+from keeper.domain.errors import KeeperError
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.money import Money
+from keeper.domain.watch import Watch
+from keeper.postgres import alerts, watches
+from keeper.resources import Resources, embedded_server, jump_clock, keepa_url, make_resources, now_of
+from keeper.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from tests.services.mail import MailServer
+
+_JUMP_DAYS = 4
+_REAL_KEYBOARDS = 3
+_MOST_ROWS = 12
+# Where the seeds hold no price.
+_PRICE_UNSEEN = 40
+
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+def main() -> None:
+    """Run it; the last line printed is one JSON object."""
+    started = time.monotonic()
+    folder = (read_settings().data / "demo").resolve()
+    is_kept = os.environ.get("KEEP") == "1"
+    try:
+        _end_last_demo(folder)
+        stack = Stack(folder, {})
+        for environment in (os.environ, stack.environment):
+            environment |= {"KEEPER_DATA": str(folder), "KEEPER_CHANNELS_SCHEMES": "mailto"}
+            environment.pop("KEEPER_DATABASE_URL", None)
+        try:
+            summary = _run(stack, folder)
+        finally:
+            if is_kept:
+                console.print(
+                    f"\nLeft running: Prefect at {stack.environment.get('PREFECT_API_URL', '').removesuffix('/api')}. `make down` ends it."
+                )
+            else:
+                stack.stop()
+                embedded_server(read_settings()).stop()
+    except KeeperError as error:
+        sys.exit(f"demo: {error}")
+    summary["seconds"] = round(time.monotonic() - started, 1)
+    print(json.dumps(summary))
+
+
+def _end_last_demo(folder: Path) -> None:
+    if folder.exists():
+        Stack(folder, {}).stop()
+        server = embedded_server(read_settings().model_copy(update={"data": folder}))
+        if server.status().running:
+            server.stop()
+        server.remove()
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+
+
+def _run(stack: Stack, folder: Path) -> dict[str, Any]:
+    # aiosmtpd belongs to the development dependencies, like everything under tests/.
+    from tests.services.mail import MailServer
+
+    settings = read_settings()
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
+        step = progress.add_task("starting Prefect's server", total=None)
+        if settings.is_simulated:
+            os.environ["KEEPER_KEEPA_SIMULATOR_URL"] = start_simulator(stack, "--products", "47", "--seed", "7")
+            stack.environment["KEEPER_KEEPA_SIMULATOR_URL"] = os.environ["KEEPER_KEEPA_SIMULATOR_URL"]
+        start_prefect(stack, free_port())
+        os.environ |= {name: value for name, value in stack.environment.items() if name.startswith("PREFECT_")}
+        progress.update(step, description="starting PostgreSQL, migrating")
+        settings = read_settings()
+        resources = make_resources(settings)
+        try:
+            with MailServer(save_to=folder / "mail") as mail:
+                return _watch(stack, resources, mail, progress, step)
+        finally:
+            resources.close()
+
+
+def _watch(stack: Stack, resources: Resources, mail: "MailServer", progress: Progress, step: Any) -> dict[str, Any]:
+    settings = resources.settings
+    _import_watches(resources, mail.port)
+    progress.update(step, description="making Prefect's limits")
+    stack.run("deployments.bootstrap")
+    progress.update(step, description="first check: prices and a year of history")
+    first = _check(stack, resources)
+    done = first
+    if settings.is_simulated:
+        progress.update(step, description=f"{_JUMP_DAYS} days later: second check")
+        jump_clock(resources.engine, keepa_url(settings), seconds=timedelta(days=_JUMP_DAYS).total_seconds())
+        second = _check(stack, resources)
+        done = Checked()
+        done.add(first)
+        done.add(second)
+    else:
+        second = first
+    progress.stop()
+    return _show(resources, mail, first, second, done)
+
+
+def _import_watches(resources: Resources, mail_port: int) -> None:
+    with (ROOT / "seeds" / "keyboards.csv").open(encoding="utf-8") as rows:
+        keyboards = list(csv.DictReader(rows))
+    if not resources.settings.is_simulated:
+        keyboards = keyboards[:_REAL_KEYBOARDS]
+    with resources.engine.begin() as connection:
+        user = add_user(connection, "anna")
+        add_channel(
+            connection,
+            resources.cipher(),
+            user.user_id,
+            name="mail",
+            url=f"mailto://127.0.0.1:{mail_port}/anna@example.org?from=keeper@example.org&mode=insecure",
+            schemes=("mailto",),
+        )
+        wanted = [
+            Watch(
+                row["asin"],
+                Marketplace.DE if resources.settings.is_simulated else Marketplace(row["seen_on"]),
+                target=Money(round(float(row["price_seen"] or _PRICE_UNSEEN) * 90), _currency(resources.settings, row["seen_on"])),
+            )
+            for row in keyboards
+        ]
+        watches.insert_watches(connection, user.user_id, wanted, now=now_of(connection))
+    console.print(
+        f"User anna with API key {user.shown_key[:12]}… and {len(wanted)} keyboards to watch, targets 10 % below the prices last seen"
+    )
+
+
+def _currency(settings: Settings, seen_on: str) -> str:
+    return "EUR" if settings.is_simulated else Marketplace(seen_on).currency
+
+
+def _check(stack: Stack, resources: Resources) -> Checked:
+    """One run of the flow in a process of its own; Prefect's server says how it ended."""
+    before = _totals(resources)
+    stack.run("flows.price_watch")
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+    if run.state is None or not run.state.is_completed():
+        raise KeeperError(f"the run {run.name} ended {run.state_name}: {run.state and run.state.message}")
+    console.print(f"Prefect: run [bold]{run.name}[/bold] {run.state_name}, {run.state.message}")
+    after = _totals(resources)
+    return Checked(
+        checked=after["checked"] - before["checked"],
+        tokens=after["tokens"] - before["tokens"],
+        history_points=after["points"] - before["points"],
+        alerts=after["alerts"] - before["alerts"],
+    )
+
+
+def _totals(resources: Resources) -> dict[str, int]:
+    with resources.engine.begin() as connection:
+        row = connection.execute(
+            text(
+                """
+                SELECT (SELECT coalesce(sum(asin_count), 0) FROM keepa_calls WHERE success) AS checked,
+                    (SELECT coalesce(sum(tokens_consumed), 0) FROM keepa_calls) AS tokens,
+                    (SELECT count(*) FROM price_history) AS points, (SELECT count(*) FROM price_alerts) AS alerts,
+                    (SELECT count(*) FROM deliveries WHERE status = 'delivered') AS delivered,
+                    (SELECT count(*) FROM watched_products WHERE is_active) AS watches
+                """
+            )
+        ).one()
+    return {name: int(value) for name, value in row._mapping.items()}
+
+
+def _show(resources: Resources, mail: "MailServer", first: Checked, second: Checked, done: Checked) -> dict[str, Any]:
+    totals = _totals(resources)
+    with resources.engine.begin() as connection:
+        rows = alerts.select_alerts(connection, limit=_MOST_ROWS)
+        drops = connection.execute(
+            text(
+                """
+                SELECT h.asin, p.title, h.price_type, h.previous_minor, h.amount_minor, h.currency, h.observed_at
+                FROM price_history h JOIN products p USING (asin, marketplace)
+                WHERE h.event_id IS NOT NULL AND h.amount_minor < h.previous_minor
+                ORDER BY (h.previous_minor - h.amount_minor)::float8 / h.previous_minor DESC LIMIT :limit
+                """
+            ),
+            {"limit": _MOST_ROWS},
+        ).all()
+    table = Table(title="Largest drops")
+    for heading in ("ASIN", "Keyboard", "Before", "Now", "Fall", "Since"):
+        table.add_column(heading, justify="right" if heading in ("Before", "Now", "Fall") else "left", no_wrap=True)
+    for row in drops:
+        fall = 100 * (row.previous_minor - row.amount_minor) / row.previous_minor
+        table.add_row(
+            row.asin,
+            row.title[:44],
+            str(Money(row.previous_minor, row.currency)),
+            str(Money(row.amount_minor, row.currency)),
+            f"{fall:.1f} %",
+            f"{row.observed_at:%d %b %H:%M}",
+        )
+    console.print(table)
+    table = Table(title=f"Alerts, delivered to a mail server on 127.0.0.1:{mail.port}")
+    for heading in ("ASIN", "Price", "Target", "Delivered"):
+        table.add_column(heading, justify="right" if heading in ("Price", "Target") else "left")
+    for alert in rows:
+        table.add_row(
+            alert.asin,
+            str(Money(alert.amount_minor, alert.currency)),
+            str(Money(alert.target_minor, alert.currency)),
+            f"{alert.status} after {alert.tries} tries" if alert.tries != 1 else str(alert.status),
+        )
+    console.print(table)
+    if mail.messages:
+        _show_mail(mail.messages[-1], resources.settings.data / "mail", len(mail.messages))
+    tokens_per_check = round(done.tokens / max(1, done.checked), 2)
+    console.print(
+        f"{done.tokens} tokens for {done.checked} checks ({tokens_per_check} each): {first.tokens} for the first with a year of history"
+        + (f", {second.tokens} for the second" if second is not first else "")
+        + ("" if resources.settings.is_simulated else "; this is what the real Keepa charged")
+    )
+    return {
+        "source": resources.source,
+        "watches": totals["watches"],
+        "checked": totals["checked"],
+        "price_points": totals["points"],
+        "alerts": totals["alerts"],
+        "delivered": totals["delivered"],
+        "tokens_spent": totals["tokens"],
+        "tokens_per_check": tokens_per_check,
+    }
+
+
+def _show_mail(message: EmailMessage, folder: Path, count: int) -> None:
+    body = message.get_body(("plain",))
+    console.rule(f"The last of {count} mails, saved in {folder}")
+    console.print(f"Subject: {message['subject']}", markup=False, highlight=False)
+    if body is not None:
+        console.print(body.get_content().strip(), markup=False, highlight=False)
+    console.rule()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""`make up` and `make down`: the long-running program on this machine, without Docker."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from deployments.stack import Stack, start_prefect, start_simulator, start_worker
+from keeper.domain.errors import KeeperError
+from keeper.resources import embedded_server, make_resources, simulator_note
+from keeper.settings import Settings, read_settings
+
+_PREFECT_PORT = 4200
+
+
+def up(settings: Settings, *, prefect_port: int) -> Stack:
+    """Start whatever is not running yet: database, simulator where there is no key, Prefect, deployments, worker, relay."""
+    stack = Stack(settings.data, {})
+    if settings.is_simulated and not settings.keepa.simulator_url and not stack.is_running("simulator"):
+        url = start_simulator(stack, "--speed", "1")
+        simulator_note(settings).write_text(json.dumps({"url": url}))
+        print(f"simulator       {url}")
+    resources = make_resources(settings)
+    resources.close()
+    if settings.database_url is None:
+        server = embedded_server(settings)
+        server.create_database("prefect", exist_ok=True)
+        stack.environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = server.asyncpg_dsn("prefect")
+        print(f"PostgreSQL      {server.status().explanation}")
+    if stack.is_running("prefect-server"):
+        stack.environment["PREFECT_API_URL"] = f"http://127.0.0.1:{prefect_port}/api"
+    else:
+        start_prefect(stack, prefect_port)
+    print(f"Prefect         http://127.0.0.1:{prefect_port}")
+    print("bootstrap       " + stack.run("deployments.bootstrap").strip().replace("\n", "\n                "))
+    stack.run("prefect", "--no-prompt", "deploy", "--all")
+    print("deployments     from prefect.yaml")
+    if not stack.is_running("worker"):
+        start_worker(stack, settings.prefect.work_pool)
+    print(f"worker          pool {settings.prefect.work_pool}")
+    if not stack.is_running("relay"):
+        stack.start("relay", "keeper", "relay", is_ready=lambda: True)
+    print("relay           delivers alerts as they come")
+    print(f"\nLogs are in {stack.run_folder}. `make down` ends it all.")
+    return stack
+
+
+def down(settings: Settings) -> None:
+    """End what `up` or a kept demo started, the embedded server last."""
+    demo = settings.data / "demo"
+    for folder in (settings.data, demo):
+        if not (folder / "run").exists():
+            continue
+        ended = Stack(folder, {}).stop()
+        server = embedded_server(settings.model_copy(update={"data": folder}))
+        if server.status().running:
+            server.stop()
+            ended.append("PostgreSQL")
+        simulator_note(settings.model_copy(update={"data": folder})).unlink(missing_ok=True)
+        print(f"ended {', '.join(ended) or 'nothing'} ({folder})")
+
+
+def main() -> None:
+    """Run it."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.local", description=__doc__)
+    parser.add_argument("command", choices=["up", "down"])
+    parser.add_argument("--prefect-port", type=int, default=_PREFECT_PORT)
+    arguments = parser.parse_args()
+    try:
+        settings = read_settings()
+        Path(settings.data).mkdir(parents=True, exist_ok=True)
+        if arguments.command == "up":
+            up(settings, prefect_port=arguments.prefect_port)
+        else:
+            down(settings)
+    except KeeperError as error:
+        sys.exit(f"{arguments.command}: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Settings: documented, masked, and refused in plain words."""
+
+from pathlib import Path
+
+import pytest
+
+from keeper.settings import SettingsInvalid, list_fields, read_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("document", ["README.md", ".env.example"])
+def test_every_setting_is_listed_with_its_meaning(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    missing = [name for name, meaning, _ in list_fields() if name not in text or meaning not in text]
+    assert missing == []
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [name for name, meaning, _ in list_fields() if not meaning] == []
+
+
+def test_a_wrong_value_names_its_variable_and_not_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEEPER_KEEPA_BATCH_SIZE", "4711")
+    with pytest.raises(SettingsInvalid, match="KEEPER_KEEPA_BATCH_SIZE") as caught:
+        read_settings()
+    assert "4711" not in str(caught.value)
+
+
+def test_secrets_do_not_show_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEEPER_KEEPA_API_KEY", "k" * 64)
+    monkeypatch.setenv("KEEPER_DATABASE_URL", "postgresql://keeper:hunter2@db/keeper")
+    monkeypatch.setenv("KEEPER_CHANNELS_KEYS", "first-key,second-key")
+    shown = repr(read_settings())
+    assert not any(secret in shown for secret in ("k" * 64, "hunter2", "first-key", "second-key"))
+
+
+def test_words_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEEPER_CHANNELS_SCHEMES", "mailto, ntfy")
+    assert read_settings().channels.schemes == ("mailto", "ntfy")
