@@ -1233,3 +1233,24 @@ def _plain(value: object) -> object:
 
 def _shown(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
+
+
+@app.command(rich_help_panel=_HOUSE)
+def doctor(is_json: Json = False) -> None:
+    """Look at everything Keeper needs, and say what to do. Ends with 1 when something is broken.
+
+    Example: [bold]keeper doctor[/bold]
+    """
+    from keeper.doctor import Finding, Health, examine
+    from keeper.terminal import say_finding
+
+    found: list[Finding] = []
+    for finding in examine(_settings()):
+        found.append(finding)
+        if not is_json:
+            say_finding(finding.about, finding.health.value, finding.text, finding.remedy)
+    broken = [one for one in found if one.health is Health.BROKEN]
+    if is_json:
+        _show_json({"ok": not broken, "findings": found})
+    if broken:
+        raise CommandFailed(f"{len(broken)} of {len(found)} checks found something broken: {', '.join(one.about for one in broken)}")

@@ -17,6 +17,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 # Nothing is cut off where a program or a file reads.
 _PIPE_WIDTH = 400
 _CHART_ROWS = 18
+_SIGNS = {"good": ("✓", "green"), "note": ("·", "yellow"), "broken": ("✗", "red")}
 
 
 def printable(text: object) -> str:
@@ -40,6 +41,14 @@ def say(text: str) -> None:
     out().print(printable(text))
 
 
+def say_finding(about: str, health: str, text: str, remedy: str) -> None:
+    """One line for a check, and one for what to do."""
+    sign, style = _SIGNS[health]
+    out().print(Text.assemble((f"{sign} ", style), (f"{about}: ", "bold"), printable(text)))
+    if remedy:
+        out().print(Text(f"  → {printable(remedy)}"))
+
+
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), title: str | None = None) -> None:
     """A table; None shows as a dash. Columns named in `right` hold numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -47,7 +56,10 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, rig
         table.add_column(heading, justify="right" if heading in right else "left", no_wrap=heading in right, overflow="fold")
     for row in rows:
         table.add_row(*(Text("–" if cell is None else printable(cell)) for cell in row))
-    out().print(table, soft_wrap=False)
+    console = out()
+    with console.capture() as drawn:
+        console.print(table, soft_wrap=False)
+    print("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
 
 def ago(at: datetime | None, now: datetime) -> str:
@@ -114,17 +126,25 @@ def draw_prices(
 
     plotext.clear_figure()
     plotext.plot_size(size[0], max(size[1], _CHART_ROWS))
-    plotext.theme("pro" if is_coloured else "clear")
+    plotext.theme("clear")
     for moments, amounts in _segments(steps, start, end):
         plotext.plot(moments, amounts, marker="braille", color="cyan")
-    if target is not None:
-        plotext.plot([start.timestamp(), end.timestamp()], [target, target], marker="dot", color="green", label=f"target {target:,.2f}")
+    known = [amount for _, amount in steps if amount is not None]
+    # A target far away would flatten the price into a line.
+    if target is not None and known and min(known) - _reach(known) <= target <= max(known) + _reach(known):
+        plotext.plot([start.timestamp(), end.timestamp()], [target, target], marker="dot", color="green")
     marks = [start + (end - start) * part / 4 for part in range(5)]
     pattern = "%d %b %H:%M" if end - start < timedelta(days=3) else "%d %b %y"
     plotext.xticks([mark.timestamp() for mark in marks], [f"{mark.astimezone(UTC):{pattern}}" for mark in marks])
     plotext.xlim(start.timestamp(), end.timestamp())
     drawn: str = plotext.build()
+    if not is_coloured:
+        drawn = str(plotext.uncolorize(drawn))
     return "\n".join(line.rstrip() for line in drawn.splitlines())
+
+
+def _reach(amounts: Sequence[float]) -> float:
+    return max(max(amounts) - min(amounts), 0.1 * max(amounts))
 
 
 def _segments(steps: Sequence[tuple[datetime, float | None]], start: datetime, end: datetime) -> Iterator[tuple[list[float], list[float]]]:
