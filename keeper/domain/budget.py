@@ -6,7 +6,7 @@ same time can never push one another below zero.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 from math import ceil, floor
@@ -60,9 +60,12 @@ class Bucket:
         """When the balance reaches `tokens` if nobody spends; `now` if it does already; None if it never will."""
         if self.tokens_at(now) >= tokens:
             return now
-        if self.net_per_minute <= 0:
+        if self.net_per_minute <= 0 or tokens > self.capacity:
             return None
-        steps = ceil((tokens - self.tokens) / self.net_per_minute)
+        missing = tokens - self.tokens
+        steps = ceil(missing / self.net_per_minute)
+        while floor(steps * self.net_per_minute) < missing:
+            steps += 1  # the quotient was rounded down
         return max(now, self.next_refill_at + (steps - 1) * _MINUTE)
 
 
@@ -111,5 +114,14 @@ def unexplained(bucket: Bucket, observed: Bucket, consumed: int, others: Iterabl
         others: reservations that may have been spent in between.
         carried: what was unexplained before and still below the limit of doubt.
     """
+    if observed.tokens + consumed >= observed.capacity:
+        return 0  # the bucket was full: what was in doubt was a step of the refill counted too early
+    # The plan or the trackings may have changed at any moment in between: the lesser of the two refills is certain.
+    least = replace(
+        bucket,
+        refill_per_minute=min(bucket.refill_per_minute, observed.refill_per_minute),
+        flow_reduction_per_minute=max(bucket.flow_reduction_per_minute, observed.flow_reduction_per_minute),
+    )
+    expected = min(least.tokens_at(observed.observed_at), max(observed.capacity, 0))
     spent_at_most = consumed + sum(other.tokens for other in others if other.is_granted)
-    return max(0, carried + bucket.tokens_at(observed.observed_at) - spent_at_most - observed.tokens)
+    return max(0, carried + expected - spent_at_most - observed.tokens)

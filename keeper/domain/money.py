@@ -1,7 +1,7 @@
 """Money: integer minor units and a currency, never a float."""
 
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, Overflow
 
 from keeper.domain.errors import KeeperError
 
@@ -44,9 +44,11 @@ class Money:
         cleaned = text.strip().replace(",", ".")
         try:
             scaled = Decimal(cleaned).scaleb(minor_digits(currency))
-        except InvalidOperation as error:
+        except (InvalidOperation, Overflow) as error:
             raise AmountInvalid(f"{text!r} is not an amount; write it like 49.90") from error
-        if not scaled.is_finite() or scaled != scaled.to_integral_value():
+        if not scaled.is_finite():
+            raise AmountInvalid(f"{text!r} is not an amount; write it like 49.90")
+        if scaled != scaled.to_integral_value():
             raise AmountInvalid(f"{text!r} is finer than {currency} allows; write it like 49.90")
         if not 0 < scaled <= 1_000_000_000:
             raise AmountInvalid(f"{text!r} must be above 0 and at most 10 million")

@@ -14,6 +14,7 @@ DEFAULT_INTERVAL = timedelta(hours=6)
 SHORTEST_INTERVAL = timedelta(minutes=1)
 LONGEST_INTERVAL = timedelta(days=30)
 DEFAULT_HYSTERESIS_PCT = 2.0
+LARGEST_TARGET_MINOR = 1_000_000_000
 
 _ASIN = re.compile(r"[A-Z0-9]{10}")
 
@@ -45,6 +46,8 @@ class Watch:
             raise WatchInvalid(f"{self.price_type} cannot be watched; choose one of {', '.join(WATCHABLE)}")
         if self.target is not None and self.target.currency != self.marketplace.currency:
             raise WatchInvalid(f"the target must be in {self.marketplace.currency}, the currency of {self.marketplace}")
+        if self.target is not None and not 0 < self.target.amount_minor <= LARGEST_TARGET_MINOR:
+            raise WatchInvalid("the target must be above 0 and at most 10 million")
         if not SHORTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL:
             raise WatchInvalid("the interval must be from 1 minute to 30 days")
         if not 0 <= self.hysteresis_pct <= 100:
@@ -68,4 +71,11 @@ def judge(*, amount_minor: int | None, target_minor: int | None, is_armed: bool,
         return Verdict.NOTHING
     if is_armed:
         return Verdict.ALERT if amount_minor <= target_minor else Verdict.NOTHING
-    return Verdict.REARM if amount_minor > target_minor and amount_minor >= target_minor * (1 + hysteresis_pct / 100) else Verdict.NOTHING
+    return Verdict.REARM if has_rearmed(amount_minor, target_minor, hysteresis_pct) else Verdict.NOTHING
+
+
+def has_rearmed(amount_minor: int | None, target_minor: int, hysteresis_pct: float) -> bool:
+    """Whether a price is above the target by the hysteresis. In whole numbers, so that an edge is an edge; no price is not."""
+    if amount_minor is None or amount_minor <= target_minor:
+        return False
+    return amount_minor * 10_000 >= target_minor * (10_000 + round(hysteresis_pct * 100))
