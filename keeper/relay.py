@@ -170,17 +170,20 @@ def keep_relaying(
         try:
             # A connection of its own, never given back to the pool: it would go on listening there.
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as bell:
-                bell.detach()
-                outbox.listen(bell)
-                on_listening()
-                while not stop.is_set():
-                    wait_seconds = sweep_seconds
-                    for sink in sinks:
-                        done = relay(engine, sink, settings=settings, longest_seconds=_LONGEST_ROUND_SECONDS, stop=stop)
-                        on_relayed(sink.name, done)
-                        wait_seconds = min(wait_seconds, _seconds_to_next(engine, sink.name, done, sweep_seconds))
-                    losses = 0
-                    _wait(bell, stop, wait_seconds)
+                try:
+                    outbox.listen(bell)
+                    on_listening()
+                    while not stop.is_set():
+                        wait_seconds = sweep_seconds
+                        for sink in sinks:
+                            done = relay(engine, sink, settings=settings, longest_seconds=_LONGEST_ROUND_SECONDS, stop=stop)
+                            on_relayed(sink.name, done)
+                            wait_seconds = min(wait_seconds, _seconds_to_next(engine, sink.name, done, sweep_seconds))
+                        losses = 0
+                        _wait(bell, stop, wait_seconds)
+                finally:
+                    # Back in the pool it would go on listening.
+                    bell.invalidate()
         except (DBAPIError, psycopg.OperationalError) as error:
             if isinstance(error, DBAPIError) and not error.connection_invalidated and not isinstance(error.orig, psycopg.OperationalError):
                 raise
