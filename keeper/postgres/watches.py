@@ -47,14 +47,20 @@ class DueBatch:
 
     Attributes:
         history_days: how much history the request must bring so that no change since the last check is missed.
+        joined_asins: with commas between them; a hundred strings in one, because a million would cost 60 MB more.
         tokens: upper bound of the request's cost.
     """
 
     marketplace: str
     buybox: bool
     history_days: int
-    asins: tuple[str, ...]
+    joined_asins: str
     tokens: int
+
+    @property
+    def asins(self) -> tuple[str, ...]:
+        """The products."""
+        return tuple(self.joined_asins.split(","))
 
 
 def insert_watches(connection: Connection, user_id: int, watches: Sequence[Watch], *, now: datetime) -> list[int]:
@@ -204,27 +210,28 @@ def select_buybox_asins(connection: Connection, asins: Collection[str], marketpl
 _DUE = """
     WITH due AS (
         SELECT asin, marketplace, price_type, next_check_at, last_checked_at FROM watched_products
-        WHERE is_active AND next_check_at <= :until {and_interval}
+        WHERE is_active AND next_check_at <= :until {conditions} AND (asin, marketplace) NOT IN (SELECT asin, marketplace FROM check_claims)
         ORDER BY next_check_at LIMIT :most_watches
     ), product AS (
         SELECT asin, marketplace, min(next_check_at) AS due_at, bool_or(price_type = 'BUY_BOX_SHIPPING') AS buybox,
             max(CASE WHEN last_checked_at > :day_ago THEN 2 WHEN last_checked_at > :month_ago THEN 31 ELSE 365 END) AS history_days
-        FROM due WHERE (asin, marketplace) NOT IN (SELECT asin, marketplace FROM check_claims)
-        GROUP BY asin, marketplace
+        FROM due GROUP BY asin, marketplace
     )
 """
+# Sorted once, by due time: an array keeps that order for each kind of request, and a place in it is the number of a batch.
 _BATCHED = """
     , paid AS (
-        SELECT *, sum(CASE WHEN buybox THEN :buybox_tokens ELSE :plain_tokens END) OVER (ORDER BY due_at, asin, marketplace) AS spent
+        SELECT *, sum(CASE WHEN buybox THEN :buybox_tokens ELSE :plain_tokens END) OVER (ORDER BY due_at ROWS UNBOUNDED PRECEDING) AS spent
         FROM product
-    ), numbered AS (
-        SELECT *, (row_number() OVER (PARTITION BY marketplace, buybox, history_days ORDER BY spent) - 1)
-            / CASE WHEN buybox THEN :buybox_size ELSE :plain_size END AS number
-        FROM paid WHERE spent <= :tokens
+    ), kind AS (
+        SELECT marketplace, buybox, history_days, array_agg(asin) AS asins, array_agg(spent) AS spent_until
+        FROM paid WHERE spent <= :tokens GROUP BY marketplace, buybox, history_days
     )
-    SELECT marketplace, buybox, history_days, string_agg(asin, ',' ORDER BY spent) AS asins,
+    SELECT marketplace, buybox, history_days, string_agg(asin, ',') AS asins,
         count(*) * CASE WHEN buybox THEN :buybox_tokens ELSE :plain_tokens END AS tokens
-    FROM numbered GROUP BY marketplace, buybox, history_days, number ORDER BY min(spent)
+    FROM kind, unnest(asins, spent_until) WITH ORDINALITY AS one (asin, spent, place)
+    GROUP BY marketplace, buybox, history_days, (place - 1) / CASE WHEN buybox THEN :buybox_size ELSE :plain_size END
+    ORDER BY min(spent)
 """
 
 
@@ -246,11 +253,18 @@ def select_due_batches(
     Args:
         until: watches due up to here are taken.
         plain_tokens, buybox_tokens: cost of one product without and with the buy box.
-        plain_size, buybox_size: products in one request, likewise.
+        plain_size, buybox_size: products in one request, likewise; a buybox_size of 0 leaves the watches of the buy box waiting.
         interval_seconds: only watches of this interval.
         most_watches: how many due watches are looked at, the oldest first; enough for `tokens` unless very many share a product.
     """
-    query = _DUE.format(and_interval="AND interval_seconds = :interval_seconds" if interval_seconds else "") + _BATCHED
+    conditions = []
+    if interval_seconds:
+        conditions.append("AND interval_seconds = :interval_seconds")
+    if not buybox_size:
+        conditions.append("AND price_type <> 'BUY_BOX_SHIPPING'")
+    # For a million due watches the server's own 4 MB mean a dozen passes over files; the setting ends with the transaction.
+    connection.execute(text("SELECT set_config('work_mem', '64MB', true)"))
+    query = _DUE.format(conditions=" ".join(conditions)) + _BATCHED
     rows = connection.execute(
         text(query),
         {
@@ -261,12 +275,12 @@ def select_due_batches(
             "plain_tokens": plain_tokens,
             "buybox_tokens": buybox_tokens,
             "plain_size": plain_size,
-            "buybox_size": buybox_size,
+            "buybox_size": max(1, buybox_size),
             "most_watches": most_watches if most_watches is not None else 4 * tokens + 1000,
             **({"interval_seconds": interval_seconds} if interval_seconds else {}),
         },
     )
-    return [DueBatch(row.marketplace, row.buybox, row.history_days, tuple(row.asins.split(",")), row.tokens) for row in rows]
+    return [DueBatch(*row) for row in rows]
 
 
 def next_due_at(connection: Connection, *, shorter_than: timedelta) -> datetime | None:
@@ -298,6 +312,14 @@ def claim_products(connection: Connection, batch_id: UUID, asins: Collection[str
         {"asins": list(asins), "marketplace": marketplace, "batch_id": batch_id, "lease_seconds": lease_seconds},
     )
     return set(claimed.scalars())
+
+
+def renew_claims(connection: Connection, batch_id: UUID, *, lease_seconds: float) -> int:
+    """Start the leases of a request's claims anew. Returns how many are still its own."""
+    return connection.execute(
+        text("UPDATE check_claims SET expires_at = clock_timestamp() + make_interval(secs => :lease_seconds) WHERE batch_id = :batch_id"),
+        {"batch_id": batch_id, "lease_seconds": lease_seconds},
+    ).rowcount
 
 
 def delete_dead_claims(connection: Connection) -> None:
@@ -334,6 +356,11 @@ def postpone_failed(
     connection: Connection, asins: Collection[str], marketplace: str, *, failure: str, now: datetime, wait: timedelta
 ) -> None:
     """A check brought nothing: say why, and try again after `wait` or the watch's interval, whichever is shorter."""
+    connection.execute(
+        # As `record` does, so that a late answer on the same products waits and does not deadlock.
+        text("SELECT 1 FROM products WHERE marketplace = :marketplace AND asin = ANY(:asins) ORDER BY asin, marketplace FOR UPDATE"),
+        {"asins": list(asins), "marketplace": marketplace},
+    )
     connection.execute(
         text(
             """
