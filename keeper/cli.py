@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _ASIN = re.compile(r"[A-Z0-9]{10}")
 _ASIN_IN_LINK = re.compile(r"/(?:dp|gp/product|gp/aw/d)/([A-Z0-9]{10})(?:[/?#]|$)", re.IGNORECASE)
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w)", re.IGNORECASE)
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(sec|s|min|m|h|d|w)", re.IGNORECASE)
 _SPAN_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _INTERRUPTED = 130
 _ONCE_SECONDS = 240.0
@@ -245,15 +245,18 @@ def _money(amount_minor: int | None, currency: str) -> str:
     return "–" if amount_minor is None else str(Money(amount_minor, currency))
 
 
-@app.callback()
-def _root(
-    is_version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version")] = False,
-) -> None:
-    if is_version:
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
         from importlib.metadata import version
 
         print(f"keeper {version('keeper')}")
         raise typer.Exit
+
+
+@app.callback()
+def _root(_: Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version")] = False) -> None:
+    # The text is the program's; a docstring here would replace it.
+    pass
 
 
 # --- people

@@ -20,6 +20,10 @@ class SchemaNewer(KeeperError):
     """The database was migrated by a newer Keeper."""
 
 
+class RevisionUnknown(KeeperError):
+    """A revision asked for that is not among the migrations."""
+
+
 class ServerTooOld(KeeperError):
     """A PostgreSQL below 15."""
 
@@ -34,6 +38,7 @@ def migrate(engine: Engine, *, now: datetime, target: str = "head") -> str | Non
 
     Raises:
         SchemaNewer: the database's revision is not known here.
+        RevisionUnknown: the target is not.
         ServerTooOld: the server is older than PostgreSQL 15.
     """
     with engine.connect() as connection:
@@ -82,7 +87,12 @@ def _run(connection: Connection, target: str) -> str | None:
                     "run the newer Keeper, or restore a backup made before its migration"
                 ) from error
         is_down = target == "base" or (current is not None and target != "head" and current > target)
-        (command.downgrade if is_down else command.upgrade)(config, target)
+        try:
+            (command.downgrade if is_down else command.upgrade)(config, target)
+        except CommandError as error:
+            raise RevisionUnknown(
+                f"there is no schema revision {target}; give `head`, `base`, or a revision up to {scripts.get_current_head()}"
+            ) from error
         return database_revision(connection)
 
 
