@@ -19,9 +19,10 @@ class Maintained:
 
 def maintain(connection: Connection, *, now: datetime, events_days: int, calls_days: int) -> Maintained:
     """Idempotent; meant to run once a day."""
-    made = partitions.make_partitions(connection, now=now)
+    # The ledger first, as in every settling transaction, which writes events after it: the other way round they could wait for one another.
     ledger.lock_ledger(connection)
     watches.delete_dead_claims(connection)
-    dropped = partitions.drop_event_days(connection, keep_days=events_days)
     removed = ledger.delete_old_calls(connection, before=now - timedelta(days=calls_days))
+    made = partitions.make_partitions(connection, now=now)
+    dropped = partitions.drop_event_days(connection, keep_days=events_days)
     return Maintained(made, dropped, removed)

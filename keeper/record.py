@@ -11,13 +11,14 @@ from keeper.domain.events import NAMESPACE, Sink
 from keeper.domain.price_series import minute_of
 from keeper.domain.price_type import PRICES
 from keeper.domain.product import Product
-from keeper.domain.watch import Verdict, judge
+from keeper.domain.watch import Verdict, has_rearmed, judge
 from keeper.postgres import alerts, prices, products, watches
+from keeper.postgres.alerts import Candidate
 from keeper.postgres.prices import Change
 
 LARGEST_BATCH = 2000
 _NULL = "\\N"
-_PRICE_NAMES = sorted(price_type.value for price_type in PRICES)
+_PRICE_NAMES = sorted((price_type.value, price_type) for price_type in PRICES)
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
@@ -98,15 +99,23 @@ def record(
 
 def _raise_alerts(connection: Connection, *, now: datetime, sinks: Collection[Sink]) -> int:
     candidates = alerts.select_candidates(connection)
-    verdicts = [
-        judge(amount_minor=one.amount_minor, target_minor=one.target_minor, is_armed=one.is_armed, hysteresis_pct=one.hysteresis_pct)
-        for one in candidates
-    ]
+    verdicts = [_judge(one) for one in candidates]
     fired = [one for one, verdict in zip(candidates, verdicts, strict=True) if verdict is Verdict.ALERT]
     rearmed = [one.watch_id for one, verdict in zip(candidates, verdicts, strict=True) if verdict is Verdict.REARM]
     alerts.set_armed(connection, rearmed, is_armed=True)
     alerts.set_armed(connection, [one.watch_id for one in fired], is_armed=False)
     return alerts.insert_alerts(connection, fired, now=now, active=sinks)
+
+
+def _judge(one: Candidate) -> Verdict:
+    was_above = not one.is_armed and has_rearmed(one.highest_since_minor, one.target_minor, one.hysteresis_pct)
+    verdict = judge(
+        amount_minor=one.amount_minor,
+        target_minor=one.target_minor,
+        is_armed=one.is_armed or was_above,
+        hysteresis_pct=one.hysteresis_pct,
+    )
+    return Verdict.REARM if was_above and verdict is Verdict.NOTHING else verdict
 
 
 def batches_of(answered: Sequence[Product]) -> Iterator[Sequence[Product]]:
@@ -126,20 +135,23 @@ def _add_lines(product: Product, price_lines: list[str], history_lines: list[str
     answered_minute = minute_of(product.answered_at)
     updated_minute = min(answered_minute, minute_of(product.updated_at)) if product.updated_at else answered_minute
     current = product.stats.current if product.stats else {}
-    for name in _PRICE_NAMES:
-        series = product.series.get(name)  # type: ignore[call-overload]
-        if series is None or not series.minutes or series.minutes[0] > answered_minute:
-            if name not in current:
-                continue
-            minutes, amounts, last = (), (), -1
-        else:
-            minutes, amounts, last = series.minutes, series.amounts, len(series.minutes) - 1
-            while minutes[last] > answered_minute:
+    for name, price_type in _PRICE_NAMES:
+        series = product.series.get(price_type)
+        minutes: Sequence[int] = ()
+        amounts: Sequence[int | None] = ()
+        last = -1
+        if series is not None:
+            minutes, amounts = series.minutes, series.amounts
+            last = len(minutes) - 1
+            while last >= 0 and minutes[last] > answered_minute:
                 last -= 1
+            # Keepa repeats a landed price whose parts have changed; a price changes where the sum does.
+            while last > 0 and amounts[last - 1] == amounts[last]:
+                last -= 1
+        if last < 0 and price_type not in current:
+            continue
         head = f"{product.asin}\t{product.marketplace.value}\t{name}\t{currency}\t"
-        amount = current[name] if name in current else amounts[last]  # type: ignore[index]
-        if amount == 0:
-            amount = None
+        amount = current[price_type] if price_type in current else amounts[last]
         if last >= 0 and amounts[last] == amount:
             minute, inferred, prior = minutes[last], "f", last - 1
         else:
@@ -151,8 +163,11 @@ def _add_lines(product: Product, price_lines: list[str], history_lines: list[str
             f"{head}{minute}\t{amount if amount is not None else _NULL}\t{prior_fields}\t{inferred}\t"
             f"{_event_id(product.asin, product.marketplace.value, name, minute, amount)}\n"
         )
-        for point in range(prior + 1):
-            history_lines.append(f"{head}{minutes[point]}\t{amounts[point] or _NULL}\n")
+        history_lines.extend(
+            f"{head}{minutes[point]}\t{amounts[point] or _NULL}\n"
+            for point in range(prior + 1)
+            if point == 0 or amounts[point] != amounts[point - 1]
+        )
 
 
 _NAMESPACE_BYTES = NAMESPACE.bytes

@@ -31,21 +31,34 @@ class Candidate:
     hysteresis_pct: float
     currency: str
     observed_at: datetime
+    highest_since_minor: int | None
 
 
 def select_candidates(connection: Connection) -> list[Candidate]:
-    """Watches on the staged prices that are armed with the price at the target, or unarmed with the price above it."""
+    """Watches on the staged prices that are armed with the price at the target, or unarmed with a price above it.
+
+    `highest_since_minor`, of unarmed watches: the highest staged price since the last alert, so that a price that left the target and
+    came back between two checks is a crossing of its own.
+    """
     rows = connection.execute(
         text(
             """
             SELECT w.id, w.user_id, w.asin, w.marketplace, w.price_type, c.amount_minor, change.previous_minor, w.target_minor, w.is_armed,
-                w.hysteresis_pct::float8, c.currency, c.observed_at
+                w.hysteresis_pct::float8, c.currency, c.observed_at,
+                CASE WHEN change.asin IS NOT NULL AND NOT w.is_armed THEN
+                    (SELECT max(h.amount_minor) FROM stage_history h
+                     WHERE h.asin = s.asin AND h.marketplace = s.marketplace AND h.price_type = s.price_type
+                        AND to_timestamp(h.minute * 60.0) > (SELECT max(a.observed_at) FROM price_alerts a WHERE a.watch_id = w.id))
+                END
             FROM stage_price s
             JOIN watched_products w USING (asin, marketplace, price_type)
             JOIN current_prices c USING (asin, marketplace, price_type)
             LEFT JOIN change USING (asin, marketplace, price_type)
             WHERE w.is_active AND w.target_minor IS NOT NULL AND s.amount_minor IS NOT NULL
-                AND CASE WHEN w.is_armed THEN s.amount_minor <= w.target_minor ELSE s.amount_minor > w.target_minor END
+                AND (
+                    CASE WHEN w.is_armed THEN s.amount_minor <= w.target_minor ELSE s.amount_minor > w.target_minor END
+                    OR (change.asin IS NOT NULL AND NOT w.is_armed)
+                )
                 AND c.amount_minor = s.amount_minor
             ORDER BY w.id FOR UPDATE OF w
             """
@@ -78,9 +91,14 @@ def insert_alerts(connection: Connection, candidates: Sequence[Candidate], *, no
                 INSERT INTO price_alerts (watch_id, user_id, asin, marketplace, price_type, amount_minor, previous_minor, target_minor,
                     lowest_in_year_minor, currency, observed_at, created_at)
                 SELECT f.watch_id, f.user_id, f.asin, f.marketplace, f.price_type, f.amount_minor, f.previous_minor, f.target_minor,
-                    (SELECT min(h.amount_minor) FROM price_history h
-                     WHERE h.asin = f.asin AND h.marketplace = f.marketplace AND h.price_type = f.price_type
-                        AND h.observed_at > :year_ago AND h.observed_at <= :now),
+                    least(
+                        (SELECT min(h.amount_minor) FROM price_history h
+                         WHERE h.asin = f.asin AND h.marketplace = f.marketplace AND h.price_type = f.price_type
+                            AND h.observed_at > :year_ago AND h.observed_at <= :now),
+                        (SELECT h.amount_minor FROM price_history h
+                         WHERE h.asin = f.asin AND h.marketplace = f.marketplace AND h.price_type = f.price_type
+                            AND h.observed_at <= :year_ago ORDER BY h.observed_at DESC LIMIT 1)
+                    ),
                     f.currency, f.observed_at, :now
                 FROM fired f ORDER BY f.watch_id
                 ON CONFLICT (watch_id, observed_at, target_minor) DO NOTHING
@@ -204,6 +222,7 @@ class AlertRow:
     tries: int | None
     delivered_at: datetime | None
     last_failure: str | None
+    receipt: str | None
 
 
 def select_alerts(connection: Connection, *, user_id: int | None = None, limit: int = 100) -> list[AlertRow]:
@@ -223,7 +242,6 @@ def select_alerts(connection: Connection, *, user_id: int | None = None, limit: 
         ),
         {"user_id": user_id, "limit": limit},
     )
-    receipt: str | None
     return [AlertRow(*row) for row in rows]
 
 

@@ -53,6 +53,8 @@ def _partitions(connection: Connection, table: str) -> set[str]:
 def _make(connection: Connection, table: str, start: date, end: date, name: str) -> None:
     column = "observed_at" if table == "price_history" else "recorded_on"
     bounds = f"FROM ('{_bound(table, start)}') TO ('{_bound(table, end)}')"
+    # A row that reaches the default partition between the move and the attach would fail the attach.
+    connection.execute(text(f"LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE"))
     connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"))
     connection.execute(
         text(

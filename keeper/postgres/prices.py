@@ -71,8 +71,8 @@ def stage_prices(connection: Connection, price_lines: list[str], history_lines: 
 def move_current_prices(connection: Connection, *, now: datetime, staged: int) -> int:
     """Move `current_prices` to what is staged and keep what changed in the temporary table `change`.
 
-    A newest point later than the known one is a change when its amount differs from the one before it; a point whose time is
-    inferred (Keepa gave no entry of its own) only when its amount differs from the known one.
+    A newest point later than the known one is a change when its amount differs from the one before it: the staged point before it
+    where that is later than the known one, else the known one.
 
     Args:
         staged: how many prices were staged; when all are known there is nothing to insert.
@@ -80,16 +80,15 @@ def move_current_prices(connection: Connection, *, now: datetime, staged: int) -
     Returns:
         How many prices changed, first sightings included.
     """
-    moved, changed = connection.execute(
+    counts = connection.execute(
         text(
             """
             WITH known AS (
-                SELECT s.*, to_timestamp(s.minute * 60.0) AS at, c.ctid AS place, c.amount_minor AS old_minor, c.observed_at AS old_at,
+                SELECT s.*, to_timestamp(s.minute * 60.0) AS at, c.ctid AS place, c.observed_at AS old_at,
                     CASE WHEN to_timestamp(s.prior_minute * 60.0) > c.observed_at THEN s.prior_minor ELSE c.amount_minor END AS before_minor
                 FROM stage_price s JOIN current_prices c USING (asin, marketplace, price_type)
             ), judged AS (
-                SELECT *, at > old_at AND amount_minor IS DISTINCT FROM CASE WHEN is_inferred THEN old_minor ELSE before_minor END AS is_change
-                FROM known
+                SELECT *, at > old_at AND amount_minor IS DISTINCT FROM before_minor AS is_change FROM known
             ), moved AS (
                 UPDATE current_prices c SET checked_at = :now,
                     amount_minor = CASE WHEN is_change THEN j.amount_minor ELSE c.amount_minor END,
@@ -100,18 +99,17 @@ def move_current_prices(connection: Connection, *, now: datetime, staged: int) -
                 INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, is_first, event_id)
                 SELECT asin, marketplace, price_type, currency, at, amount_minor, before_minor, false, event_id FROM moved WHERE is_change
             )
-            SELECT count(*), count(*) FILTER (WHERE is_change) FROM moved
+            SELECT count(*) AS moved, count(*) FILTER (WHERE is_change) AS changed FROM moved
             """
         ),
         {"now": now},
     ).one()
-    if moved == staged:
+    changed: int = counts.changed
+    if counts.moved == staged:
         return changed
-    return (
-        changed
-        + connection.execute(
-            text(
-                """
+    first: int = connection.execute(
+        text(
+            """
             WITH added AS (
                 INSERT INTO current_prices (asin, marketplace, price_type, amount_minor, currency, observed_at, checked_at)
                 SELECT asin, marketplace, price_type, amount_minor, currency, to_timestamp(minute * 60.0), :now
@@ -127,10 +125,10 @@ def move_current_prices(connection: Connection, *, now: datetime, staged: int) -
             SELECT asin, marketplace, price_type, currency, to_timestamp(minute * 60.0), amount_minor, prior_minor, true, event_id
             FROM stage_price JOIN added USING (asin, marketplace, price_type)
             """
-            ),
-            {"now": now},
-        ).rowcount
-    )
+        ),
+        {"now": now},
+    ).rowcount
+    return changed + first
 
 
 def mark_watched_changes(connection: Connection) -> int:
@@ -195,7 +193,7 @@ _PRICE_UPDATE = f"""
     || ',"previous_price":' || {_whole_units("previous_minor")}
     || ',"price_change":' || coalesce(round((change.previous_minor - change.amount_minor) * 100.0 / change.previous_minor, 2)::text, 'null')
     || ',"domain":"' || lower(change.marketplace) || '","currency":"' || change.currency
-    || '","timestamp":"' || to_char(change.observed_at, 'YYYY-MM-DD"T"HH24\:MI\:SS"Z"')
+    || '","timestamp":"' || to_char(change.observed_at, 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"')
     || '","event_type":"price_update","event_id":"' || change.event_id || '","schema_version"\\:1,"price_type":"' || change.price_type
     || '","current_price_minor":' || coalesce(change.amount_minor::text, 'null')
     || ',"target_price_minor":' || coalesce(change.target_minor::text, 'null')

@@ -68,7 +68,10 @@ def stage_products(connection: Connection, products: Sequence[Product]) -> None:
 
 
 def lock_products(connection: Connection, *, now: datetime) -> None:
-    """Insert the new ones and lock all staged, in order: from here on each product has one writer."""
+    """Insert the new ones and lock all staged, in order: from here on each product has one writer.
+
+    Where a later answer has been recorded already, the staged content becomes that of the row: a late answer moves nothing back.
+    """
     connection.execute(
         text(
             f"""
@@ -80,16 +83,25 @@ def lock_products(connection: Connection, *, now: datetime) -> None:
         ),
         {"now": now},
     )
-    connection.execute(
+    late: int = connection.execute(
         text(
             """
-            SELECT count(*) FROM (
-                SELECT 1 FROM products p WHERE (p.asin, p.marketplace) IN (SELECT asin, marketplace FROM stage_product)
+            SELECT count(*) FILTER (WHERE is_late) FROM (
+                SELECT s.keepa_updated_at < p.keepa_updated_at AS is_late FROM products p JOIN stage_product s USING (asin, marketplace)
                 ORDER BY p.asin, p.marketplace FOR UPDATE OF p
             ) locked
             """
         )
-    )
+    ).scalar_one()
+    if late:
+        connection.execute(
+            text(
+                f"""
+                UPDATE stage_product s SET {", ".join(f"{name} = p.{name}" for name in _NAMES)}, keepa_updated_at = p.keepa_updated_at
+                FROM products p WHERE p.asin = s.asin AND p.marketplace = s.marketplace AND s.keepa_updated_at < p.keepa_updated_at
+                """
+            )
+        )
 
 
 def update_products(connection: Connection, *, now: datetime) -> None:

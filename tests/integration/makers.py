@@ -1,0 +1,133 @@
+"""Products, watches, channels and looks at tables, as the tests of the database need them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Engine, text
+
+from keeper.domain.events import Sink
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.money import Money
+from keeper.domain.price_series import PriceSeries, minute_of
+from keeper.domain.price_type import PriceType
+from keeper.domain.product import Product, ProductKind, ProductStats
+from keeper.domain.watch import DEFAULT_HYSTERESIS_PCT, DEFAULT_INTERVAL, Watch
+from keeper.notify.channels import ChannelCipher, make_key, mask_url, scheme_of
+from keeper.postgres.users import insert_channel, insert_user
+from keeper.postgres.watches import insert_watch
+from keeper.record import Recorded, record
+
+ASIN = "B07W6JG6Z7"
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+ALL_SINKS = frozenset(Sink)
+CIPHER = ChannelCipher([make_key()])
+
+Points = Sequence[tuple[datetime, int | None]]
+_NOT_SAID: Any = object()
+
+
+def ago(**parts: float) -> datetime:
+    """Some time before NOW."""
+    return NOW - timedelta(**parts)
+
+
+def product(
+    points: Points | Mapping[PriceType, Points] = (),
+    *,
+    asin: str = ASIN,
+    marketplace: Marketplace = Marketplace.DE,
+    at: datetime = NOW,
+    kind: ProductKind = ProductKind.STANDARD,
+    current: int | Mapping[PriceType, int | None] | None = _NOT_SAID,
+    **facts: Any,
+) -> Product:
+    """What Keepa answered at `at`: points of NEW, or of several types; `current` where the statistics say so."""
+    by_type = points if isinstance(points, Mapping) else {PriceType.NEW: points}
+    series = {kind_: PriceSeries([minute_of(when) for when, _ in some], [amount for _, amount in some]) for kind_, some in by_type.items()}
+    stats = None
+    if current is not _NOT_SAID:
+        stats = ProductStats(current if isinstance(current, Mapping) else {PriceType.NEW: current}, {}, {}, {}, {}, {}, {}, {})
+    said: dict[str, Any] = {"updated_at": at, "title": "Tastatur"} | facts
+    return Product(asin, marketplace, kind, at, **said, series=series, stats=stats)
+
+
+def add_user(engine: Engine, name: str = "anna", *, channels: Sequence[str] = (), cipher: ChannelCipher = CIPHER) -> int:
+    """A user with channels to these URLs, named c0, c1 and so on."""
+    with engine.begin() as connection:
+        user_id = insert_user(connection, name)
+        for number, url in enumerate(channels):
+            insert_channel(
+                connection,
+                user_id,
+                name=f"c{number}",
+                scheme=scheme_of(url) or "",
+                shown=mask_url(url),
+                url_encrypted=cipher.encrypt(url),
+                key_fingerprint=cipher.fingerprint,
+            )
+    return user_id
+
+
+def add_watch(
+    engine: Engine,
+    user_id: int,
+    target: int | None = None,
+    *,
+    asin: str = ASIN,
+    marketplace: Marketplace = Marketplace.DE,
+    price_type: PriceType = PriceType.NEW,
+    interval: timedelta = DEFAULT_INTERVAL,
+    hysteresis_pct: float = DEFAULT_HYSTERESIS_PCT,
+    now: datetime = NOW,
+) -> int:
+    """A watch; its first check is due at `now`."""
+    money = None if target is None else Money(target, marketplace.currency)
+    watch = Watch(asin, marketplace, price_type, money, interval, hysteresis_pct)
+    with engine.begin() as connection:
+        return insert_watch(connection, user_id, watch, now=now)
+
+
+def run_record(engine: Engine, *answered: Product, sinks: frozenset[Sink] = ALL_SINKS, buybox: bool = False) -> Recorded:
+    """The verb in a transaction of its own; the check's time is that of the latest answer."""
+    with engine.begin() as connection:
+        return record(connection, answered, now=max(one.answered_at for one in answered), sinks=sinks, buybox=buybox)
+
+
+def rows(engine: Engine, query: str, **parameters: Any) -> list[Any]:
+    """What a query finds; single columns as plain values."""
+    with engine.begin() as connection:
+        found = connection.execute(text(query), parameters)
+        return [row[0] if len(row) == 1 else tuple(row) for row in found]
+
+
+def one(engine: Engine, query: str, **parameters: Any) -> Any:
+    """The only row of a query."""
+    [row] = rows(engine, query, **parameters)
+    return row
+
+
+def history(engine: Engine, price_type: PriceType = PriceType.NEW, *, asin: str = ASIN) -> list[tuple[datetime, int | None]]:
+    """The change points kept of a series, oldest first."""
+    return rows(
+        engine,
+        "SELECT observed_at, amount_minor FROM price_history WHERE asin = :asin AND price_type = :kind ORDER BY observed_at",
+        asin=asin,
+        kind=price_type.value,
+    )
+
+
+def price_events(engine: Engine) -> list[dict[str, Any]]:
+    """The payloads of price updates in order."""
+    return rows(engine, "SELECT payload FROM events WHERE kind = 'price_update' ORDER BY seq")
+
+
+TABLES = (
+    "products", "current_prices", "price_history", "watched_products", "price_alerts", "deliveries", "events", "outbox", "dead_letters",
+    "check_claims",
+)  # fmt: skip
+
+
+def everything(engine: Engine) -> dict[str, list[str]]:
+    """Every row of every table that `record` writes, as text."""
+    return {table: sorted(rows(engine, f"SELECT {table}::text FROM {table}")) for table in TABLES}
