@@ -121,6 +121,7 @@ def check_products(
         KeepaError, TokensUnavailable: see there. What was done until then is recorded.
     """
     done = Checked()
+    asins = list(dict.fromkeys(asins))
     for start in range(0, len(asins), MAX_ASINS):
         share = asins[start : start + MAX_ASINS]
         options = options_of(buybox=buybox, history_days=_BACKFILL_DAYS)
@@ -143,10 +144,11 @@ def check_products(
                 reservation_id=reservation_id,
                 settings=settings,
             )
+        claimed = frozenset(request.asins) if request else frozenset()
+        busy = {f"{asin} {marketplace}": "another check of it is under way" for asin in share if asin not in claimed}
+        done.add(Checked(failures=busy))
         if request is None:
             release(engine, reservation_id)
-            busy = {f"{asin} {marketplace}": "another check of it is under way" for asin in share}
-            done.add(Checked(failures=busy))
             continue
         try:
             answer = fetch(engine, client, request, sinks=sinks)
@@ -157,8 +159,6 @@ def check_products(
     return done
 
 
-def _add(done: Checked, recorded: Recorded) -> None:
-    done.observations += recorded.observations
 def check_due(
     engine: Engine,
     client: KeepaClient,
@@ -220,6 +220,8 @@ def _check_request(
     return record_answer(engine, request, answer, now=now, sinks=sinks)
 
 
+def _add(done: Checked, recorded: Recorded) -> None:
+    done.observations += recorded.observations
     done.changes += recorded.changes
     done.history_points += recorded.history_points
     done.events += recorded.events

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from keeper.domain.budget import Priority, spendable
 from keeper.domain.marketplace import Marketplace
@@ -62,6 +62,7 @@ def plan(
     interval: timedelta | None = None,
     batch_size: int = MAX_ASINS,
     largest_request: int | None = None,
+    most_requests: int | None = None,
     settings: TokenSettings,
 ) -> list[PlannedRequest]:
     """Claim and pay for the due products the budget allows, oldest due first. What it does not allow waits.
@@ -73,7 +74,8 @@ def plan(
         until: watches due up to here are taken; None for `now`.
         interval: only watches of this interval.
         batch_size: at most so many products in a request.
-        largest_request: tokens one request may cost at most; batches are cut to it.
+        largest_request: tokens one request may cost at most; batches are cut to it, and what costs more on its own waits.
+        most_requests: so many requests at most, the oldest due; None for all the budget allows.
     """
     state = ledger.lock_ledger(connection)
     if state.bucket is None:
@@ -84,6 +86,9 @@ def plan(
     affordable = size * buybox if largest_request is None else largest_request
     if min(tokens, affordable) < plain:
         return []
+    plain_size, buybox_size = min(size, affordable // plain), min(size, affordable // buybox)
+    if most_requests is not None:
+        tokens = min(tokens, most_requests * max(plain_size * plain, buybox_size * buybox))
     watches.delete_dead_claims(connection)
     due = watches.select_due_batches(
         connection,
@@ -92,11 +97,17 @@ def plan(
         tokens=tokens,
         plain_tokens=plain,
         buybox_tokens=buybox,
-        plain_size=min(size, affordable // plain),
-        buybox_size=max(1, min(size, affordable // buybox)),
+        plain_size=plain_size,
+        buybox_size=buybox_size,
         interval_seconds=round(interval.total_seconds()) if interval else None,
     )
-    return [_claim(connection, batch, Priority.WATCH, settings) for batch in due]
+    return [_claim(connection, batch, Priority.WATCH, settings) for batch in due[:most_requests]]
+
+
+def renew_claims(engine: Engine, request: PlannedRequest, settings: TokenSettings) -> bool:
+    """Start the leases of the claims anew, just before the request is sent. False when somebody else checks its products by now."""
+    with engine.begin() as connection:
+        return watches.renew_claims(connection, request.batch_id, lease_seconds=settings.lease_seconds) == request.size
 
 
 def plan_products(
