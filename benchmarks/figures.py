@@ -3,16 +3,15 @@
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine
 
+from keeper.postgres.embedded import temporary_server
 from keeper.postgres.engine import open_engine
 from keeper.postgres.migrate import migrate
 
@@ -30,8 +29,8 @@ def say(benchmark: str, rows: list[tuple[str, float, str, str]]) -> None:
 
 
 @contextmanager
-def database(*, fsync: bool = True, pool_size: int = 8) -> Iterator[Engine]:
-    """A migrated database of its own: on the embedded server, or an empty one at KEEPER_BENCH_DATABASE_URL."""
+def database(*, pool_size: int = 8) -> Iterator[Engine]:
+    """A migrated database of its own: on an embedded server with data on disk, or the empty one at KEEPER_BENCH_DATABASE_URL."""
     url = os.environ.get("KEEPER_BENCH_DATABASE_URL")
     if url:
         engine = open_engine(url, statement_timeout_seconds=600, pool_size=pool_size)
@@ -43,17 +42,11 @@ def database(*, fsync: bool = True, pool_size: int = 8) -> Iterator[Engine]:
             migrate(engine, now=datetime.now(UTC), target="base")
             engine.dispose()
         return
-    from keeper.postgres.embedded import EmbeddedServer
-
-    with tempfile.TemporaryDirectory(prefix="keeper-bench-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        server = EmbeddedServer(Path(folder) / "postgres", fsync=fsync)
-        server.start()
+    with temporary_server(fsync=True) as server:
+        server.create_database("bench")
+        engine = open_engine(server.dsn("bench"), statement_timeout_seconds=600, pool_size=pool_size)
+        migrate(engine, now=datetime.now(UTC))
         try:
-            server.create_database("bench")
-            engine = open_engine(server.dsn("bench"), statement_timeout_seconds=600, pool_size=pool_size)
-            migrate(engine, now=datetime.now(UTC))
             yield engine
-            engine.dispose()
         finally:
-            server.stop()
+            engine.dispose()

@@ -1,14 +1,18 @@
-"""Every setting, read in one place: environment variables with the prefix KEEPER_, or a file `.env`. Nested ones as KEEPER_<GROUP>_<NAME>."""
+"""Every setting, read in one place: environment variables KEEPER_<NAME> and KEEPER_<GROUP>_<NAME>, or the same in a file `.env`."""
 
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keeper.domain.errors import KeeperError
 from keeper.notify.channels import DEFAULT_SCHEMES
+
+# A run of a Prefect worker starts in a folder of its own; `.env` and `.keeper` are those of the checkout all the same.
+_CHECKOUT = Path(__file__).parents[1]
+HOME = _CHECKOUT if (_CHECKOUT / "prefect.yaml").exists() else Path.cwd()
 
 Words = Annotated[tuple[str, ...], NoDecode]
 
@@ -71,7 +75,7 @@ class ChannelsSettings(_Group):
 
     keys: SecretStr | None = Field(
         None,
-        description="Keys that encrypt channel URLs, comma separated: the first encrypts, all decrypt. Made in the data folder for the embedded server",
+        description="Keys of channel URLs, comma separated: the first encrypts, all decrypt. Made in the data folder for the embedded server",
     )
     schemes: Words = Field(DEFAULT_SCHEMES, description="Apprise schemes a channel may have, comma separated")
     connect_timeout_seconds: float = Field(10, gt=0, le=120, description="Longest wait for a channel's connection, seconds")
@@ -109,13 +113,17 @@ class Settings(BaseSettings):
         env_prefix="KEEPER_",
         env_nested_delimiter="_",
         env_nested_max_split=1,
-        env_file=".env",
+        env_file=HOME / ".env",
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
     )
 
-    data: Path = Field(Path(".keeper"), description="Folder of the embedded server and of what Keeper makes for itself")
+    data: Path = Field(
+        Path(".keeper"),
+        validate_default=True,
+        description="Folder of the embedded server and of what Keeper makes for itself, below the checkout",
+    )
     database_url: SecretStr | None = Field(
         None, description="PostgreSQL 15 or newer, postgresql://user:password@host:port/database. Unset: the embedded server"
     )
@@ -127,17 +135,10 @@ class Settings(BaseSettings):
     keep: KeepSettings = Field(default_factory=KeepSettings, description="")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
 
+    @field_validator("data")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments, then the environment, then `.env`."""
-        return init_settings, env_settings, dotenv_settings
+    def _below_home(cls, data: Path) -> Path:
+        return HOME / data
 
     @property
     def is_simulated(self) -> bool:

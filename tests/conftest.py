@@ -5,15 +5,22 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from cryptography.fernet import Fernet
 from sqlalchemy import Engine
 
 from keeper.postgres.embedded import EmbeddedServer, temporary_server
 from keeper.postgres.engine import open_engine
 from keeper.postgres.migrate import migrate
+from keeper.settings import Settings
 from keeper.simulator.server import Simulator
+
+if TYPE_CHECKING:
+    from tests.services.installation import Installation
+    from tests.services.prefect import PrefectServer
 
 RECORDINGS = "KEEPER_RECORDINGS"
 _left_out: list[str] = []
@@ -23,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """No setting of the person who runs the tests leaks into them."""
     for name in [name for name in os.environ if name.startswith("KEEPER_") and name not in (RECORDINGS, "KEEPER_REQUIRE_SERVICES")]:
         del os.environ[name]
+    Settings.model_config["env_file"] = None
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     os.environ["DO_NOT_TRACK"] = "1"
 
@@ -100,3 +108,26 @@ def no_thread_is_left() -> Iterator[None]:
     for thread in left:
         thread.join(10)
     assert not [thread for thread in left if thread.is_alive()]
+
+
+@pytest.fixture(scope="session")
+def prefect_server(postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[PrefectServer]":
+    """One real Prefect server a session, with its database in this session's PostgreSQL."""
+    from tests.services.prefect import PrefectServer  # 2 s, for those who need it
+
+    postgres.create_database("prefect", exist_ok=True)
+    server = PrefectServer(tmp_path_factory.mktemp("prefect"), postgres.asyncpg_dsn("prefect"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def installation(
+    prefect_server: "PrefectServer", simulator: Simulator, postgres: EmbeddedServer, database: str, tmp_path: Path
+) -> "Iterator[Installation]":
+    """A whole Keeper of this test's own, on the session's Prefect server."""
+    from tests.services.installation import make_installation
+
+    with make_installation(prefect_server, simulator, postgres.dsn(database), tmp_path, Fernet.generate_key().decode()) as made:
+        yield made
