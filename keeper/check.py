@@ -73,7 +73,7 @@ def _fall_pct(change: Change) -> float:
 
 def record_answer(engine: Engine, request: PlannedRequest, answer: ProductAnswer, *, now: datetime, sinks: Collection[Sink]) -> Checked:
     """Record an answer; the asked products it does not hold are noted as failed. Idempotent."""
-    failures = {asin: "Keepa's answer does not hold this product" for asin in answer.missing} | dict(answer.unreadable)
+    failures = dict.fromkeys(answer.missing, "Keepa's answer does not hold this product") | dict(answer.unreadable)
     done = Checked(
         checked=len(answer.products),
         failures={f"{asin} {request.marketplace}": why for asin, why in failures.items()},

@@ -254,7 +254,7 @@ def migrate_database(engine: Engine, target: str = "head") -> str | None:
     """Bring the database to this code's schema. Alembic is imported here only: a run that needs no migration saves its import."""
     from keeper.postgres.migrate import migrate
 
-    return migrate(engine, now=datetime.now(UTC), target=target)
+    return migrate(engine, now=datetime.now(UTC), target=target)  # noqa: TID251  before the schema there is no keeper_now()
 
 
 def agree_on_clock(engine: Engine, simulator_url: str) -> ClockNumbers:
@@ -281,7 +281,7 @@ def jump_clock(engine: Engine, simulator_url: str, *, seconds: float = 0.0, spee
         known = installation.lock_clock(connection)
         state = _control(simulator_url, "state")
         numbers = known or ClockNumbers(float(state["anchor_machine"]), float(state["anchor_simulated"]), float(state["speed"]))
-        machine = datetime.now(UTC).timestamp()
+        machine = datetime.now(UTC).timestamp()  # noqa: TID251  the clock itself is moved here
         business = numbers.anchor_business + numbers.speed * (machine - numbers.anchor_machine) + seconds
         moved = ClockNumbers(machine, business, speed if speed is not None else numbers.speed)
         installation.update_clock(connection, moved)

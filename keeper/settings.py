@@ -75,7 +75,7 @@ class ChannelsSettings(_Group):
 
     keys: SecretStr | None = Field(
         None,
-        description="Keys of channel URLs, comma separated: the first encrypts, all decrypt. Made in the data folder for the embedded server",
+        description="Keys of channel URLs, comma separated: the first encrypts, all decrypt. Made by itself with the embedded server",
     )
     schemes: Words = Field(DEFAULT_SCHEMES, description="Apprise schemes a channel may have, comma separated")
     connect_timeout_seconds: float = Field(10, gt=0, le=120, description="Longest wait for a channel's connection, seconds")

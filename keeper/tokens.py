@@ -24,6 +24,7 @@ from keeper.postgres.outbox import insert_events
 
 _LONGEST_SLEEP_SECONDS = 2.0
 _SHORTEST_SLEEP_SECONDS = 0.002
+_SETTLE_SLEEP_SECONDS = 0.05
 # A waiting process shows itself at least this often; after that its place in the queue is free.
 _WAIT_LEASE_SECONDS = 10.0
 
@@ -108,8 +109,7 @@ def reserve(engine: Engine, *, operation: str, tokens: int, priority: Priority, 
                 )
             mine = Reservation(reservation_id if reservation_id is not None else 2**62, tokens, priority, False)
             needed = least + tokens_ahead(mine, state.reservations)
-            payable_at = bucket.payable_at(needed, state.now)
-            if payable_at is not None and payable_at <= state.now:
+            if bucket.tokens_at(state.now) >= needed:
                 if reservation_id is not None and ledger.update_reservation(
                     connection, reservation_id, is_granted=True, lease_seconds=settings.lease_seconds
                 ):
@@ -122,8 +122,13 @@ def reserve(engine: Engine, *, operation: str, tokens: int, priority: Priority, 
                     is_granted=True,
                     lease_seconds=settings.lease_seconds,
                 )
+            payable_at = bucket.payable_at(min(needed, bucket.capacity), state.now)
             wait_seconds = None if payable_at is None else (payable_at - state.now).total_seconds()
-            sleep_seconds = _LONGEST_SLEEP_SECONDS if wait_seconds is None else wait_seconds / state.clock_speed
+            if needed > bucket.capacity:
+                # The bucket never holds all that goes first: its requests in flight must be settled.
+                sleep_seconds = _SETTLE_SLEEP_SECONDS
+            else:
+                sleep_seconds = _LONGEST_SLEEP_SECONDS if wait_seconds is None else wait_seconds / state.clock_speed
             left = deadline - time.monotonic()
             if left <= 0:
                 if reservation_id is not None:
@@ -173,7 +178,8 @@ def settle(
         reservation_id: None where nothing was reserved (the free `/token`).
         tokens: None where no readable answer came.
         started: `time.monotonic()` just before the request.
-        may_have_cost: Keepa may have executed the request although its answer is lost; its tokens count as spent until Keepa says otherwise.
+        may_have_cost: Keepa may have executed the request although its answer is lost; its tokens count as spent until Keepa says
+            otherwise.
     """
     elapsed = time.monotonic() - started
     with engine.begin() as connection:
@@ -184,10 +190,10 @@ def settle(
             observed = _observed(tokens, state, elapsed)
             others = [one for one in state.reservations if one.id != reservation_id]
             if state.bucket is None or state.key_fingerprint != key_fingerprint:
-                ledger.update_bucket(connection, observed, key_fingerprint=key_fingerprint, unexplained_tokens=0)
-            elif _is_newer(observed, state.bucket):
+                ledger.update_bucket(connection, observed, said_at=tokens.at, key_fingerprint=key_fingerprint, unexplained_tokens=0)
+            elif _is_newer(tokens, state, elapsed):
                 gone = unexplained(state.bucket, observed, tokens.tokens_consumed, others, state.unexplained_tokens)
-                ledger.update_bucket(connection, observed, key_fingerprint=key_fingerprint, unexplained_tokens=gone)
+                ledger.update_bucket(connection, observed, said_at=tokens.at, key_fingerprint=key_fingerprint, unexplained_tokens=gone)
                 if gone > observed.refill_per_minute:
                     ledger.add_foreign_tokens(connection, gone, now=state.now)
                     events.append(_foreign_event(call_id, gone, observed, state.now))
@@ -221,8 +227,15 @@ def _observed(tokens: TokenStatus, state: Ledger, elapsed_seconds: float) -> Buc
     )
 
 
-def _is_newer(observed: Bucket, known: Bucket) -> bool:
-    return (observed.observed_at, -observed.tokens) > (known.observed_at, -known.tokens)
+def _is_newer(tokens: TokenStatus, state: Ledger, elapsed_seconds: float) -> bool:
+    """By Keepa's own clock, because ours cannot order what was in flight together.
+
+    Requests in flight together cannot be further apart than this one took: where they are, Keepa's clock was set back.
+    """
+    if state.bucket is None or state.said_at is None:
+        return True
+    was_set_back = (state.said_at - tokens.at).total_seconds() > elapsed_seconds * state.clock_speed + 1
+    return was_set_back or (tokens.at, -tokens.tokens_left) > (state.said_at, -state.bucket.tokens)
 
 
 def _call_event(call_id: UUID, call: KeepaCall, now: datetime) -> Event:

@@ -86,7 +86,8 @@ def insert_alerts(connection: Connection, candidates: Sequence[Candidate], *, no
                 SELECT * FROM unnest(CAST(:watch_ids AS bigint[]), CAST(:user_ids AS bigint[]), CAST(:asins AS text[]),
                     CAST(:marketplaces AS text[]), CAST(:price_types AS text[]), CAST(:amounts AS integer[]), CAST(:previous AS integer[]),
                     CAST(:targets AS integer[]), CAST(:currencies AS text[]), CAST(:times AS timestamptz[]))
-                    AS f (watch_id, user_id, asin, marketplace, price_type, amount_minor, previous_minor, target_minor, currency, observed_at)
+                    AS f (watch_id, user_id, asin, marketplace, price_type, amount_minor, previous_minor, target_minor,
+                        currency, observed_at)
             ), added AS (
                 INSERT INTO price_alerts (watch_id, user_id, asin, marketplace, price_type, amount_minor, previous_minor, target_minor,
                     lowest_in_year_minor, currency, observed_at, created_at)
@@ -180,7 +181,8 @@ def mark_delivered(connection: Connection, delivery_id: int, *, receipt: str) ->
     connection.execute(
         text(
             """
-            UPDATE deliveries SET status = 'delivered', tries = tries + 1, delivered_at = keeper_now(), receipt = :receipt, last_failure = NULL
+            UPDATE deliveries SET status = 'delivered', tries = tries + 1, delivered_at = keeper_now(), receipt = :receipt,
+                last_failure = NULL
             WHERE id = :id AND status <> 'delivered'
             """
         ),

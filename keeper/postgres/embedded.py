@@ -967,7 +967,7 @@ def _is_free(port: int) -> bool:
 
 def _prune_logs(folder: Path) -> None:
     """Drops logs older than the rotation's week, and huge ones: the rotation empties a file only while the server runs."""
-    oldest = time.time() - LOG_KEPT_SECONDS
+    oldest = time.time() - LOG_KEPT_SECONDS  # noqa: TID251  compared with times of files
     for log in folder.glob("*.log"):
         found = log.lstat()
         if found.st_mtime < oldest or found.st_size > LOG_LARGEST_BYTES:

@@ -1,6 +1,6 @@
 """The one way to open PostgreSQL: a bounded pool with timeouts everywhere."""
 
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine
@@ -59,14 +59,12 @@ def open_engine(
 
 def driver_of(connection: Connection) -> psycopg.Connection[Any]:
     """psycopg's own connection below SQLAlchemy's, for COPY; its transaction is the same one."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
 
 
 def copy_rows(connection: Connection, target: str, lines: list[str]) -> None:
     r"""COPY text lines (tab-separated, `\N` for null, each ending in a newline) into `target`, e.g. `stage (asin, minute)`."""
-    with driver_of(connection).cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as copy:  # type: ignore[call-overload]
+    with driver_of(connection).cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as copy:
         for start in range(0, len(lines), 5000):
             copy.write("".join(lines[start : start + 5000]))
 

@@ -18,6 +18,7 @@ class Ledger:
         now: business time, read after the lock was had.
         clock_speed: business seconds in a second of the machine.
         bucket: None until Keepa has been asked once.
+        said_at: Keepa's own time of that word.
         unexplained_tokens: gone without a request of ours, not yet beyond doubt.
     """
 
@@ -25,6 +26,7 @@ class Ledger:
     clock_speed: float
     key_fingerprint: str | None
     bucket: Bucket | None
+    said_at: datetime | None
     reservations: tuple[Reservation, ...]
     unexplained_tokens: int
     foreign_tokens: int
@@ -59,7 +61,8 @@ def read_ledger(connection: Connection) -> Ledger:
         )
     ).one()
     reservations = connection.execute(
-        text("SELECT id, tokens, priority, is_granted FROM token_reservations WHERE expires_at >= clock_timestamp()")
+        # Also those that have expired since: until they are written off they count.
+        text("SELECT id, tokens, priority, is_granted FROM token_reservations")
     ).all()
     bucket = None
     if row.observed_at is not None:
@@ -69,6 +72,7 @@ def read_ledger(connection: Connection) -> Ledger:
         clock_speed=row.clock_speed,
         key_fingerprint=row.key_fingerprint,
         bucket=bucket,
+        said_at=row.said_at,
         reservations=tuple(Reservation(one.id, one.tokens, Priority(one.priority), one.is_granted) for one in reservations),
         unexplained_tokens=row.unexplained_tokens,
         foreign_tokens=row.foreign_tokens,
@@ -114,13 +118,16 @@ def delete_reservation(connection: Connection, reservation_id: int) -> int:
     return tokens or 0
 
 
-def update_bucket(connection: Connection, bucket: Bucket, *, key_fingerprint: str | None, unexplained_tokens: int) -> None:
-    """Keepa's new word on the bucket."""
+def update_bucket(
+    connection: Connection, bucket: Bucket, *, said_at: datetime, key_fingerprint: str | None, unexplained_tokens: int
+) -> None:
+    """Keepa's new word on the bucket, and its own time of it."""
     connection.execute(
         text(
             """
             UPDATE token_ledger SET key_fingerprint = :key_fingerprint, tokens = :tokens, refill_per_minute = :refill_per_minute,
                 flow_reduction_per_minute = :flow_reduction, observed_at = :observed_at, next_refill_at = :next_refill_at,
+                said_at = :said_at,
                 unexplained_tokens = :unexplained_tokens
             """
         ),
@@ -131,6 +138,7 @@ def update_bucket(connection: Connection, bucket: Bucket, *, key_fingerprint: st
             "flow_reduction": bucket.flow_reduction_per_minute,
             "observed_at": bucket.observed_at,
             "next_refill_at": bucket.next_refill_at,
+            "said_at": said_at,
             "unexplained_tokens": unexplained_tokens,
         },
     )

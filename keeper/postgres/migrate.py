@@ -62,9 +62,7 @@ def migrate(engine: Engine, *, now: datetime, target: str = "head") -> str | Non
 
 def known_head() -> str:
     """The revision this code was written for."""
-    head = _scripts(_config()).get_current_head()
-    assert head is not None
-    return head
+    return str(_scripts(_config()).get_current_head())
 
 
 def database_revision(connection: Connection) -> str | None:

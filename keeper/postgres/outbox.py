@@ -103,7 +103,10 @@ def select_shards(connection: Connection, sink: Sink) -> list[int]:
 
 
 def select_messages(connection: Connection, sink: Sink, shard: int, *, after_id: int, limit: int) -> list[OutboxMessage]:
-    """The next messages of a shard in order, without the keys that wait for a later try."""
+    """The next messages of a shard in order, without the keys that wait for a later try.
+
+    A key whose message before `after_id` was refused waits for the next pass, even where its wait has ended meanwhile: order.
+    """
     rows = connection.execute(
         text(
             """
@@ -113,7 +116,8 @@ def select_messages(connection: Connection, sink: Sink, shard: int, *, after_id:
                 WHERE sink = :sink AND shard = :shard AND id > :after_id
                     AND NOT EXISTS (
                         SELECT 1 FROM outbox held WHERE held.sink = :sink AND held.shard = :shard AND held.key = o.key
-                            AND held.id <= o.id AND held.next_try_at > clock_timestamp()
+                            AND held.id <= o.id AND held.next_try_at IS NOT NULL
+                            AND (held.id <= :after_id OR held.next_try_at > clock_timestamp())
                     )
                 ORDER BY id LIMIT :limit
             ) o JOIN events e ON e.recorded_on = o.event_on AND e.seq = o.event_seq
@@ -196,7 +200,8 @@ def next_try_in_seconds(connection: Connection, sink: Sink) -> float | None:
     """Seconds until the next postponed message may be tried, at least 0; None when nothing is postponed."""
     seconds: float | None = connection.execute(
         text(
-            "SELECT extract(epoch FROM min(next_try_at) - clock_timestamp())::float8 FROM outbox WHERE sink = :sink AND next_try_at IS NOT NULL"
+            "SELECT extract(epoch FROM min(next_try_at) - clock_timestamp())::float8 FROM outbox "
+            "WHERE sink = :sink AND next_try_at IS NOT NULL"
         ),
         {"sink": sink.value},
     ).scalar_one()

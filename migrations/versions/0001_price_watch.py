@@ -103,7 +103,8 @@ CREATE TABLE products (
     revision bigint NOT NULL DEFAULT 1,
     PRIMARY KEY (asin, marketplace)
 ) WITH (fillfactor = 80);
-COMMENT ON COLUMN products.revision IS 'Raised with every change of the row or of one of its current prices; the sum over marketplaces is the version of the search document';
+COMMENT ON COLUMN products.revision IS
+    'Raised with every change of the row or of one of its prices; the sum over marketplaces is the version of the search document';
 
 CREATE TABLE watched_products (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -123,7 +124,8 @@ CREATE TABLE watched_products (
     last_failure text
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX watched_products_one_active ON watched_products (asin, marketplace, price_type, user_id) WHERE is_active;
-CREATE INDEX watched_products_due ON watched_products (next_check_at) INCLUDE (asin, marketplace, price_type, last_checked_at, interval_seconds)
+CREATE INDEX watched_products_due ON watched_products (next_check_at)
+    INCLUDE (asin, marketplace, price_type, last_checked_at, interval_seconds)
     WHERE is_active;
 CREATE INDEX watched_products_short ON watched_products (interval_seconds, next_check_at) WHERE is_active AND interval_seconds < 300;
 CREATE INDEX watched_products_of_user ON watched_products (user_id, id);
@@ -290,11 +292,13 @@ CREATE TABLE token_ledger (
     flow_reduction_per_minute double precision NOT NULL DEFAULT 0,
     observed_at timestamptz,
     next_refill_at timestamptz,
+    said_at timestamptz,
     unexplained_tokens integer NOT NULL DEFAULT 0,
     foreign_tokens bigint NOT NULL DEFAULT 0,
     foreign_seen_at timestamptz
 );
 COMMENT ON TABLE token_ledger IS 'What Keepa last said of the bucket; observed_at null means it has not been asked yet';
+COMMENT ON COLUMN token_ledger.said_at IS 'Keepa''s own time of that word, which orders answers; observed_at is our time of it';
 INSERT INTO token_ledger DEFAULT VALUES;
 
 CREATE TABLE token_reservations (

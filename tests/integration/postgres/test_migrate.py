@@ -20,7 +20,8 @@ def test_the_constant_is_the_newest_migration() -> None:
 def test_down_leaves_nothing_and_up_comes_back(postgres: EmbeddedServer, empty_database: str) -> None:
     engine = open_engine(postgres.dsn(empty_database))
     query = text(
-        "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname NOT LIKE 'alembic%' AND relkind IN ('r', 'p', 'S')"
+        "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relname NOT LIKE 'alembic%' AND relkind IN ('r', 'p', 'S')"
     )
     try:
         assert migrate(engine, now=NOW) == SCHEMA_REVISION
