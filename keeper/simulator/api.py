@@ -184,6 +184,8 @@ class SimulatedKeepa:
         if not balance.admits:
             return _refuse(429, NOT_ENOUGH_TOKENS, balance, now, fault)
         products, cost = self._select_products(request, now, fault)
+        # At high speed minutes have passed: Keepa charges, and says its time, when the answer is ready.
+        now = self.clock.now()
         body = _envelope(bucket.take(cost, now), now, cost)
         if products is not None:
             body["products"] = products
@@ -321,6 +323,8 @@ class SimulatedKeepa:
             self.clock.run_at(_number(wish, "speed"))
         elif (method, name) == ("POST", "clock"):
             self.clock.set_anchors(Anchors(_number(wish, "anchor_machine"), _number(wish, "anchor_simulated"), _number(wish, "speed")))
+            for bucket in self._chosen(None):
+                bucket.set_back(self.clock.now())
         elif (method, name) == ("POST", "tokens"):
             for bucket in self._chosen(key):
                 bucket.put(int(_number(wish, "tokens")), now)

@@ -96,10 +96,14 @@ class TokenBucket:
             self._tokens = min(self._tokens, float(self.capacity))
             return self._read(now)
 
+    def set_back(self, now: float) -> None:
+        """Counts the steps from `now` on where the clock was set back; nothing is taken away."""
+        with self._lock:
+            self._stepped_at = min(self._stepped_at, now)
+
     def _refill(self, now: float) -> None:
         if now < self._stepped_at:
-            # Someone set the clock back: the steps count from there, nothing is taken away.
-            self._stepped_at = now
+            # Another thread was faster; a step it has counted is not counted again.
             return
         steps = int((now - self._stepped_at) // REFILL_SECONDS)
         if steps:

@@ -67,8 +67,16 @@ def test_putting_tokens_leaves_the_refill_steps_alone() -> None:
 
 def test_clock_set_back_takes_nothing_away() -> None:
     bucket = TokenBucket(20, now=1_000.0, tokens=5)
+    bucket.set_back(0.0)
     assert bucket.read(0.0).tokens_left == 5
     assert bucket.read(60.0).tokens_left == 25
+
+
+def test_late_request_counts_no_refill_twice() -> None:
+    bucket = TokenBucket(20, now=0.0, tokens=5)
+    assert bucket.read(125.0).tokens_left == 45
+    assert bucket.read(30.0).tokens_left == 45
+    assert bucket.read(126.0).tokens_left == 45
 
 
 def test_no_token_is_lost_between_threads() -> None:
