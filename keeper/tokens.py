@@ -6,11 +6,11 @@ its own on the ledger's one row; nothing waits while it holds the lock.
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from keeper.domain.budget import Bucket, Priority, Reservation, floor_of, tokens_ahead, unexplained
 from keeper.domain.errors import KeeperError, TransientError
@@ -181,9 +181,9 @@ def settle(
         may_have_cost: Keepa may have executed the request although its answer is lost; its tokens count as spent until Keepa says
             otherwise.
     """
-    elapsed = time.monotonic() - started
     with engine.begin() as connection:
         state = ledger.lock_ledger(connection)
+        elapsed = time.monotonic() - started  # the wait for the lock included: it ends when `state.now` was read
         reserved = ledger.delete_reservation(connection, reservation_id) if reservation_id is not None else 0
         events = [_call_event(call_id := uuid4(), call, state.now)]
         if tokens is not None:
@@ -191,8 +191,12 @@ def settle(
             others = [one for one in state.reservations if one.id != reservation_id]
             if state.bucket is None or state.key_fingerprint != key_fingerprint:
                 ledger.update_bucket(connection, observed, said_at=tokens.at, key_fingerprint=key_fingerprint, unexplained_tokens=0)
-            elif _is_newer(tokens, state, elapsed):
+            elif not _is_newer(tokens, state, elapsed):
+                # In flight together with the known word, which may have been said before this was spent.
+                ledger.write_off(connection, tokens.tokens_consumed)
+            else:
                 gone = unexplained(state.bucket, observed, tokens.tokens_consumed, others, state.unexplained_tokens)
+                observed = replace(observed, tokens=observed.tokens - _spent_beside(connection, observed, state, elapsed))
                 ledger.update_bucket(connection, observed, said_at=tokens.at, key_fingerprint=key_fingerprint, unexplained_tokens=gone)
                 if gone > observed.refill_per_minute:
                     ledger.add_foreign_tokens(connection, gone, now=state.now)
@@ -201,6 +205,16 @@ def settle(
             ledger.write_off(connection, reserved)
         ledger.insert_call(connection, call_id, call, now=state.now)
         insert_events(connection, events, sinks)
+
+
+def _spent_beside(connection: Connection, observed: Bucket, state: Ledger, elapsed_seconds: float) -> int:
+    """Tokens of requests in flight together with this one and settled before it, where this one's word may not hold them yet.
+
+    Keepa's clock cannot tell: it is read before the tokens are taken. A balance below ours, refill aside, can.
+    """
+    in_flight = timedelta(seconds=elapsed_seconds * state.clock_speed)
+    refilled = observed.refill_per_minute * (in_flight // timedelta(minutes=1) + 1)
+    return ledger.select_spent(connection, since=state.now - in_flight, tokens_left_below=observed.tokens + refilled)
 
 
 def _known(state: Ledger) -> Bucket:

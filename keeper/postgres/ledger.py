@@ -190,6 +190,15 @@ def insert_call(connection: Connection, call_id: UUID, call: KeepaCall, *, now: 
     )
 
 
+def select_spent(connection: Connection, *, since: datetime, tokens_left_below: int) -> int:
+    """Tokens of the calls settled since then that left less than so many."""
+    tokens: int = connection.execute(
+        text("SELECT coalesce(sum(tokens_consumed), 0) FROM keepa_calls WHERE called_at >= :since AND tokens_left < :below"),
+        {"since": since, "below": tokens_left_below},
+    ).scalar_one()
+    return tokens
+
+
 def delete_old_calls(connection: Connection, *, before: datetime) -> int:
     """Rows of `keepa_calls` older than `before`. Returns how many went."""
     return connection.execute(text("DELETE FROM keepa_calls WHERE called_at < :before"), {"before": before}).rowcount
