@@ -64,6 +64,7 @@ class Stack:
             "PYTHONPATH": str(ROOT),
             **environment,
         }
+        self._children: list[subprocess.Popen[bytes]] = []
         self.run_folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -88,6 +89,7 @@ class Stack:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._children.append(process)
         self._write([*self.processes(), Started(name, process.pid, _born(process.pid) or "")])
         deadline = time.monotonic() + _START_SECONDS
         while not is_ready():
@@ -134,6 +136,9 @@ class Stack:
             if _lives(one):
                 _end(one)
                 ended.append(one.name)
+        for child in self._children:
+            child.poll()
+        self._children.clear()
         self.note.unlink(missing_ok=True)
         return ended
 

@@ -23,10 +23,14 @@ def show_checks(job: str, done: Checked) -> None:
         lines.append("")
     if done.failures:
         lines += ["| Failed | Why |", "|---|---|"]
-        lines += [f"| {name} | {why.replace('|', '/')} |" for name, why in list(done.failures.items())[:_MOST_FAILURES]]
+        lines += [f"| {name} | {_cell(why)} |" for name, why in list(done.failures.items())[:_MOST_FAILURES]]
         if len(done.failures) > _MOST_FAILURES:
             lines.append(f"| and {len(done.failures) - _MOST_FAILURES} more | |")
     try:
         create_markdown_artifact("\n".join(lines), key=job.lower().replace("/", "-"), description=done.sentence)
-    except Exception:  # noqa: BLE001  the work is done and recorded
+    except Exception:
         logger.exception("the artifact of %s could not be written", job)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())

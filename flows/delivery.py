@@ -1,9 +1,11 @@
 """Sweep the outbox until it is empty: what the recording run left, and what is due for another try."""
 
+from typing import Any
+
 from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.runtime import deployment
-from prefect.states import Cancelled, Completed, Failed, State
-from pydantic import Field
+from prefect.states import Cancelled, Completed, Failed
 
 from keeper.postgres.jobs import hold_job
 from keeper.resources import process_resources
@@ -11,8 +13,12 @@ from tasks.relay import relay
 
 
 @flow(name="delivery", flow_run_name="delivery")
-def delivery(longest_seconds: float = Field(240, description="Stop after so long")) -> State[object]:
-    """Deliver what waits. A refused message waits for its next try and is no failure of the run; a dead one is."""
+def delivery(longest_seconds: float = 240) -> State[Any]:
+    """Deliver what waits. A refused message waits for its next try and is no failure of the run; a dead one is.
+
+    Args:
+        longest_seconds: stop after so long.
+    """
     job = f"delivery/{deployment.name or 'by-hand'}"
     with hold_job(process_resources().engine, job) as is_mine:
         if not is_mine:

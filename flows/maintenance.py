@@ -1,8 +1,11 @@
 """Once a day: partitions ahead, expired reservations, retention."""
 
+from typing import Any
+
 from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.runtime import deployment
-from prefect.states import Cancelled, Completed, State
+from prefect.states import Cancelled, Completed
 
 from keeper.postgres.jobs import hold_job
 from keeper.resources import process_resources
@@ -10,7 +13,7 @@ from tasks.maintain import maintain
 
 
 @flow(name="maintenance", flow_run_name="maintenance")
-def maintenance() -> State[object]:
+def maintenance() -> State[Any]:
     """Keep the database in shape."""
     job = f"maintenance/{deployment.name or 'by-hand'}"
     with hold_job(process_resources().engine, job) as is_mine:
@@ -18,5 +21,6 @@ def maintenance() -> State[object]:
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         done = maintain()
     return Completed(
-        message=f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, removed {done.calls_removed} calls"
+        message=f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, "
+        f"removed {done.calls_removed} calls"
     )

@@ -1,89 +1,156 @@
 """Check watched prices: plan, fetch side by side, record as answers come, tell at once."""
 
 import time
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any, cast
 
 from prefect import flow, get_run_logger
-from prefect.futures import as_completed
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectConcurrentFuture, as_completed
 from prefect.runtime import deployment
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field
+from prefect.utilities.annotations import quote
 
 from flows.artifacts import show_checks
 from keeper.check import Checked, give_back
+from keeper.keepa.answer import ProductAnswer
 from keeper.plan import PlannedRequest
 from keeper.postgres.jobs import hold_job
 from keeper.resources import process_resources
-from tasks.fetch import fetch
-from tasks.limits import SlotsUnavailable, largest_request
+from tasks.fetch import RequestExpired, fetch
+from tasks.limits import LimitMissing, SlotsUnavailable, largest_request
 from tasks.plan import plan
 from tasks.record import note_failure, record
 from tasks.relay import relay
 
 _SHORT_INTERVAL = timedelta(minutes=5)
+# Requests of one round per request in flight: answers are kept in memory until their round is through.
+_ROUND_DEPTH = 4
+# A short watch is overdue, but its tokens are not there or somebody else checks it: no use in asking at once again.
+_SHORTEST_WAIT_SECONDS, _IDLE_SECONDS = 1.0, 15.0
+
+Fetched = PrefectConcurrentFuture[ProductAnswer]
 
 
-@flow(name="price-watch", flow_run_name="price-watch", task_runner=ThreadPoolTaskRunner(max_workers=5))
+@dataclass(slots=True)
+class _Run:
+    """What a run did.
+
+    Attributes:
+        troubles: what keeps the run from being green; each once.
+        waiting: products whose requests were planned but not sent.
+    """
+
+    done: Checked = field(default_factory=Checked)
+    troubles: dict[str, None] = field(default_factory=dict)
+    waiting: int = 0
+
+    @property
+    def state(self) -> State[Any]:
+        parts = [self.done.sentence, *([f"{self.waiting} products wait for the next run"] if self.waiting else []), *self.troubles]
+        return (Failed if self.troubles else Completed)(message="; ".join(parts))
+
+
+@flow(name="price-watch", flow_run_name="price-watch")
 def price_watch(
-    interval_minutes: float | None = Field(None, description="Only watches of this interval, minutes; empty for all that are due"),
-    ahead_minutes: float = Field(0, description="Also take watches that are due within so many minutes"),
-    go_on_seconds: float = Field(0, description="Where a watch has an interval below five minutes, go on checking for so long"),
-    longest_seconds: float = Field(1800, description="Start no further round after so long"),
-) -> State[object]:
-    """Check what is due and can be paid, oldest due first. What the budget cannot pay waits for the next run."""
+    interval_minutes: float | None = None, ahead_minutes: float = 0, go_on_seconds: float = 0, longest_seconds: float = 1800
+) -> State[Any]:
+    """Check what is due and can be paid, oldest due first. What the budget cannot pay waits for the next run.
+
+    Args:
+        interval_minutes: only watches of this interval; empty for all that are due.
+        ahead_minutes: also take watches that are due within so many minutes.
+        go_on_seconds: where a watch has an interval below five minutes, go on checking for so long.
+        longest_seconds: start no further round after so long.
+    """
     started = time.monotonic()
     job = f"price-watch/{deployment.name or 'by-hand'}"
     resources = process_resources()
     with hold_job(resources.engine, job) as is_mine:
         if not is_mine:
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
-        done, failed_requests = Checked(), 0
+        run, checked_before = _Run(), 0
         while True:
             requests = plan(
                 interval=timedelta(minutes=interval_minutes) if interval_minutes else None,
                 ahead=timedelta(minutes=ahead_minutes),
                 **_bounds(),
             )
-            round_done, round_failed = _check(requests)
-            done.add(round_done)
-            failed_requests += round_failed
-            if round_done.alerts:
-                relay(longest_seconds=60)
+            done = _check(requests, run)
+            if done.alerts:
+                _tell(run)
             spent = time.monotonic() - started
-            if requests and spent < longest_seconds and not round_failed:
+            if done.checked and not run.waiting and spent < longest_seconds:
                 continue
             wait_seconds = resources.seconds_until_short_watch(_SHORT_INTERVAL) if go_on_seconds else None
+            if wait_seconds is not None and wait_seconds <= _SHORTEST_WAIT_SECONDS and run.done.checked == checked_before:
+                wait_seconds = _IDLE_SECONDS
             if wait_seconds is None or spent + wait_seconds >= go_on_seconds:
                 break
+            checked_before, run.waiting = run.done.checked, 0
             time.sleep(wait_seconds)
-        show_checks(job, done)
-    state = Failed if failed_requests else Completed
-    return state(message=done.sentence)
+        show_checks(job, run.done)
+    return run.state
 
 
-def _bounds() -> dict[str, int | None]:
+def _bounds() -> dict[str, Any]:
     settings = process_resources().settings
-    if not settings.prefect.limits:
-        return {"batch_size": settings.keepa.batch_size, "largest_request": None}
-    return {"batch_size": settings.keepa.batch_size, "largest_request": largest_request()}
+    return {
+        "batch_size": settings.keepa.batch_size,
+        "largest_request": largest_request() if settings.prefect.limits else None,
+        "most_requests": _ROUND_DEPTH * settings.keepa.requests_at_once,
+    }
 
 
-def _check(requests: list[PlannedRequest]) -> tuple[Checked, int]:
-    """Fetch all, record each as it comes; one that fails leaves the others alone."""
-    logger = get_run_logger()
-    done, failed = Checked(), 0
-    futures = {fetch.submit(request): request for request in requests}
-    for future in as_completed(list(futures)):
-        request = futures[future]
+def _check(requests: list[PlannedRequest], run: _Run) -> Checked:
+    """Fetch all, record each as it comes; one that fails leaves the others alone. Returns what this round did."""
+    done = Checked()
+    if not requests:
+        return done
+    with ThreadPoolTaskRunner[ProductAnswer](max_workers=process_resources().settings.keepa.requests_at_once) as runner:
+        futures: dict[Fetched, PlannedRequest] = {runner.submit(fetch, {"request": request}): request for request in requests}
         try:
-            done.add(record(request, future.result()))
-        except SlotsUnavailable as error:
-            logger.warning("%s; %d products wait for the next run", error, len(request.asins))
-            give_back(process_resources().engine, request)
-            failed += 1
-        except Exception as error:  # noqa: BLE001  one request may not stop the others; the run is not green
-            logger.error("%d products of %s failed: %s", len(request.asins), request.marketplace, error)
-            done.add(note_failure(request, str(error)))
-            failed += 1
-    return done, failed
+            for future in as_completed(list(futures)):
+                done.add(_settle(cast(Fetched, future), futures.pop(cast(Fetched, future)), run))
+        except BaseException:
+            # Ended from outside, or the database is gone: what was not sent is free at once, not when its leases end.
+            for future, request in futures.items():
+                if future.wrapped_future.cancel():
+                    give_back(process_resources().engine, request)
+            raise
+        finally:
+            run.done.add(done)
+    return done
+
+
+def _settle(future: Fetched, request: PlannedRequest, run: _Run) -> Checked:
+    """Record an answer, give back what was not sent, note why a request brought nothing."""
+    logger = get_run_logger()
+    try:
+        # Quoted, because Prefect looks for futures in every number of an answer otherwise: a second of CPU for 100 products.
+        return record(request, cast(ProductAnswer, quote(future.result())))
+    except (SlotsUnavailable, LimitMissing, RequestExpired) as error:
+        logger.warning("%s; %d products wait for the next run", error, request.size)
+        give_back(process_resources().engine, request)
+        run.waiting += request.size
+        run.troubles[str(error)] = None
+        return Checked()
+    except Exception as error:  # noqa: BLE001  one request may not stop the others; the run is not green
+        logger.error("%d products of %s failed: %s", request.size, request.marketplace, error)
+        run.troubles[str(error)] = None
+        return note_failure(request, str(error))
+
+
+def _tell(run: _Run) -> None:
+    """Deliver the alerts just made. What cannot be delivered waits in the outbox for `flows.delivery`."""
+    try:
+        relay(longest_seconds=60)
+    except Exception as error:  # noqa: BLE001  the prices are recorded; checking goes on
+        get_run_logger().error("alerts wait in the outbox: %s", error)
+        run.troubles[f"alerts wait in the outbox: {error}"] = None
+
+
+if __name__ == "__main__":
+    price_watch()

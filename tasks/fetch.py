@@ -1,6 +1,6 @@
 """Fetch as a task: the only place where a request to Keepa is tried again."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -9,12 +9,17 @@ from prefect.tasks import exponential_backoff
 
 from keeper import fetch as verb
 from keeper.domain.budget import Priority
+from keeper.domain.errors import KeeperError
 from keeper.keepa.answer import ProductAnswer
-from keeper.plan import PlannedRequest
-from keeper.resources import process_resources
+from keeper.plan import PlannedRequest, renew_claims
+from keeper.resources import Resources, process_resources
 from keeper.tokens import release, renew, reserve
-from tasks.limits import SlotsUnavailable, slots
+from tasks.limits import slots
 from tasks.retries import on_transient
+
+
+class RequestExpired(KeeperError):
+    """A request waited so long for its turn that its tokens or its products went to somebody else."""
 
 
 @task(
@@ -29,26 +34,39 @@ from tasks.retries import on_transient
     persist_result=False,
 )
 def fetch(request: PlannedRequest) -> ProductAnswer:
-    """Send one paid request. Each further try has settled the one before and reserves anew."""
+    """Send one paid request. Each further try has settled the one before and reserves anew.
+
+    Raises:
+        RequestExpired, SlotsUnavailable, LimitMissing: nothing was sent.
+        KeepaError: as the client says.
+    """
     resources = process_resources()
-    settings = resources.settings
-    reservation_id = request.reservation_id
-    if task_run.run_count > 1 or not renew(resources.engine, reservation_id, resources.token_settings):
-        reservation_id = reserve(
+    limits = resources.settings.prefect
+    reservation_id = _pay(resources, request)
+    with ExitStack() as held:
+        try:
+            if limits.limits:
+                held.enter_context(slots(request.tokens, wait_seconds=limits.limit_wait_seconds))
+        except BaseException:
+            release(resources.engine, reservation_id)
+            raise
+        return verb.fetch(resources.engine, resources.keepa, request, sinks=resources.sinks, reservation_id=reservation_id)
+
+
+def _pay(resources: Resources, request: PlannedRequest) -> int:
+    """The plan's reservation for the first try, one of its own for each further; the leases count anew."""
+    settings = resources.token_settings
+    if not renew_claims(resources.engine, request, settings):
+        raise RequestExpired("the products are being checked by somebody else by now")
+    if task_run.run_count > 1:
+        return reserve(
             resources.engine,
             operation="product",
             tokens=request.tokens,
             priority=Priority.WATCH,
-            max_wait_seconds=settings.tokens.longest_wait_seconds,
-            settings=resources.token_settings,
+            max_wait_seconds=resources.settings.tokens.longest_wait_seconds,
+            settings=settings,
         )
-    held = slots(request.tokens, wait_seconds=settings.prefect.limit_wait_seconds) if settings.prefect.limits else nullcontext()
-    try:
-        held.__enter__()
-    except SlotsUnavailable:
-        release(resources.engine, reservation_id)
-        raise
-    try:
-        return verb.fetch(resources.engine, resources.keepa, request, sinks=resources.sinks, reservation_id=reservation_id)
-    finally:
-        held.__exit__(None, None, None)
+    if not renew(resources.engine, request.reservation_id, settings):
+        raise RequestExpired("the tokens were written off while the request waited for its turn")
+    return request.reservation_id

@@ -3,10 +3,15 @@
 The ledger in PostgreSQL is the authority; after it has granted, a fetch also takes its tokens here. A missing limit is an error.
 """
 
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from prefect.client.orchestration import get_client
+
+# Not exported by `prefect.concurrency.sync`, which raises it.
+from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency, rate_limit
 from prefect.exceptions import ObjectNotFound
 
@@ -14,6 +19,11 @@ from keeper.domain.errors import KeeperError
 
 REQUESTS = "keepa-requests"
 TOKENS = "keepa-tokens"
+# The shortest Prefect allows: so long the slot of a killed process stays taken.
+_LEASE_SECONDS = 60
+_SHORTEST_WAIT_SECONDS = 0.1
+# Prefect asks for one slot after the other in a process and counts each wait from its turn; here it counts from the call.
+_turn = threading.Lock()
 
 
 class LimitMissing(KeeperError):
@@ -42,18 +52,44 @@ def largest_request() -> int:
 
 @contextmanager
 def slots(tokens: int, *, wait_seconds: float) -> Iterator[None]:
-    """Take `tokens` and a place among the requests in flight.
+    """Hold a place among the requests in flight and take `tokens`, which come back by decay only.
+
+    The place comes first, so that no tokens are taken for a request that is not sent.
 
     Raises:
-        SlotsUnavailable: not within `wait_seconds`.
+        SlotsUnavailable: not within `wait_seconds`, or Prefect refuses so many.
+        LimitMissing: a limit was removed meanwhile.
     """
-    try:
-        rate_limit(TOKENS, occupy=tokens, timeout_seconds=wait_seconds, strict=True)
-        held = concurrency(REQUESTS, occupy=1, timeout_seconds=wait_seconds, strict=True)
-        held.__enter__()
-    except TimeoutError:
-        raise SlotsUnavailable(f"no slot of Prefect's limits {TOKENS} and {REQUESTS} came free within {wait_seconds:.0f} s") from None
-    try:
+    deadline = time.monotonic() + wait_seconds
+    with ExitStack() as held:
+        if not _turn.acquire(timeout=wait_seconds):
+            raise _unavailable(wait_seconds)
+        try:
+            held.enter_context(
+                concurrency(
+                    REQUESTS,
+                    occupy=1,
+                    timeout_seconds=_left(deadline),
+                    lease_duration=_LEASE_SECONDS,
+                    strict=True,
+                    # A request that is paid for is worth more than a limit that is exact while Prefect's server restarts.
+                    raise_on_lease_renewal_failure=False,
+                )
+            )
+            rate_limit(TOKENS, occupy=tokens, timeout_seconds=_left(deadline), strict=True)
+        except TimeoutError:
+            raise _unavailable(wait_seconds) from None
+        except ConcurrencySlotAcquisitionError as error:
+            size = largest_request()
+            raise SlotsUnavailable(f"Prefect gives no {tokens} slots of {TOKENS}, whose limit is {size}: {error}") from error
+        finally:
+            _turn.release()
         yield
-    finally:
-        held.__exit__(None, None, None)
+
+
+def _left(deadline: float) -> float:
+    return max(_SHORTEST_WAIT_SECONDS, deadline - time.monotonic())
+
+
+def _unavailable(wait_seconds: float) -> SlotsUnavailable:
+    return SlotsUnavailable(f"no slot of Prefect's limits {REQUESTS} and {TOKENS} came free within {wait_seconds:.0f} s")

@@ -12,7 +12,9 @@ from tasks.retries import on_database
 
 
 @task(name="plan", retries=3, retry_delay_seconds=[1, 3, 10], retry_condition_fn=on_database, cache_policy=NO_CACHE)
-def plan(*, interval: timedelta | None, ahead: timedelta, batch_size: int, largest_request: int | None) -> list[PlannedRequest]:
+def plan(
+    *, interval: timedelta | None, ahead: timedelta, batch_size: int, largest_request: int | None, most_requests: int
+) -> list[PlannedRequest]:
     """Claim and pay for what is due and affordable."""
     resources = process_resources()
     with resources.engine.begin() as connection:
@@ -24,5 +26,6 @@ def plan(*, interval: timedelta | None, ahead: timedelta, batch_size: int, large
             interval=interval,
             batch_size=batch_size,
             largest_request=largest_request,
+            most_requests=most_requests,
             settings=resources.token_settings,
         )
