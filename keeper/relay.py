@@ -9,13 +9,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import psycopg
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from keeper.domain.alert import AlertUnreadable, decode_alert
 from keeper.domain.errors import KeeperError, TransientError
@@ -60,9 +61,10 @@ class DeliverySink(Protocol):
 
     name: Sink
     batch_size: int
+    shards_at_once: int
 
     def deliver(self, messages: Sequence[OutboxMessage]) -> Iterator[list[Outcome]]:
-        """Outcomes as they become known; a message without one stays where it is.
+        """Outcomes as they become known; a message without one stays where it is. Called by up to `shards_at_once` threads at a time.
 
         Within a key nothing is delivered after a refusal.
 
@@ -90,8 +92,9 @@ class RelaySettings:
 
     def wait_seconds(self, tries: int, retry_after_seconds: float | None) -> float:
         """Wait before the next try, after `tries` refusals (at least 1)."""
-        backoff = min(self.longest_wait_seconds, self.first_wait_seconds * 2 ** min(tries - 1, 30))
-        return max(backoff * random.uniform(0.5, 1.0), min(retry_after_seconds or 0.0, self.longest_wait_seconds))
+        backoff = min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** min(tries - 1, 30))
+        jittered: float = backoff * random.uniform(0.5, 1.0)
+        return max(jittered, min(retry_after_seconds or 0.0, self.longest_wait_seconds))
 
 
 @dataclass(slots=True)
@@ -110,43 +113,53 @@ class Relayed:
     is_complete: bool = True
     shards_elsewhere: list[int] = field(default_factory=list)
 
+    def add(self, other: "Relayed") -> None:
+        """Sum up."""
+        self.delivered += other.delivered
+        self.refused += other.refused
+        self.dead += other.dead
+        self.down = self.down or other.down
+        self.is_complete = self.is_complete and other.is_complete
+        self.shards_elsewhere += other.shards_elsewhere
+
 
 def relay(
     engine: Engine, sink: DeliverySink, *, settings: RelaySettings, longest_seconds: float, stop: threading.Event | None = None
 ) -> Relayed:
-    """Deliver what waits for `sink`, shard by shard, until nothing is deliverable, the sink is down, or time is up.
+    """Deliver what waits for `sink` until nothing is deliverable, the sink is down, or time is up.
 
-    A shard has one relay at a time, by a session lock on a connection of its own; no transaction waits on the sink.
+    Shards go side by side as far as the sink allows, so that a key that answers slowly holds back no other shard. A shard has one relay
+    at a time, by a session lock on a connection of its own; no transaction waits on the sink.
 
     Args:
         longest_seconds: machine time; the message under way is still finished.
         stop: ends it early, between batches.
     """
     deadline = time.monotonic() + longest_seconds
+    halt = threading.Event()
+
+    def is_over() -> bool:
+        return time.monotonic() >= deadline or halt.is_set() or (stop is not None and stop.is_set())
+
     done = Relayed()
     with engine.connect() as lock_connection:
         shards = outbox.select_shards(lock_connection, sink.name)
         lock_connection.commit()
-        for shard in shards:
-            if not outbox.try_lock_shard(lock_connection, sink.name, shard):
-                lock_connection.commit()
-                done.shards_elsewhere.append(shard)
-                continue
-            lock_connection.commit()
+        if not shards:
+            return done
+        locks = _ShardLocks(lock_connection, sink.name)
+        with ThreadPoolExecutor(min(sink.shards_at_once, len(shards)), thread_name_prefix=f"relay-{sink.name}") as pool:
+            running = [pool.submit(_relay_shard, engine, locks, sink, shard, settings, is_over) for shard in shards]
             try:
-                _relay_shard(engine, lock_connection, sink, shard, settings, deadline, stop, done)
-            except SinkDown as error:
-                done.down = str(error)
+                for future in as_completed(running):
+                    done.add(future.result())
+                    if done.down:
+                        halt.set()
             finally:
-                outbox.unlock_shard(lock_connection, sink.name, shard)
-                lock_connection.commit()
-            if done.down or not done.is_complete:
-                done.is_complete = False
-                break
+                halt.set()
     return done
 
 
-def _relay_shard(
 def keep_relaying(
     engine: Engine,
     sinks: Sequence[DeliverySink],
@@ -168,7 +181,6 @@ def keep_relaying(
     losses = 0
     while not stop.is_set():
         try:
-            # A connection of its own, never given back to the pool: it would go on listening there.
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as bell:
                 try:
                     outbox.listen(bell)
@@ -211,22 +223,67 @@ def _wait(bell: Connection, stop: threading.Event, seconds: float) -> None:
             return
 
 
+class _ShardLocks:
+    """The session locks of one call of `relay`, all on one connection that its threads share."""
+
+    def __init__(self, connection: Connection, sink: Sink) -> None:
+        self._connection = connection
+        self._sink = sink
+        self._mutex = threading.Lock()
+
+    @contextmanager
+    def hold(self, shard: int) -> Iterator[bool]:
+        """Yields False at once when another relay has the shard."""
+        with self._mutex:
+            held = outbox.try_lock_shard(self._connection, self._sink, shard)
+            self._connection.commit()
+        try:
+            yield held
+        finally:
+            # With the connection the lock is gone, and the error that says so is under way already.
+            with self._mutex, suppress(SQLAlchemyError):
+                if held and not self._connection.invalidated:
+                    outbox.unlock_shard(self._connection, self._sink, shard)
+                    self._connection.commit()
+
+    def check(self) -> None:
+        """A lost connection, and with it a lost lock, shows here, before anything more is delivered."""
+        with self._mutex:
+            self._connection.execute(text("SELECT 1"))
+            self._connection.commit()
+
+
+def _relay_shard(
+    engine: Engine, locks: _ShardLocks, sink: DeliverySink, shard: int, settings: RelaySettings, is_over: Callable[[], bool]
+) -> Relayed:
+    done = Relayed()
+    with locks.hold(shard) as held:
+        if not held:
+            done.shards_elsewhere.append(shard)
+            return done
+        try:
+            _deliver_shard(engine, locks, sink, shard, settings, is_over, done)
+        except SinkDown as error:
+            done.down = str(error)
+            done.is_complete = False
+    return done
+
+
+def _deliver_shard(
     engine: Engine,
-    lock_connection: Connection,
+    locks: _ShardLocks,
     sink: DeliverySink,
     shard: int,
     settings: RelaySettings,
-    deadline: float,
-    stop: threading.Event | None,
+    is_over: Callable[[], bool],
     done: Relayed,
 ) -> None:
     after_id = 0
     while True:
-        if time.monotonic() >= deadline or (stop is not None and stop.is_set()):
+        if is_over():
             done.is_complete = False
             return
-        lock_connection.execute(text("SELECT 1"))  # a lost lock shows here, before anything more is delivered
-        lock_connection.commit()
+        locks.check()
         with engine.begin() as connection:
             messages = outbox.select_messages(connection, sink.name, shard, after_id=after_id, limit=sink.batch_size)
         if not messages:
@@ -266,6 +323,7 @@ class AlertSink:
 
     name = Sink.NOTIFY
     batch_size = 200
+    shards_at_once = outbox.SHARDS
 
     def __init__(self, engine: Engine, sender: ChannelSender, cipher: ChannelCipher, *, at_once: int = 8) -> None:
         self._engine = engine

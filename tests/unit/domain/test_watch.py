@@ -10,6 +10,7 @@ from keeper.domain.money import Money
 from keeper.domain.price_type import WATCHABLE, PriceType
 from keeper.domain.watch import Verdict, Watch, WatchInvalid, judge
 
+GOOD: dict[str, Any] = {"asin": "B00OCMRV40", "marketplace": Marketplace.DE, "target": Money(4500, "EUR")}
 ALERT, REARM, NOTHING = Verdict.ALERT, Verdict.REARM, Verdict.NOTHING
 
 
@@ -65,14 +66,14 @@ def test_a_price_is_told_once_and_armed_again_by_the_hysteresis(
 )
 def test_a_watch_that_cannot_be_is_refused_with_its_field(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(WatchInvalid, match=named):
-        Watch(**({"asin": "B00OCMRV40", "marketplace": Marketplace.DE} | wrong))
+        Watch(**(GOOD | wrong))
 
 
 @pytest.mark.parametrize(
     "right", [*({"price_type": one} for one in WATCHABLE), {"interval": timedelta(minutes=1)}, {"target": None}], ids=str
 )
 def test_a_watch_that_can_be_is_taken(right: dict[str, Any]) -> None:
-    Watch(**({"asin": "B00OCMRV40", "marketplace": Marketplace.DE, "target": Money(4500, "EUR")} | right))
+    Watch(**(GOOD | right))
 
 
 def test_every_watchable_type_is_a_price() -> None:
