@@ -27,11 +27,12 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
         server.create_database("prefect", exist_ok=True)
         stack.environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = server.asyncpg_dsn("prefect")
         print(f"PostgreSQL      {server.status().explanation}")
+    address = stack.run_folder / "prefect.url"
     if stack.is_running("prefect-server"):
-        stack.environment["PREFECT_API_URL"] = f"http://127.0.0.1:{prefect_port}/api"
+        stack.environment["PREFECT_API_URL"] = address.read_text()
     else:
-        start_prefect(stack, prefect_port)
-    print(f"Prefect         http://127.0.0.1:{prefect_port}")
+        address.write_text(start_prefect(stack, prefect_port))
+    print(f"Prefect         {address.read_text().removesuffix('/api')}")
     print("bootstrap       " + stack.run("deployments.bootstrap").strip().replace("\n", "\n                "))
     stack.run("prefect", "--no-prompt", "deploy", "--all")
     print("deployments     from prefect.yaml")

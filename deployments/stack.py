@@ -92,9 +92,13 @@ class Stack:
         self._children.append(process)
         self._write([*self.processes(), Started(name, process.pid, _born(process.pid) or "")])
         deadline = time.monotonic() + _START_SECONDS
-        while not is_ready():
+        while True:
+            # In this order, so that nobody else's answer is taken for that of a process that has ended.
+            ready = is_ready()
             if process.poll() is not None:
                 raise ProcessFailed(f"{name} ended at once:\n{_tail(log)}")
+            if ready:
+                return
             if time.monotonic() > deadline:
                 raise ProcessFailed(f"{name} was not ready after {_START_SECONDS} s:\n{_tail(log)}")
             time.sleep(_POLL_SECONDS)
@@ -157,8 +161,14 @@ def start_simulator(stack: Stack, *arguments: str) -> str:
 
 
 def start_prefect(stack: Stack, port: int) -> str:
-    """Start Prefect's server. Returns the address of its API."""
+    """Start Prefect's server. Returns the address of its API.
+
+    Raises:
+        ProcessFailed: somebody else listens on the port, or the server did not come up.
+    """
     api = f"http://127.0.0.1:{port}/api"
+    if _is_taken(port):
+        raise ProcessFailed(f"something else listens on port {port} of this machine already; choose another one for Prefect's server")
     stack.environment |= {"PREFECT_API_URL": api, "PREFECT_SERVER_UI_API_URL": api}
     stack.start(
         "prefect-server",
@@ -192,6 +202,12 @@ def answers(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _born(pid: int) -> str | None:

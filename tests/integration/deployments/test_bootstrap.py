@@ -1,0 +1,147 @@
+"""`deployments.bootstrap` and `prefect deploy` on a real Prefect server, twice."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deployments.bootstrap import bootstrap
+from keeper.domain.errors import KeeperError
+from tasks.limits import REQUESTS, TOKENS
+from tests.services.installation import Installation
+from tests.services.waiting import wait_until
+
+POOL = "keeper-process"
+RATE_VARIABLE = "keeper_refill_per_minute"
+SCHEDULER_SECONDS = 90
+
+
+@pytest.fixture
+def client(installation: Installation) -> Iterator[SyncPrefectClient]:
+    """A client of the session's server, which is as empty as a new one; this process talks to it too."""
+    prefect = installation.prefect
+    with temporary_settings({PREFECT_API_URL: prefect.url}), prefect.client() as opened:
+        for deployment in opened.read_deployments():
+            opened.delete_deployment(deployment.id)
+        if any(pool.name == POOL for pool in opened.read_work_pools()):
+            opened.request("DELETE", "/work_pools/{name}", path_params={"name": POOL}).raise_for_status()
+        prefect.remove_limits()
+        if opened.read_variable_by_name(RATE_VARIABLE):
+            opened.delete_variable_by_name(RATE_VARIABLE)
+        yield opened
+
+
+def test_first_call_makes_pool_and_limits(installation: Installation, client: SyncPrefectClient) -> None:
+    changes = bootstrap(installation.resources)
+
+    assert len(changes) == 3
+    assert client.read_work_pool(POOL).type == "process"
+    requests, tokens = installation.prefect.limit(REQUESTS), installation.prefect.limit(TOKENS)
+    assert (requests.limit, requests.slot_decay_per_second) == (5, 0)
+    assert tokens.limit == 1200
+    assert tokens.slot_decay_per_second == pytest.approx(2 * 20 / 60)
+
+
+def test_decay_follows_the_speed_of_business_time(installation: Installation, client: SyncPrefectClient) -> None:
+    installation.set_speed(600)
+
+    bootstrap(installation.resources)
+
+    assert installation.prefect.limit(TOKENS).slot_decay_per_second == pytest.approx(2 * 20 / 60 * 600)
+
+
+def test_second_call_changes_nothing(installation: Installation, client: SyncPrefectClient) -> None:
+    bootstrap(installation.resources)
+    before = [installation.prefect.limit(name).updated for name in (REQUESTS, TOKENS)]
+
+    assert bootstrap(installation.resources) == []
+    assert [installation.prefect.limit(name).updated for name in (REQUESTS, TOKENS)] == before
+
+
+def test_values_a_person_set_stay(installation: Installation, client: SyncPrefectClient) -> None:
+    bootstrap(installation.resources)
+    client.update_global_concurrency_limit(TOKENS, GlobalConcurrencyLimitUpdate(limit=10, slot_decay_per_second=0.1))
+    client.update_global_concurrency_limit(REQUESTS, GlobalConcurrencyLimitUpdate(limit=2))
+
+    assert bootstrap(installation.resources) == []
+    assert installation.prefect.limit(TOKENS).limit == 10
+    assert installation.prefect.limit(TOKENS).slot_decay_per_second == pytest.approx(0.1)
+    assert installation.prefect.limit(REQUESTS).limit == 2
+
+
+def test_limit_is_written_anew_when_keepa_refills_at_another_rate(installation: Installation, client: SyncPrefectClient) -> None:
+    bootstrap(installation.resources)
+    with installation.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE token_ledger SET refill_per_minute = 60")
+
+    (change,) = bootstrap(installation.resources)
+
+    assert change.startswith(f"limit {TOKENS} changed")
+    assert installation.prefect.limit(TOKENS).limit == 3600
+    assert bootstrap(installation.resources) == []
+
+
+def test_unknown_bucket_is_an_error_that_says_what_to_do(installation: Installation, client: SyncPrefectClient) -> None:
+    with installation.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE token_ledger SET observed_at = NULL")
+
+    with pytest.raises(KeeperError, match="keeper tokens --refresh"):
+        bootstrap(installation.resources)
+
+
+def test_deploying_twice_keeps_schedules_and_runs_are_scheduled(installation: Installation, client: SyncPrefectClient) -> None:
+    bootstrap(installation.resources)
+    stack = installation.prefect.stack
+
+    stack.run("prefect", "--no-prompt", "deploy", "--all")
+    first = {deployment.name: deployment for deployment in client.read_deployments()}
+    stack.run("prefect", "--no-prompt", "deploy", "--all")
+    second = {deployment.name: deployment for deployment in client.read_deployments()}
+
+    assert set(first) == {"every-6h", "tick", "every-5min", "daily"}
+    assert {name: one.id for name, one in first.items()} == {name: one.id for name, one in second.items()}
+    assert schedule_ids(first) == schedule_ids(second)
+    for deployment in second.values():
+        assert deployment.global_concurrency_limit is not None
+        assert deployment.global_concurrency_limit.limit == 1
+        assert deployment.concurrency_options is not None
+        assert deployment.concurrency_options.collision_strategy.value == "CANCEL_NEW"
+        assert deployment.concurrency_options.grace_period_seconds == 60
+
+        wait_until(
+            partial(is_scheduled, client, deployment.id), f"no run of {deployment.name} is scheduled", longest_seconds=SCHEDULER_SECONDS
+        )
+
+
+def test_pausing_a_schedule_survives_a_deploy(installation: Installation, client: SyncPrefectClient) -> None:
+    bootstrap(installation.resources)
+    stack = installation.prefect.stack
+    stack.run("prefect", "--no-prompt", "deploy", "--name", "tick")
+    (deployed,) = client.read_deployments()
+    client.update_deployment_schedule(deployed.id, deployed.schedules[0].id, active=False)
+
+    stack.run("prefect", "--no-prompt", "deploy", "--name", "tick")
+
+    assert [schedule.active for schedule in client.read_deployments()[0].schedules] == [False]
+
+
+def is_scheduled(client: SyncPrefectClient, deployment_id: UUID) -> bool:
+    """Whether the deployment has a run to come."""
+    return bool(
+        client.read_flow_runs(
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id])),
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))),
+        )
+    )
+
+
+def schedule_ids(deployments: Mapping[str, DeploymentResponse]) -> dict[str, list[UUID]]:
+    """By deployment."""
+    return {name: [schedule.id for schedule in one.schedules] for name, one in deployments.items()}

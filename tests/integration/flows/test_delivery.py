@@ -1,0 +1,79 @@
+"""Delivery and maintenance under a real Prefect server."""
+
+from keeper.postgres.jobs import hold_job
+from tests.services.installation import Installation
+from tests.services.mail import MailServer
+
+
+def test_delivery_sweeps_what_the_recording_run_left(installation: Installation) -> None:
+    installation.environment["KEEPER_CHANNELS_FIRST_WAIT_SECONDS"] = "0.1"
+    installation.watch(3, target_minor=100_000_00)
+    with MailServer() as mail:
+        installation.add_mail(mail.port)
+        mail.mode = "refuse_later"
+        watched = installation.run("price_watch.price_watch")
+        left = installation.count("outbox")
+        mail.mode = "accept"
+        swept = installation.run("delivery.delivery", longest_seconds=30)
+
+    assert watched.state == "Completed"
+    assert left == installation.count("price_alerts") > 0
+    assert (swept.state, swept.message) == ("Completed", f"delivered {left}, refused 0, dead 0")
+    assert len(mail.messages) == left
+    assert installation.count("outbox") == 0
+
+
+def test_delivery_of_an_empty_outbox_is_green(installation: Installation) -> None:
+    end = installation.run("delivery.delivery")
+
+    assert (end.state, end.message) == ("Completed", "delivered 0, refused 0, dead 0")
+
+
+def test_message_given_up_leaves_no_green_delivery(installation: Installation) -> None:
+    installation.environment |= {"KEEPER_CHANNELS_MOST_TRIES": "2", "KEEPER_CHANNELS_FIRST_WAIT_SECONDS": "0.1"}
+    installation.watch(1, target_minor=100_000_00)
+    with MailServer() as mail:
+        installation.add_mail(mail.port)
+        mail.mode = "refuse_later"
+        installation.run("price_watch.price_watch")
+        end = installation.run("delivery.delivery", longest_seconds=30)
+
+    assert (end.state, end.message) == ("Failed", "delivered 0, refused 0, dead 1")
+    assert installation.count("dead_letters") == 1
+
+
+def test_second_scheduler_of_deliveries_ends_cancelled(installation: Installation) -> None:
+    with hold_job(installation.engine, "delivery/by-hand"):
+        end = installation.run("delivery.delivery")
+
+    assert end.state == "Cancelled"
+    assert "another scheduler runs delivery/by-hand" in end.message
+
+
+def test_maintenance_runs_green_again_and_again(installation: Installation) -> None:
+    ends = [installation.run("maintenance.maintenance") for _ in range(2)]
+
+    assert [end.state for end in ends] == ["Completed", "Completed"]
+    assert ends[-1].message == "made 0 partitions, dropped 0 days of events, removed 0 calls"
+
+
+def test_maintenance_frees_what_the_dead_left(installation: Installation) -> None:
+    installation.environment["KEEPER_KEEP_CALLS_DAYS"] = "1"
+    (asin,) = installation.watch(1)
+    installation.run("price_watch.price_watch")
+    installation.jump(days=2)
+    with installation.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO check_claims (asin, marketplace, batch_id, expires_at) "
+            f"VALUES ('{asin}', 'DE', gen_random_uuid(), clock_timestamp() - interval '1 second')"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO token_reservations (operation, priority, tokens, is_granted, expires_at) "
+            "VALUES ('product', 1, 5, true, clock_timestamp() - interval '1 second')"
+        )
+
+    end = installation.run("maintenance.maintenance")
+
+    assert end.state == "Completed"
+    assert installation.count("check_claims") == installation.count("token_reservations") == 0
+    assert installation.count("keepa_calls") == 0
