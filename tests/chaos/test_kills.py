@@ -24,6 +24,7 @@ CHANNELS = 6
 PRODUCTS = 15
 CHECKS = 12
 KILLS_OF_RECORDER = 4
+RESTARTS = 2
 MOST_STARTS = 60
 
 
@@ -87,7 +88,7 @@ def test_a_relay_killed_anywhere_loses_no_alert(engine: Engine, chaos: Chaos) ->
     with MailServer() as mail:
         wanted = make_alerts(engine, mail, key)
         for _ in range(MOST_STARTS):
-            patience = chaos.random.uniform(0.05, 0.6) if kills < 6 else 120
+            patience = chaos.random.uniform(0.05, 0.6) if kills < 4 else 120
             if not kill_after(start("relay_process", url_of(engine), key), patience):
                 break
             kills += 1
@@ -138,26 +139,22 @@ def test_a_recorder_killed_anywhere_leaves_every_observation_once(
 
 def test_a_database_that_restarts_under_a_relay_loses_no_alert(chaos: Chaos) -> None:
     key = make_key()
-    restarts = ended = 0
+    restarts = 0
     with MailServer() as mail, temporary_server() as server:
         server.create_database("chaos")
         engine = open_engine(server.dsn("chaos"))
         migrate(engine, now=NOW)
         wanted = make_alerts(engine, mail, key)
         database = url_of(engine)
-        process: subprocess.Popen[str] | None = None
-        for _ in range(3):
-            process = process or start("relay_process", database, key)
-            pause = threading.Event()
-            pause.wait(chaos.random.uniform(0.02, 0.3))
+        for _ in range(RESTARTS):
+            process = start("relay_process", database, key)
+            threading.Event().wait(chaos.random.uniform(0.02, 0.3))
             engine.dispose()
             server.stop()
             server.start()
             restarts += 1
-            if process.wait(60) != 0:
-                ended += 1
-            process.communicate()
-            process = None
+            # It ends with an error where it met the restart, and as ever where it was through.
+            process.communicate(timeout=60)
         last = start("relay_process", database, key)
         assert last.wait(120) == 0
         last.communicate()
