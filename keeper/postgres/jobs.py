@@ -1,16 +1,18 @@
 """One scheduler per job and database, by a session advisory lock."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 
 @contextmanager
 def hold_job(engine: Engine, name: str) -> Iterator[bool]:
     """Hold the lock of a job on a connection of its own; yields False at once when another process has it.
 
-    The lock ends with the connection, so the job of a killed process is free again within seconds.
+    The lock ends with the connection, so the job of a killed process is free again within seconds. Where only the connection is lost,
+    the job goes on: what it takes is claimed row by row, so a second one beside it does nothing twice.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         key = {"name": name}
@@ -19,4 +21,5 @@ def hold_job(engine: Engine, name: str) -> Iterator[bool]:
             yield held
         finally:
             if held:
-                connection.execute(text("SELECT pg_advisory_unlock(hashtext('keeper.job'), hashtext(:name))"), key)
+                with suppress(OperationalError):  # the connection is gone, and the lock with it
+                    connection.execute(text("SELECT pg_advisory_unlock(hashtext('keeper.job'), hashtext(:name))"), key)

@@ -216,3 +216,49 @@ def test_ended_run_gives_back_what_it_had_not_sent(installation: Installation) -
     assert installation.count("token_reservations") == 0
     assert installation.count("check_claims") == 1
     assert installation.products_asked() == 1
+
+
+@pytest.mark.parametrize(
+    ("theft", "complaint"),
+    [
+        pytest.param("UPDATE check_claims SET batch_id = gen_random_uuid()", "being checked by somebody else", id="claims"),
+        pytest.param("DELETE FROM token_reservations", "tokens were written off", id="tokens"),
+    ],
+)
+def test_request_that_lost_its_leases_while_it_waited_is_not_sent(installation: Installation, theft: str, complaint: str) -> None:
+    installation.environment |= {"KEEPER_KEEPA_BATCH_SIZE": "1", "KEEPER_KEEPA_REQUESTS_AT_ONCE": "1"}
+    installation.watch(2)
+    break_next(installation, "slow", seconds=2)
+    running = installation.start(JOB)
+    wait_until(lambda: installation.products_asked() == 1, "no request is under way")
+    with installation.engine.begin() as connection:
+        connection.exec_driver_sql(theft)
+
+    end = installation.end_of(running)
+
+    assert end.state == "Failed"
+    assert end.message.startswith("checked 1, failed 0, 1 tokens; 1 products wait for the next run; ")
+    assert complaint in end.message
+    assert installation.products_asked() == 1
+    assert installation.count("token_reservations") == 0
+
+
+def test_round_claims_only_what_is_sent_soon(installation: Installation) -> None:
+    installation.environment |= {"KEEPER_KEEPA_BATCH_SIZE": "1", "KEEPER_KEEPA_REQUESTS_AT_ONCE": "1"}
+    installation.watch(9)
+    break_next(installation, "slow", seconds=1)
+    running = installation.start(JOB)
+    wait_until(lambda: installation.products_asked() == 1, "no request is under way")
+
+    assert installation.count("check_claims") == installation.count("token_reservations") == 4
+    assert installation.end_of(running).message == "checked 9, failed 0, 9 tokens"
+
+
+def test_lost_connection_of_the_job_lock_spoils_no_finished_run(installation: Installation) -> None:
+    installation.watch(1)
+    break_next(installation, "slow", seconds=1)
+    running = installation.start(JOB)
+    wait_until(lambda: installation.products_asked() == 1, "no request is under way")
+    assert installation.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_try_advisory_lock%'")
+
+    assert installation.end_of(running).message == "checked 1, failed 0, 1 tokens"
