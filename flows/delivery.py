@@ -24,5 +24,9 @@ def delivery(longest_seconds: float = 240) -> State[Any]:
         if not is_mine:
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         done = relay(longest_seconds=longest_seconds)
-    sentence = f"delivered {done.delivered}, refused {done.refused}, dead {done.dead}"
-    return (Failed if done.dead or done.down else Completed)(message=sentence)
+    parts = [f"delivered {done.delivered}, refused {done.refused}, dead {done.dead}"]
+    if done.down:
+        parts.append(done.down)
+    elif not done.is_complete:
+        parts.append("more waits for the next run")
+    return (Failed if done.dead or done.down else Completed)(message="; ".join(parts))
