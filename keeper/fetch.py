@@ -1,9 +1,12 @@
 """The verb `fetch`: one paid request to Keepa, settled whatever comes of it."""
 
+import logging
 import time
 from collections.abc import Collection
+from uuid import uuid4
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from keeper.domain.errors import KeeperError
 from keeper.domain.events import Sink
@@ -12,6 +15,10 @@ from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import KeepaError
 from keeper.plan import PlannedRequest
 from keeper.tokens import release, settle
+
+logger = logging.getLogger(__name__)
+
+_SETTLE_WAITS_SECONDS = (0.5, 2.0, 10.0)
 
 
 def fetch(
@@ -52,5 +59,30 @@ def fetch(
     except KeeperError:
         release(engine, paid_by)
         raise
-    settle(engine, paid_by, answer.call, answer.tokens, key_fingerprint=client.key_fingerprint, started=started, sinks=sinks)
+    _settle_answer(engine, paid_by, answer, client.key_fingerprint, started, sinks)
     return answer
+
+
+def _settle_answer(
+    engine: Engine, reservation_id: int, answer: ProductAnswer, key_fingerprint: str, started: float, sinks: Collection[Sink]
+) -> None:
+    """Settle a paid answer, waiting for a database that restarts: an answer that is paid for is not thrown away for its bookkeeping."""
+    call_id = uuid4()
+    for wait_seconds in (*_SETTLE_WAITS_SECONDS, None):
+        try:
+            settle(
+                engine,
+                reservation_id,
+                answer.call,
+                answer.tokens,
+                key_fingerprint=key_fingerprint,
+                started=started,
+                sinks=sinks,
+                call_id=call_id,
+            )
+            return
+        except OperationalError as error:
+            if wait_seconds is None:
+                logger.error("call %s could not be settled, its reservation is written off when its lease ends: %s", call_id, error.orig)
+                return
+            time.sleep(wait_seconds)

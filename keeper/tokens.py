@@ -169,6 +169,7 @@ def settle(
     started: float,
     sinks: Collection[Sink],
     may_have_cost: bool = False,
+    call_id: UUID | None = None,
 ) -> None:
     """Settle one request with what its answer says, and leave its row and event, in one transaction.
 
@@ -180,12 +181,16 @@ def settle(
         started: `time.monotonic()` just before the request.
         may_have_cost: Keepa may have executed the request although its answer is lost; its tokens count as spent until Keepa says
             otherwise.
+        call_id: given where the caller may settle the same call again, not knowing whether the first time was committed.
     """
+    call_id = call_id or uuid4()
     with engine.begin() as connection:
         state = ledger.lock_ledger(connection)
         elapsed = time.monotonic() - started  # the wait for the lock included: it ends when `state.now` was read
+        if ledger.has_call(connection, call_id):
+            return
         reserved = ledger.delete_reservation(connection, reservation_id) if reservation_id is not None else 0
-        events = [_call_event(call_id := uuid4(), call, state.now)]
+        events = [_call_event(call_id, call, state.now)]
         if tokens is not None:
             observed = _observed(tokens, state, elapsed)
             others = [one for one in state.reservations if one.id != reservation_id]

@@ -162,6 +162,12 @@ def forget_bucket(connection: Connection) -> None:
     connection.execute(text("UPDATE token_ledger SET observed_at = NULL, key_fingerprint = NULL, tokens = 0, unexplained_tokens = 0"))
 
 
+def has_call(connection: Connection, call_id: UUID) -> bool:
+    """Whether this call is settled already."""
+    found: bool = connection.execute(text("SELECT EXISTS (SELECT 1 FROM keepa_calls WHERE id = :id)"), {"id": call_id}).scalar_one()
+    return found
+
+
 def insert_call(connection: Connection, call_id: UUID, call: KeepaCall, *, now: datetime) -> None:
     """One row per call, failures included."""
     connection.execute(

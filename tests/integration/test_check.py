@@ -1,8 +1,10 @@
 """A check from the request to the recorded prices, against a Keepa that answers and one that does not."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from types import SimpleNamespace
 from uuid import uuid4
 
 import httpx
@@ -17,7 +19,10 @@ from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import RequestInvalid, ServerDown
 from keeper.plan import PlannedRequest
 from keeper.postgres import installation, watches
+from keeper.postgres.embedded import EmbeddedServer, temporary_server
+from keeper.postgres.engine import open_engine
 from keeper.postgres.installation import SIMULATOR
+from keeper.postgres.migrate import migrate
 from keeper.postgres.prices import Change
 from keeper.resources import agree_on_clock, jump_clock
 from keeper.simulator.server import Simulator
@@ -212,3 +217,52 @@ def test_sums_keep_the_largest_falls() -> None:
     done.add(Checked(checked=1, failures={"B DE": "why"}, falls=[fall(100, 50), fall(100, None)], tokens=1))
     assert [change.amount_minor for change in done.falls] == [50, 90, None]
     assert done.sentence == "checked 3, failed 1, 3 tokens"
+
+
+class _ServerStopper(httpx.BaseTransport):
+    """Lets a request through and stops PostgreSQL before its answer arrives."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self._server = server
+        self._transport = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = self._transport.handle_request(request)
+        if request.url.path == "/product":
+            self._server.stop()
+        return response
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+def test_a_paid_answer_outlives_a_database_that_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with temporary_server(settings={"synchronous_commit": "on"}) as server, Simulator(key=KEY) as simulator:
+        server.create_database("keeper")
+        engine = open_engine(server.dsn("keeper"))
+        migrate(engine, now=NOW)
+        with engine.begin() as connection:
+            installation.claim_source(connection, SIMULATOR)
+        agree_on_clock(engine, simulator.url)
+        # The wait before the second try is the time the server takes to come back.
+        waits: list[float] = []
+
+        def start_server(seconds: float) -> None:
+            waits.append(seconds)
+            server.start()
+
+        sleep = SimpleNamespace(monotonic=time.monotonic, sleep=start_server)
+        monkeypatch.setattr("keeper.fetch.time", sleep)
+        with KeepaClient(KEY, base_url=simulator.url, transport=_ServerStopper(server)) as client:
+            learn_bucket(engine, client, sinks=ALL_SINKS)
+            asin = simulator.keepa.catalog.asins(0, 1)[0]
+            reservation_id = reserve(engine, operation="product", tokens=1, priority=Priority.USER, max_wait_seconds=0, settings=SETTINGS)
+            request = PlannedRequest(uuid4(), reservation_id, Marketplace.DE, (asin,), False, 2, 1)
+            answer = fetch(engine, client, request, sinks=ALL_SINKS)
+        calls = rows(engine, "SELECT tokens_consumed FROM keepa_calls WHERE operation = 'product'")
+        left = rows(engine, "SELECT 1 FROM token_reservations")
+        engine.dispose()
+    assert list(answer.products) == [asin]
+    assert len(waits) == 1
+    assert calls == [1]
+    assert left == []
