@@ -155,7 +155,7 @@ def test_two_installations_on_one_key_share_the_limit(
         installation.prefect.set_limits(tokens=60, decay=0.0001)
         both = (installation, other)
         for one in both:
-            one.environment |= {"KEEPER_KEEPA_BATCH_SIZE": "4", "KEEPER_PREFECT_LIMIT_WAIT_SECONDS": "2"}
+            one.environment |= {"KEEPER_KEEPA_BATCH_SIZE": "4", "KEEPER_PREFECT_LIMIT_WAIT_SECONDS": "15"}
             one.watch(50)
         running = [one.start(JOB) for one in both]
         ends = [one.end_of(flow) for one, flow in zip(both, running, strict=True)]
