@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -61,6 +61,8 @@ SETTINGS = TokenSettings(lease_seconds=5.0)
 SETTINGS_WITH_LIMITS = TokenSettings(lease_seconds=180.0)
 # Beyond the time in which the refill pays for all that stood before it: for being woken, for requests in flight, for a busy machine.
 MARGIN_MINUTES = 15.0
+# For Prefect's slots, which are plumbing and therefore counted on the machine's clock.
+MARGIN_SLOT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 120.0
 
 
@@ -72,7 +74,8 @@ class Window:
         refill: tokens that came in.
         consumed: tokens of the requests that ran.
         starved: requests of 50 that waited much longer than all that stood before them needed, or never got through.
-        waits_over: by how many simulated minutes each request of 50 waited longer than that, until it was sent.
+        waits_over: by how many simulated minutes each request of 50 waited longer than that.
+        slot_waits: seconds of the machine between the ledger's grant and the sending of each request of 50.
     """
 
     minutes: float
@@ -83,6 +86,7 @@ class Window:
     by_status: dict[str, int]
     starved: int
     waits_over: list[float]
+    slot_waits: list[float]
     kills: Counter[str]
 
     @property
@@ -117,6 +121,8 @@ def main() -> None:
                 ("own_429_prefect", done.by_status.get("429", 0), "requests", "0"),
                 ("starved_prefect", done.starved, "requests", "0"),
                 ("wait_50_beyond_queue_minutes_max_prefect", max(done.waits_over), "simulated min", f"<= {MARGIN_MINUTES:g}"),
+                ("wait_50_for_slots_seconds_median", median(done.slot_waits), "s", ""),
+                ("wait_50_for_slots_seconds_max", max(done.slot_waits), "s", f"<= {MARGIN_SLOT_SECONDS:g}"),
                 ("requests_per_second_prefect", _requests(done) / (minutes * 60 / speed), "1/s", ""),
             ],
         )
@@ -202,7 +208,8 @@ def run_window(stack: Stack, resources: Resources, minutes: float, *, is_naive: 
         for worker in workers:
             worker.end()
     lines = [line for worker in workers for line in worker.read_lines()]
-    over = [line["waited_minutes"] - line["queue_minutes"] for line in lines if line["step"] == "sent" and line["tokens"] == 50]
+    over = [line["waited_minutes"] - line["queue_minutes"] for line in lines if line["step"] == "granted" and line["tokens"] == 50]
+    slot_waits = [line["slot_seconds"] for line in lines if line["step"] == "sent" and line["tokens"] == 50]
     stuck = [worker.minutes_stuck(after["now_ms"]) for worker in workers]
     return Window(
         minutes=(after["now_ms"] - before["now_ms"]) / 60_000,
@@ -211,8 +218,9 @@ def run_window(stack: Stack, resources: Resources, minutes: float, *, is_naive: 
         balance_before=before["tokens_left"],
         balance=after["tokens_left"],
         by_status=calls["by_status"],
-        starved=sum(minutes > MARGIN_MINUTES for minutes in (*over, *stuck)),
+        starved=sum(minutes > MARGIN_MINUTES for minutes in (*over, *stuck)) + sum(wait > MARGIN_SLOT_SECONDS for wait in slot_waits),
         waits_over=over or [0.0],
+        slot_waits=slot_waits or [0.0],
         kills=kills,
     )
 
@@ -312,6 +320,9 @@ def work(number: int, death: str, *, is_naive: bool, has_limits: bool) -> None:
     resources = make_resources(settings)
     client = MortalClient(SIMULATOR_KEY, base_url=resources.keepa.base_url)
     asins = control("products", count=PRODUCTS)["asins"]
+    if has_limits:
+        # Imported before the clock counts.
+        take_slots(1)
     note("ready")
     sys.stdin.readline()
     count = 0
@@ -354,17 +365,22 @@ def ask(resources: Resources, client: MortalClient, request: PlannedRequest, die
         max_wait_seconds=LONGEST_WAIT_SECONDS,
         settings=SETTINGS_WITH_LIMITS if has_limits else SETTINGS,
     )
-    note("granted")
+    granted = time.monotonic()
+    waited_minutes = (granted - started) * state.clock_speed / 60
+    note("granted", tokens=request.size, queue_minutes=queue_minutes, waited_minutes=waited_minutes)
     if dies == "granted":
         die()
     client.dies = dies == "answered"
-    if has_limits:
-        # Prefect takes a second to import, and only this mode needs it.
-        from tasks.limits import slots
-    with slots(request.size, wait_seconds=LONGEST_WAIT_SECONDS) if has_limits else nullcontext():
-        waited_minutes = (time.monotonic() - started) * state.clock_speed / 60
-        note("sent", tokens=request.size, queue_minutes=queue_minutes, waited_minutes=waited_minutes)
+    with take_slots(request.size) if has_limits else nullcontext():
+        note("sent", tokens=request.size, slot_seconds=time.monotonic() - granted)
         fetch(resources.engine, client, request, sinks=resources.sinks, reservation_id=reservation_id)
+
+
+def take_slots(tokens: int) -> AbstractContextManager[None]:
+    """Prefect takes seconds to import, and only one mode needs it."""
+    from tasks.limits import slots
+
+    return slots(tokens, wait_seconds=LONGEST_WAIT_SECONDS)
 
 
 def ask_naively(resources: Resources, client: KeepaClient, request: PlannedRequest) -> None:
