@@ -69,16 +69,14 @@ def record(
         return Recorded()
     if len(batch) > LARGEST_BATCH:
         raise ValueError(f"at most {LARGEST_BATCH} products in one transaction, got {len(batch)}")
-    price_lines: list[str] = []
     history_lines: list[str] = []
-    for product in batch:
-        _add_lines(product, price_lines, history_lines)
     products.make_stage(connection)
     prices.make_stages(connection)
     products.stage_products(connection, batch)
     products.lock_products(connection, now=now)
-    prices.stage_prices(connection, price_lines, history_lines)
-    changes = prices.move_current_prices(connection, now=now, staged=len(price_lines))
+    price_lines = (line for product in batch for line in _price_lines(product, history_lines))
+    staged = prices.stage_prices(connection, price_lines, history_lines)
+    changes = prices.move_current_prices(connection, now=now, staged=staged)
     events = prices.mark_watched_changes(connection)
     prices.insert_history(connection)
     products.update_products(connection, now=now)
@@ -88,7 +86,7 @@ def record(
     watches.reschedule_checked(connection, now=now, buybox=buybox)
     return Recorded(
         products=len(batch),
-        observations=len(price_lines),
+        observations=staged,
         changes=changes,
         events=events,
         history_points=len(history_lines),
@@ -124,7 +122,7 @@ def batches_of(answered: Sequence[Product]) -> Iterator[Sequence[Product]]:
         yield answered[start : start + LARGEST_BATCH]
 
 
-def _add_lines(product: Product, price_lines: list[str], history_lines: list[str]) -> None:
+def _price_lines(product: Product, history_lines: list[str]) -> Iterator[str]:
     """COPY lines of every price Keepa gave: the newest point of each type, and the points before it.
 
     A type whose current value has no history entry gets the product's lastUpdate as its time, marked as inferred.
@@ -159,7 +157,7 @@ def _add_lines(product: Product, price_lines: list[str], history_lines: list[str
             if last >= 0 and minute <= minutes[last]:
                 minute = minutes[last] + 1 if minutes[last] < answered_minute else answered_minute
         prior_fields = f"{minutes[prior]}\t{amounts[prior] or _NULL}" if prior >= 0 else "\\N\t\\N"
-        price_lines.append(
+        yield (
             f"{head}{minute}\t{amount if amount is not None else _NULL}\t{prior_fields}\t{inferred}\t"
             f"{_event_id(product.asin, product.marketplace.value, name, minute, amount)}\n"
         )

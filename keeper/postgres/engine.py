@@ -1,5 +1,7 @@
 """The one way to open PostgreSQL: a bounded pool with timeouts everywhere."""
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any, cast
 
 import psycopg
@@ -8,6 +10,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from keeper.domain.errors import KeeperError
+
+_COPY_LINES = 1000
 
 
 class DatabaseUrlInvalid(KeeperError):
@@ -62,11 +66,17 @@ def driver_of(connection: Connection) -> psycopg.Connection[Any]:
     return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
 
 
-def copy_rows(connection: Connection, target: str, lines: list[str]) -> None:
-    r"""COPY text lines (tab-separated, `\N` for null, each ending in a newline) into `target`, e.g. `stage (asin, minute)`."""
-    with driver_of(connection).cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as copy:
-        for start in range(0, len(lines), 5000):
-            copy.write("".join(lines[start : start + 5000]))
+def copy_rows(connection: Connection, target: str, lines: Iterable[str]) -> int:
+    r"""COPY text lines (tab-separated, `\N` for null, each ending in a newline) into `target`, e.g. `stage (asin, minute)`.
+
+    The server reads the first lines while the next are made. Returns how many there were.
+    """
+    with driver_of(connection).cursor() as cursor:
+        with cursor.copy(f"COPY {target} FROM STDIN") as copy:
+            waiting = iter(lines)
+            while share := list(islice(waiting, _COPY_LINES)):
+                copy.write("".join(share))
+        return cursor.rowcount
 
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x00": ""})

@@ -4,7 +4,7 @@ The caller sends at most some ten thousand observations at a time, sorted by pro
 are locked first and in order, so everything else of a product has one writer.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -59,13 +59,18 @@ def make_stages(connection: Connection) -> None:
         connection.execute(text(statement))
 
 
-def stage_prices(connection: Connection, price_lines: list[str], history_lines: list[str]) -> None:
-    """COPY the observations in: the newest of each series, and the older points."""
-    copy_rows(connection, "stage_price", price_lines)
+def stage_prices(connection: Connection, price_lines: Iterable[str], history_lines: list[str]) -> int:
+    """COPY the observations in: the newest of each series, and the older points, which may come to be known while those are read.
+
+    Returns:
+        How many prices were staged.
+    """
+    staged = copy_rows(connection, "stage_price", price_lines)
     connection.execute(text("SET LOCAL default_statistics_target = 10"))
     connection.execute(text("ANALYZE stage_price"))
     if history_lines:
         copy_rows(connection, "stage_history", history_lines)
+    return staged
 
 
 def move_current_prices(connection: Connection, *, now: datetime, staged: int) -> int:
