@@ -202,8 +202,7 @@ def run_window(stack: Stack, resources: Resources, minutes: float, *, is_naive: 
                     assert worker.process.returncode == -signal.SIGKILL, f"worker {number} failed:\n{worker.read_errors()}"
                     kills[step] += 1
                     worker.replace()
-        after = balance()
-        calls = control("requests")
+        after, calls = final_state()
     finally:
         for worker in workers:
             worker.end()
@@ -480,6 +479,14 @@ def balance() -> dict[str, Any]:
     state = control("state")
     (bucket,) = state["keys"].values()
     return {**bucket, "now_ms": state["now_ms"]}
+
+
+def final_state() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The bucket and the log of calls at one moment: nothing ran and nothing came in between."""
+    while True:
+        before, calls, after = balance(), control("requests", last=0), balance()
+        if before["tokens_left"] == after["tokens_left"]:
+            return after, calls
 
 
 def describe(name: str, done: Window) -> None:
