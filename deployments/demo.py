@@ -42,6 +42,15 @@ _MOST_ROWS = 12
 # Where the seeds hold no price.
 _PRICE_UNSEEN = 40
 
+# Set, not removed: what is not in the environment would come from the user's `.env`.
+_OWN_SETTINGS = {
+    "KEEPER_DATABASE_URL": "",
+    "KEEPER_POSTGRES_PORT": "",
+    "KEEPER_CHANNELS_KEYS": "",
+    "KEEPER_CHANNELS_SCHEMES": "mailto",
+    "KEEPER_KEEPA_SIMULATOR_URL": "",
+}
+
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 
@@ -54,8 +63,7 @@ def main() -> None:
         _end_last_demo(folder)
         stack = Stack(folder, {})
         for environment in (os.environ, stack.environment):
-            environment |= {"KEEPER_DATA": str(folder), "KEEPER_CHANNELS_SCHEMES": "mailto"}
-            environment.pop("KEEPER_DATABASE_URL", None)
+            environment |= _OWN_SETTINGS | {"KEEPER_DATA": str(folder)}
         try:
             summary = _run(stack, folder)
         finally:

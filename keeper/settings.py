@@ -114,6 +114,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="_",
         env_nested_max_split=1,
         env_file=HOME / ".env",
+        env_parse_none_str="",  # set and empty is not set, whatever `.env` says
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,

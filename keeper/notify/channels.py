@@ -12,7 +12,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from keeper.domain.errors import KeeperError
 from keeper.notify.apprise_log import captured_log
-from keeper.notify.plugins import Plugin, open_plugin
+from keeper.notify.plugins import MailChannel, Plugin, open_plugin
 
 # Generic schemes (json, xml, form, http) stay off: they post to any address, also inside the network Keeper runs in.
 DEFAULT_SCHEMES = ("mailto", "mailtos", "tgram", "discord", "ntfy", "ntfys", "slack")
@@ -108,6 +108,10 @@ def check_channel_url(url: str, allowed_schemes: Collection[str] = DEFAULT_SCHEM
         )
     plugin, warnings = opened
     _check_recipient(plugin, warnings, scheme)
+    if isinstance(plugin, MailChannel) and plugin.sends_password_in_clear:
+        raise ChannelUrlRefused(
+            f"the {scheme} URL would send the password unencrypted; write mailtos:// or add ?mode=starttls (or ?mode=ssl)", scheme
+        )
     return url
 
 

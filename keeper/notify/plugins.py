@@ -53,6 +53,13 @@ class MailChannel(NotifyEmail):  # type: ignore[no-untyped-call]
     answer: str | None = None
     smtp: "_Smtp | None" = None
 
+    @property
+    def sends_password_in_clear(self) -> bool:
+        """A login without TLS, to another machine."""
+        host = str(self.smtp_host or self.host)
+        is_here = host == "localhost" or host.startswith("127.") or host == "::1"
+        return bool(self.password) and self.secure_mode == SecureMailMode.INSECURE and not is_here
+
     def abort(self) -> None:
         """Ends a conversation that takes too long, from another thread."""
         opened = self.smtp and self.smtp.sock

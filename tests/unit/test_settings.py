@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from keeper.settings import SettingsInvalid, list_fields, read_settings
+from keeper.settings import Settings, SettingsInvalid, list_fields, read_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,3 +38,13 @@ def test_secrets_do_not_show_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_words_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEEPER_CHANNELS_SCHEMES", "mailto, ntfy")
     assert read_settings().channels.schemes == ("mailto", "ntfy")
+
+
+def test_set_and_empty_is_not_set_whatever_the_file_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("KEEPER_DATABASE_URL=postgresql://production/keeper\nKEEPER_POSTGRES_PORT=5432\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", file)
+    monkeypatch.setenv("KEEPER_DATABASE_URL", "")
+    monkeypatch.setenv("KEEPER_POSTGRES_PORT", "")
+    found = read_settings()
+    assert (found.database_url, found.postgres.port) == (None, None)

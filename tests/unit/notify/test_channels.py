@@ -10,7 +10,7 @@ SECRET = "s3cr3tT0k3n"
 HOOK = f"1234567890123456789/{SECRET}abcdefghijklmnopqrstuvwxyz0123456789"
 
 ALLOWED = [
-    f"mailto://bob:{SECRET}@example.org",
+    f"mailto://bob:{SECRET}@example.org?mode=starttls",
     f"mailtos://bob:{SECRET}@example.org:465/reader@example.org?mode=ssl",
     f"mailtos://bob:{SECRET}@example.org?smtp=mail.internal.example.org&from=keeper@example.org&to=reader@example.org",
     "mailto://127.0.0.1:2525/reader@example.org?from=keeper@example.org",
@@ -202,3 +202,14 @@ def test_reading_a_url_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     for url in (*ALLOWED, f"discord://{SECRET}", f"tgram://{SECRET}", f"mailto://{SECRET}"):
         mask_url(url)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f"mailto://bob:{SECRET}@example.org", f"mailtos://bob:{SECRET}@example.org?mode=insecure"],
+    ids=["plain", "insecure"],
+)
+def test_a_login_without_tls_to_another_machine_is_refused(url: str) -> None:
+    with pytest.raises(ChannelUrlRefused, match="unencrypted; write mailtos://") as caught:
+        check_channel_url(url)
+    assert SECRET not in str(caught.value)
