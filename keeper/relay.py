@@ -47,6 +47,7 @@ class Outcome:
         receipt: what the far side said on acknowledgement.
         retry_after_seconds: how long the far side asked to wait.
         is_final: no further try can help.
+        is_unreachable: nobody answered, or the answer was `later`: no refusal is counted.
     """
 
     message: OutboxMessage
@@ -54,6 +55,7 @@ class Outcome:
     receipt: str = ""
     retry_after_seconds: float | None = None
     is_final: bool = False
+    is_unreachable: bool = False
 
 
 class DeliverySink(Protocol):
@@ -78,20 +80,22 @@ class DeliverySink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelaySettings:
-    """How often and how long a refused message is tried.
+    """How often and how long a message is tried.
 
     Attributes:
         most_tries: after so many refusals it goes to the dead letters.
-        first_wait_seconds: after the first refusal; doubled each time, with jitter of half of it.
+        first_wait_seconds: after the first try in vain; doubled each time, with jitter of half of it.
         longest_wait_seconds: the ceiling.
+        longest_unreachable_seconds: where nobody answers, it goes to the dead letters so long after its first try.
     """
 
     most_tries: int = 12
     first_wait_seconds: float = 15.0
     longest_wait_seconds: float = 3600.0
+    longest_unreachable_seconds: float = 3 * 86400.0
 
     def wait_seconds(self, tries: int, retry_after_seconds: float | None) -> float:
-        """Wait before the next try, after `tries` refusals (at least 1)."""
+        """Wait before the next try, after `tries` tries in vain (at least 1)."""
         backoff = min(self.longest_wait_seconds, self.first_wait_seconds * 2.0 ** min(tries - 1, 30))
         jittered: float = backoff * random.uniform(0.5, 1.0)
         return max(jittered, min(retry_after_seconds or 0.0, self.longest_wait_seconds))
@@ -300,7 +304,7 @@ def _acknowledge(
     taken = []
     for outcome in outcomes:
         tries = outcome.message.tries + 1
-        is_dead = outcome.refusal is not None and (outcome.is_final or tries >= settings.most_tries)
+        is_dead = outcome.refusal is not None and _is_dead(outcome, settings)
         sink.store(connection, outcome, is_dead=is_dead)
         if outcome.refusal is None:
             taken.append(outcome.message.id)
@@ -310,12 +314,27 @@ def _acknowledge(
             logger.error("%s: message %s is dead after %d tries: %s", sink.name, outcome.message.event_id, tries, outcome.refusal)
         else:
             wait_seconds = settings.wait_seconds(tries, outcome.retry_after_seconds)
-            outbox.postpone_message(connection, sink.name, shard, outcome.message.id, wait_seconds=wait_seconds, failure=outcome.refusal)
+            outbox.postpone_message(
+                connection,
+                sink.name,
+                shard,
+                outcome.message.id,
+                wait_seconds=wait_seconds,
+                failure=outcome.refusal,
+                is_refusal=not outcome.is_unreachable,
+            )
             done.refused += 1
-            logger.warning("%s: message %s refused (try %d): %s", sink.name, outcome.message.event_id, tries, outcome.refusal)
+            logger.warning("%s: message %s not taken (try %d): %s", sink.name, outcome.message.event_id, tries, outcome.refusal)
     if taken:
         outbox.delete_messages(connection, sink.name, shard, taken)
         done.delivered += len(taken)
+
+
+def _is_dead(outcome: Outcome, settings: RelaySettings) -> bool:
+    """Refusals are counted; an outage is not the message's fault and ends it by age only."""
+    if outcome.is_unreachable:
+        return outcome.message.failing_seconds >= settings.longest_unreachable_seconds
+    return outcome.is_final or outcome.message.refusals + 1 >= settings.most_tries
 
 
 class AlertSink:
@@ -368,7 +387,9 @@ class AlertSink:
                 self._cipher.decrypt(pending.url_encrypted), decode_alert(message.payload["alert"]), message_id=str(message.event_id)
             )
         except ChannelUnreachable as error:
-            return Outcome(message, refusal=error.reason[:_LONGEST_REASON], retry_after_seconds=error.retry_after_seconds)
+            return Outcome(
+                message, refusal=error.reason[:_LONGEST_REASON], retry_after_seconds=error.retry_after_seconds, is_unreachable=True
+            )
         except ChannelRefused as error:
             return Outcome(message, refusal=error.reason[:_LONGEST_REASON])
         except AlertUnreadable as error:

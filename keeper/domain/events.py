@@ -57,7 +57,9 @@ class OutboxMessage:
 
     Attributes:
         id: rises with the order of a key's changes.
-        tries: how often the sink refused it so far.
+        tries: how often it was tried in vain so far.
+        refusals: how many of them the far side said no to; at the others nobody answered.
+        failing_seconds: since the first try in vain, on the machine's clock.
     """
 
     id: int
@@ -67,6 +69,8 @@ class OutboxMessage:
     version: int
     payload: Mapping[str, Any]
     tries: int
+    refusals: int = 0
+    failing_seconds: float = 0.0
 
 
 def price_event_id(asin: str, marketplace: str, price_type: str, observed_second: int, amount_minor: int | None) -> UUID:

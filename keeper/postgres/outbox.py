@@ -110,9 +110,10 @@ def select_messages(connection: Connection, sink: Sink, shard: int, *, after_id:
     rows = connection.execute(
         text(
             """
-            SELECT o.id, e.event_id, e.kind, o.key, e.version, e.payload, o.tries
+            SELECT o.id, e.event_id, e.kind, o.key, e.version, e.payload, o.tries, o.refusals,
+                coalesce(extract(epoch FROM clock_timestamp() - o.failing_since), 0)::float8 AS failing_seconds
             FROM (
-                SELECT id, key, event_on, event_seq, tries FROM outbox o
+                SELECT id, key, event_on, event_seq, tries, refusals, failing_since FROM outbox o
                 WHERE sink = :sink AND shard = :shard AND id > :after_id
                     AND NOT EXISTS (
                         SELECT 1 FROM outbox held WHERE held.sink = :sink AND held.shard = :shard AND held.key = o.key
@@ -126,7 +127,12 @@ def select_messages(connection: Connection, sink: Sink, shard: int, *, after_id:
         ),
         {"sink": sink.value, "shard": shard, "after_id": after_id, "limit": limit},
     )
-    return [OutboxMessage(row.id, row.event_id, EventKind(row.kind), row.key, row.version, row.payload, row.tries) for row in rows]
+    return [
+        OutboxMessage(
+            row.id, row.event_id, EventKind(row.kind), row.key, row.version, row.payload, row.tries, row.refusals, row.failing_seconds
+        )
+        for row in rows
+    ]
 
 
 def delete_messages(connection: Connection, sink: Sink, shard: int, ids: Sequence[int]) -> None:
@@ -137,17 +143,27 @@ def delete_messages(connection: Connection, sink: Sink, shard: int, ids: Sequenc
     )
 
 
-def postpone_message(connection: Connection, sink: Sink, shard: int, message_id: int, *, wait_seconds: float, failure: str) -> None:
-    """The sink refused it: one more try later, and its key waits with it."""
+def postpone_message(
+    connection: Connection, sink: Sink, shard: int, message_id: int, *, wait_seconds: float, failure: str, is_refusal: bool
+) -> None:
+    """It was tried in vain: one more try later, and its key waits with it."""
     connection.execute(
         text(
             """
-            UPDATE outbox SET tries = tries + 1, next_try_at = clock_timestamp() + make_interval(secs => :wait_seconds),
-                last_failure = :failure
+            UPDATE outbox SET tries = tries + 1, refusals = refusals + CAST(:is_refusal AS boolean)::integer,
+                failing_since = coalesce(failing_since, clock_timestamp()),
+                next_try_at = clock_timestamp() + make_interval(secs => :wait_seconds), last_failure = :failure
             WHERE sink = :sink AND shard = :shard AND id = :id
             """
         ),
-        {"sink": sink.value, "shard": shard, "id": message_id, "wait_seconds": wait_seconds, "failure": failure},
+        {
+            "sink": sink.value,
+            "shard": shard,
+            "id": message_id,
+            "wait_seconds": wait_seconds,
+            "failure": failure,
+            "is_refusal": is_refusal,
+        },
     )
 
 

@@ -261,7 +261,9 @@ CREATE TABLE outbox (
     key text NOT NULL,
     event_on date NOT NULL,
     event_seq bigint NOT NULL,
-    tries smallint NOT NULL DEFAULT 0,
+    tries integer NOT NULL DEFAULT 0,
+    refusals integer NOT NULL DEFAULT 0,
+    failing_since timestamptz,
     next_try_at timestamptz,
     last_failure text,
     PRIMARY KEY (sink, shard, id)

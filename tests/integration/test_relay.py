@@ -148,6 +148,29 @@ def test_after_the_last_try_it_is_a_dead_letter_and_the_next_one_goes(engine: En
     assert event_id in rows(engine, "SELECT event_id FROM events")
 
 
+def test_an_outage_counts_no_refusal_and_its_waits_grow_all_the_same(engine: Engine, mail: MailServer) -> None:
+    """Five tries in vain, where three refusals would be the end."""
+    mail.mode = "refuse_later"
+    alert_all(engine, [url(mail)], [4999])
+    until(lambda: run(engine).dead > 0 or one(engine, "SELECT tries FROM outbox") >= 5)
+    assert one(engine, "SELECT refusals FROM outbox") == 0
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE outbox SET next_try_at = clock_timestamp()"))
+    run(engine, LATER)
+    wait = one(engine, "SELECT extract(epoch FROM next_try_at - clock_timestamp())::float8 FROM outbox")
+    assert 1700 < wait <= 3600
+
+
+def test_an_alert_nobody_answers_for_days_is_a_dead_letter(engine: Engine, mail: MailServer) -> None:
+    mail.mode = "refuse_later"
+    alert_all(engine, [url(mail)], [4999])
+    assert run(engine).refused == 1
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE outbox SET failing_since = clock_timestamp() - interval '3 days', next_try_at = clock_timestamp()"))
+    assert run(engine).dead == 1
+    assert (one(engine, "SELECT tries FROM dead_letters"), one(engine, "SELECT status FROM deliveries")) == (2, "dead")
+
+
 def test_an_alert_nobody_can_read_is_dead_at_once(engine: Engine, mail: MailServer) -> None:
     alert_all(engine, [url(mail)], [4999])
     unreadable = "json_build_object('delivery_id', payload->'delivery_id', 'alert', json_build_object())"

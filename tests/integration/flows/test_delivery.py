@@ -34,7 +34,7 @@ def test_message_given_up_leaves_no_green_delivery(installation: Installation) -
     installation.watch(1, target_minor=100_000_00)
     with MailServer() as mail:
         installation.add_mail(mail.port)
-        mail.mode = "refuse_later"
+        mail.mode = "refuse"
         installation.run("price_watch.price_watch")
         end = installation.run("delivery.delivery", longest_seconds=30)
 
