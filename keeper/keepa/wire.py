@@ -33,11 +33,16 @@ PRICE_TYPES = tuple(PriceType)
 
 _LAST_MINUTE = (datetime(9999, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(minutes=1) - MINUTES_TO_2011
 _LARGEST = 2**63 - 1
+# What the database has room for: integer for amounts and counts.
+MOST_AMOUNT = 2**31 - 1
+MOST_RATING_TENTHS = 50
 # Java's largest long; the second is what JavaScript makes of it.
 _UNKNOWN_CATEGORIES = frozenset({0, -1, 9223372036854775807, 9223372036854776000})
 _IMAGE_NAME = re.compile(r"[\w+%.,~()-]+", re.ASCII)
 # Only with its semicolon: in a title, `&not` may just as well be the start of a name.
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+# Of two halves that make one character, of half a one, and of any other escape, so that `\\ud800` is not taken for one.
+_ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 _UNREADABLE = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
 
 _KINDS = {
@@ -59,6 +64,7 @@ _AVAILABILITIES = {
 _STRIDES = {price_type: 3 if price_type.includes_shipping else 2 for price_type in PriceType}
 # The least value that is one: a price of 0 is no price, a count of 0 is a count.
 _FLOORS = {price_type: 1 if price_type.is_price else 0 for price_type in PriceType}
+_CEILINGS = {price_type: MOST_RATING_TENTHS if price_type is PriceType.RATING else MOST_AMOUNT for price_type in PriceType}
 _SALES = PRICE_TYPES.index(PriceType.SALES)
 _NOT_ASKED = -2
 _NO_SELLER = frozenset({None, "", "-1", "-2"})
@@ -313,7 +319,7 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
         kind = ProductKind.STANDARD
         reasons.append(f"productType: {wire.productType} is unknown")
     series = _decode_history(wire.csv, reasons) if wire.csv else {}
-    stats = _decode_stats(wire.stats, series) if wire.stats is not None else None
+    stats = _decode_stats(wire.stats, series, reasons) if wire.stats is not None else None
     if not kind.has_prices:
         series = _without_prices(series)
         stats = _stats_without_prices(stats) if stats is not None else None
@@ -340,19 +346,19 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
         upcs=_texts(wire.upcList) if wire.upcList else (),
         parent_asin=_text(wire.parentAsin),
         variation_asins=_variation_asins(wire),
-        sales_rank=_sales_rank(wire, series, answered_at),
+        sales_rank=_sales_rank(wire, series, answered_at, reasons),
         rating_tenths=_current(PriceType.RATING, stats, series, answered_at),
         review_count=_current(PriceType.COUNT_REVIEWS, stats, series, answered_at),
-        monthly_sold=_positive(wire.monthlySold),
+        monthly_sold=_positive(wire.monthlySold, "monthlySold", reasons),
         availability=_AVAILABILITIES.get(wire.availabilityAmazon) if wire.availabilityAmazon is not None else None,
         referral_fee_pct=referral_fee_pct if referral_fee_pct is not None and 0 < referral_fee_pct <= 100 else None,
-        fba_pick_pack_minor=_positive(fees.pickAndPackFee) if fees else None,
-        package_height_mm=_positive(wire.packageHeight),
-        package_length_mm=_positive(wire.packageLength),
-        package_width_mm=_positive(wire.packageWidth),
-        package_weight_g=_positive(wire.packageWeight),
-        package_quantity=_positive(wire.packageQuantity),
-        unit_count=_positive(wire.numberOfItems),
+        fba_pick_pack_minor=_positive(fees.pickAndPackFee, "fbaFees.pickAndPackFee", reasons) if fees else None,
+        package_height_mm=_positive(wire.packageHeight, "packageHeight", reasons),
+        package_length_mm=_positive(wire.packageLength, "packageLength", reasons),
+        package_width_mm=_positive(wire.packageWidth, "packageWidth", reasons),
+        package_weight_g=_positive(wire.packageWeight, "packageWeight", reasons),
+        package_quantity=_positive(wire.packageQuantity, "packageQuantity", reasons),
+        unit_count=_positive(wire.numberOfItems, "numberOfItems", reasons),
         listed_at=_time(wire.listedSince),
         price_changed_at=_time(wire.lastPriceChange),
         tracking_since=_time(wire.trackingSince),
@@ -364,15 +370,15 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
     )
 
 
-def decode_series(flat: list[int], price_type: PriceType) -> PriceSeries:
+def decode_series(flat: list[int], price_type: PriceType, dropped: list[str] | None = None) -> PriceSeries:
     """A flat history of `[time, value, ...]` or `[time, price, shipping, ...]` as two columns.
 
     Types whose name ends in `_SHIPPING` come as triplets and become the landed price, price + shipping; a shipping below 0 (unspecified or
     not shippable) counts as 0. NEW, USED, COLLECTIBLE and REFURBISHED are pairs and stay as Keepa has them: the listing price before
     2026-02-23, listing + shipping since, so a step on that day need not be a change of price.
     A value below 0, and a price of 0, is None; only EXTRA_INFO_UPDATES keeps its sign (its amount is the number of offers fetched,
-    negative where there were more). Entries in the future are kept: Keepa announces lightning deals. Of several entries of one minute
-    the last counts.
+    negative where there were more). So is a value beyond any price, count or rating; that is named in `dropped`. Entries in the future
+    are kept: Keepa announces lightning deals. Of several entries of one minute the last counts.
 
     Raises:
         SeriesUnreadable: cut off within an entry, times that descend, or numbers beyond any date or count.
@@ -384,21 +390,30 @@ def decode_series(flat: list[int], price_type: PriceType) -> PriceSeries:
         return PriceSeries((), ())
     times = flat[::stride]
     if not all(map(lt, times, islice(times, 1, None))):
-        return decode_series(_without_repeats(flat, stride), price_type)
+        return decode_series(_without_repeats(flat, stride), price_type, dropped)
     if times[0] < -MINUTES_TO_2011 or times[-1] > _LAST_MINUTE:
         raise SeriesUnreadable("holds a time that is no date")
     values: Sequence[int] = flat[1::stride]
+    most, ceiling = max(values), _CEILINGS[price_type]
     amounts: Sequence[int | None] = values
     if stride == 3:
+        shippings = flat[2::3]
+        most += max(0, max(shippings))
         amounts = [
-            landed if price >= 0 and 0 < (landed := price + shipping if shipping > 0 else price) <= _LARGEST else None
-            for price, shipping in zip(values, flat[2::3], strict=True)
+            landed if price >= 0 and 0 < (landed := price + shipping if shipping > 0 else price) <= ceiling else None
+            for price, shipping in zip(values, shippings, strict=True)
         ]
     elif price_type is PriceType.EXTRA_INFO_UPDATES:
         if min(values) < -_LARGEST:
             raise SeriesUnreadable("holds a number that is no count")
-    elif min(values) < (floor := _FLOORS[price_type]):
-        amounts = [value if value >= floor else None for value in values]
+    elif min(values) < (floor := _FLOORS[price_type]) or most > ceiling:
+        amounts = [value if floor <= value <= ceiling else None for value in values]
+    if most > ceiling and dropped is not None and price_type is not PriceType.EXTRA_INFO_UPDATES:
+        sums = (
+            [price + max(0, shipping) for price, shipping in zip(values, flat[2::3], strict=True) if price >= 0] if stride == 3 else values
+        )
+        if beyond := sum(1 for value in sums if value > ceiling):
+            dropped.append(f"csv.{price_type}: {beyond} of {len(values)} values are beyond {ceiling}")
     return PriceSeries(tuple([time + MINUTES_TO_2011 for time in times]), tuple(amounts))
 
 
@@ -441,7 +456,11 @@ def _read_struct(raw: bytes | msgspec.Raw, shape: type[W], dropped: list[str], p
         NotAnAnswer: no JSON object, or a field that must be there is not.
     """
     try:
-        pieces = _read_pieces(raw)
+        try:
+            pieces = _read_pieces(raw)
+        except _UNREADABLE:
+            # Half a character is no JSON to msgspec, wherever it stands; as a byte that is no UTF-8 it costs only its own field.
+            pieces = _read_pieces(_ESCAPE.sub(lambda escape: b"\xff" if escape[1] else escape[0], bytes(raw)))
     except _UNREADABLE as error:
         raise NotAnAnswer(_reason(error)) from None
     known: dict[str, Any] = {}
@@ -528,13 +547,13 @@ def _decode_history(histories: Sequence[list[int] | None], reasons: list[str]) -
     for price_type, flat in zip(PRICE_TYPES, histories, strict=False):
         if flat:
             try:
-                series[price_type] = decode_series(flat, price_type)
+                series[price_type] = decode_series(flat, price_type, reasons)
             except SeriesUnreadable as error:
                 reasons.append(f"csv.{price_type}: {error}")
     return series
 
 
-def _decode_stats(wire: StatsWire, series: Mapping[PriceType, PriceSeries]) -> ProductStats:
+def _decode_stats(wire: StatsWire, series: Mapping[PriceType, PriceSeries], reasons: list[str]) -> ProductStats:
     # -1 also stands for a type the request did not ask for, so it means "no offer now" only where Keepa shows that it knows the type.
     current: dict[PriceType, int | None] = {
         price_type: value if value >= _FLOORS[price_type] else None
@@ -553,7 +572,11 @@ def _decode_stats(wire: StatsWire, series: Mapping[PriceType, PriceSeries]) -> P
     ):
         if price is not None and price != _NOT_ASKED:
             landed = price + max(shipping or 0, 0)
-            current[price_type] = landed if price >= 0 and 0 < landed <= _LARGEST else None
+            current[price_type] = landed if price >= 0 and landed > 0 else None
+    for price_type, value in current.items():
+        if value is not None and value > _CEILINGS[price_type]:
+            current[price_type] = None
+            reasons.append(f"stats.current.{price_type}: is beyond {_CEILINGS[price_type]}")
     return ProductStats(
         current=current,
         average=OnFirstUse(_averages, wire),
@@ -636,10 +659,10 @@ def _current(price_type: PriceType, stats: ProductStats | None, series: Mapping[
     return value_at(known, minute_of(at)) if known is not None else None
 
 
-def _sales_rank(wire: ProductWire, series: Mapping[PriceType, PriceSeries], at: datetime) -> int | None:
+def _sales_rank(wire: ProductWire, series: Mapping[PriceType, PriceSeries], at: datetime, reasons: list[str]) -> int | None:
     """The main rank, from wherever the options of the request left it."""
     current = wire.stats.current if wire.stats is not None else None
-    if current is not None and len(current) > _SALES and current[_SALES] > 0:
+    if current is not None and len(current) > _SALES and 0 < current[_SALES] <= MOST_AMOUNT:
         return current[_SALES]
     if PriceType.SALES in series:
         return value_at(series[PriceType.SALES], minute_of(at))
@@ -648,7 +671,7 @@ def _sales_rank(wire: ProductWire, series: Mapping[PriceType, PriceSeries], at: 
     try:
         ranks = msgspec.json.decode(wire.salesRanks, type=dict[str, msgspec.Raw] | None) or {}
         flat = msgspec.json.decode(ranks.get(str(wire.salesRankReference), b"null"), type=list[int] | None)
-        return value_at(decode_series(flat, PriceType.SALES), minute_of(at)) if flat else None
+        return value_at(decode_series(flat, PriceType.SALES, reasons), minute_of(at)) if flat else None
     except _UNREADABLE:
         return None
 
@@ -698,9 +721,14 @@ def _time(minute: int | None) -> datetime | None:
     return datetime.fromtimestamp((minute + MINUTES_TO_2011) * 60, UTC) if minute is not None and 0 < minute <= _LAST_MINUTE else None
 
 
-def _positive(number: int | None) -> int | None:
+def _positive(number: int | None, name: str, reasons: list[str]) -> int | None:
     """0 and below mean that Keepa does not know."""
-    return number if number is not None and number > 0 else None
+    if number is None or number <= 0:
+        return None
+    if number > MOST_AMOUNT:
+        reasons.append(f"{name}: is beyond {MOST_AMOUNT}")
+        return None
+    return number
 
 
 def _is_category(category_id: int) -> bool:

@@ -13,6 +13,7 @@ from keeper.domain.product import Availability, Extreme, Product, ProductKind, P
 from keeper.keepa.wire import MINUTES_TO_2011, PRICE_TYPES, NotAnAnswer, SeriesUnreadable, decode_products, decode_series, encode_series
 
 ASIN = "B0CPV5YY7K"
+OTHER = "B0CPV5YY7L"
 MINUTE = 8_000_000
 NOW_MS = (MINUTE + MINUTES_TO_2011) * 60_000
 
@@ -350,6 +351,64 @@ def test_a_field_that_changed_its_shape_costs_only_itself(name: str, value: obje
         {PriceType.NEW: 100},
         [name],
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "dropped"),
+    [
+        pytest.param({"numberOfItems": 2**33}, "unit_count", "numberOfItems", id="items"),
+        pytest.param({"packageWeight": 2**31}, "package_weight_g", "packageWeight", id="weight"),
+        pytest.param({"monthlySold": 2**40}, "monthly_sold", "monthlySold", id="sold"),
+        pytest.param({"fbaFees": {"pickAndPackFee": 2**31}}, "fba_pick_pack_minor", "fbaFees.pickAndPackFee", id="fee"),
+        pytest.param({"stats": {"current": by_index(RATING=40_000)}}, "rating_tenths", "stats.current.RATING", id="rating"),
+        pytest.param({"csv": by_index(other=None, RATING=[5, 51])}, "rating_tenths", "csv.RATING", id="rating in history"),
+        pytest.param({"stats": {"current": by_index(SALES=2**31)}}, "sales_rank", "stats.current.SALES", id="rank"),
+        pytest.param(
+            {"salesRankReference": 7, "salesRanks": {"7": [5, 2**31]}}, "sales_rank", "csv.SALES", id="rank of the reference category"
+        ),
+        pytest.param({"stats": {"current": by_index(COUNT_REVIEWS=2**31)}}, "review_count", "stats.current.COUNT_REVIEWS", id="reviews"),
+    ],
+)
+def test_a_number_the_database_has_no_room_for_is_none_and_named(fields: dict[str, Any], name: str, dropped: str) -> None:
+    product = decoded(fields)
+    assert (getattr(product, name), [reason.partition(": ")[0] for reason in product.dropped]) == (None, [dropped])
+
+
+@pytest.mark.parametrize(
+    ("price_type", "flat", "amounts", "dropped"),
+    [
+        pytest.param(PriceType.NEW, [5, 2**31, 9, 100], (None, 100), 1, id="beyond"),
+        pytest.param(PriceType.NEW, [5, 2**31 - 1, 9, -1], (2**31 - 1, None), 0, id="the largest"),
+        pytest.param(PriceType.BUY_BOX_SHIPPING, [5, 2**31 - 10, 10, 9, 100, 5], (None, 105), 1, id="price and shipping beyond"),
+        pytest.param(PriceType.BUY_BOX_SHIPPING, [5, 2**31 - 10, 9, 9, -1, 900], (2**31 - 1, None), 0, id="price and shipping the largest"),
+    ],
+)
+def test_a_price_the_database_has_no_room_for_is_none_and_named(
+    price_type: PriceType, flat: list[int], amounts: tuple[int | None, ...], dropped: int
+) -> None:
+    product = decoded({"csv": by_index(other=None, **{price_type.value: flat})})
+    assert (product.series[price_type].amounts, len(product.dropped)) == (amounts, dropped)
+
+
+@pytest.mark.parametrize(
+    ("fields", "price_type"),
+    [
+        pytest.param({"current": by_index(NEW=2**31)}, PriceType.NEW, id="price"),
+        pytest.param({"buyBoxPrice": 2**31 - 1, "buyBoxShipping": 1}, PriceType.BUY_BOX_SHIPPING, id="buy box"),
+    ],
+)
+def test_a_current_price_the_database_has_no_room_for_is_none_and_named(fields: dict[str, Any], price_type: PriceType) -> None:
+    product = decoded({"stats": fields})
+    assert product.stats is not None
+    assert (product.stats.current[price_type], product.dropped) == (None, (f"stats.current.{price_type}: is beyond {2**31 - 1}",))
+
+
+@pytest.mark.parametrize("half", [r"\ud83d", r"\udc00", r"\uDC00\uD83D"])
+def test_half_a_character_costs_only_its_field(half: str) -> None:
+    body = answer_of({"asin": ASIN, "title": "HALF", "brand": "C\\ud83d \U0001f600"}, {"asin": OTHER, "title": "whole"})
+    found = decode_products(body.replace(b"HALF", half.encode()), [ASIN, OTHER], Marketplace.DE).products
+    assert (found[ASIN].title, found[ASIN].brand, found[ASIN].dropped) == (None, "C\\ud83d \U0001f600", ("title: is not UTF-8",))
+    assert found[OTHER].title == "whole"
 
 
 def test_a_statistic_that_changed_its_shape_costs_only_itself() -> None:

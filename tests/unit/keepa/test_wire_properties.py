@@ -12,6 +12,8 @@ from keeper.domain.price_type import PriceType
 from keeper.domain.product import Product
 from keeper.keepa.wire import (
     MINUTES_TO_2011,
+    MOST_AMOUNT,
+    MOST_RATING_TENTHS,
     EnvelopeWire,
     NotAnAnswer,
     ProductWire,
@@ -97,7 +99,8 @@ def test_any_bytes_give_an_envelope_or_the_one_error(body: bytes) -> None:
 def series_of(draw: st.DrawFn, price_type: PriceType) -> PriceSeries:
     minutes = sorted(draw(st.sets(st.integers(0, 10_000_000), max_size=20)))
     least = 1 if price_type.is_price else 0
-    amount: st.SearchStrategy[int | None] = st.integers(least, 2**63 - 1)
+    most = MOST_RATING_TENTHS if price_type is PriceType.RATING else MOST_AMOUNT
+    amount: st.SearchStrategy[int | None] = st.integers(least, most)
     if price_type is not PriceType.EXTRA_INFO_UPDATES:
         amount = amount | st.none()
     amounts = draw(st.lists(amount, min_size=len(minutes), max_size=len(minutes)))
