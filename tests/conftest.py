@@ -23,12 +23,16 @@ if TYPE_CHECKING:
     from tests.services.prefect import PrefectServer
 
 RECORDINGS = "KEEPER_RECORDINGS"
+# The programs of another PostgreSQL, to run the tests on it.
+POSTGRES_BIN = "KEEPER_TEST_POSTGRES_BIN"
 _left_out: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """No setting of the person who runs the tests leaks into them."""
-    for name in [name for name in os.environ if name.startswith("KEEPER_") and name not in (RECORDINGS, "KEEPER_REQUIRE_SERVICES")]:
+    for name in [
+        name for name in os.environ if name.startswith("KEEPER_") and name not in (RECORDINGS, POSTGRES_BIN, "KEEPER_REQUIRE_SERVICES")
+    ]:
         del os.environ[name]
     Settings.model_config["env_file"] = None
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
@@ -58,7 +62,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedServer]:
     """A running server of this session's own."""
-    with temporary_server() as server:
+    programs = os.environ.get(POSTGRES_BIN)
+    with temporary_server(bin_folder=Path(programs) if programs else None) as server:
         server.create_database("template_keeper")
         engine = open_engine(server.dsn("template_keeper"))
         migrate(engine, now=datetime.now(UTC))
