@@ -65,13 +65,16 @@ class DeliverySink(Protocol):
     batch_size: int
     shards_at_once: int
 
-    def deliver(self, messages: Sequence[OutboxMessage]) -> Iterator[list[Outcome]]:
+    def deliver(self, messages: Sequence[OutboxMessage], is_over: Callable[[], bool]) -> Iterator[list[Outcome]]:
         """Outcomes as they become known; a message without one stays where it is. Called by up to `shards_at_once` threads at a time.
 
-        Within a key nothing is delivered after a refusal.
+        Within a key nothing is delivered after a refusal, or after a message without an outcome.
+
+        Args:
+            is_over: once it is true nothing more is sent; what is under way is finished.
 
         Raises:
-            SinkDown: nobody is there.
+            SinkDown: nobody is there, said after the outcomes that are known.
         """
 
     def store(self, connection: Connection, outcome: Outcome, *, is_dead: bool) -> None:
@@ -137,7 +140,7 @@ def relay(
 
     Args:
         longest_seconds: machine time; the message under way is still finished.
-        stop: ends it early, between batches.
+        stop: ends it early, between messages.
     """
     deadline = time.monotonic() + longest_seconds
     halt = threading.Event()
@@ -292,10 +295,31 @@ def _deliver_shard(
             messages = outbox.select_messages(connection, sink.name, shard, after_id=after_id, limit=sink.batch_size)
         if not messages:
             return
-        for outcomes in sink.deliver(messages):
-            with engine.begin() as connection:
-                _acknowledge(connection, sink, shard, outcomes, settings, done)
+        _deliver_batch(engine, sink, shard, messages, settings, is_over, done)
         after_id = messages[-1].id
+
+
+def _deliver_batch(
+    engine: Engine,
+    sink: DeliverySink,
+    shard: int,
+    messages: Sequence[OutboxMessage],
+    settings: RelaySettings,
+    is_over: Callable[[], bool],
+    done: Relayed,
+) -> None:
+    """Where one acknowledgement cannot be stored, the others under way are stored as far as they can be: each lost one is a repeat."""
+    failures: list[SQLAlchemyError] = []
+    try:
+        for outcomes in sink.deliver(messages, lambda: bool(failures) or is_over()):
+            try:
+                with engine.begin() as connection:
+                    _acknowledge(connection, sink, shard, outcomes, settings, done)
+            except SQLAlchemyError as error:
+                failures.append(error)
+    finally:
+        if failures:
+            raise failures[0]
 
 
 def _acknowledge(
@@ -350,22 +374,32 @@ class AlertSink:
         self._cipher = cipher
         self._at_once = at_once
 
-    def deliver(self, messages: Sequence[OutboxMessage]) -> Iterator[list[Outcome]]:
+    def deliver(self, messages: Sequence[OutboxMessage], is_over: Callable[[], bool]) -> Iterator[list[Outcome]]:
         """One outcome at a time, as each far side answers."""
+        unread: list[SQLAlchemyError] = []
         waiting: dict[str, list[OutboxMessage]] = {}
         for message in messages:
             waiting.setdefault(message.key, []).append(message)
         with ThreadPoolExecutor(max_workers=min(self._at_once, len(waiting))) as pool:
-            running = {pool.submit(self._send, queue.pop(0)): key for key, queue in waiting.items()}
+            running = {pool.submit(self._send, queue.pop(0), is_over): key for key, queue in waiting.items()}
             while running:
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     key = running.pop(future)
-                    outcome = future.result()
+                    try:
+                        outcome = future.result()
+                    except SQLAlchemyError as error:
+                        unread.append(error)
+                        continue
+                    if outcome is None:
+                        continue
                     # Acknowledged before the channel's next message leaves, so that a crash repeats at most one.
                     yield [outcome]
                     if outcome.refusal is None and waiting[key]:
-                        running[pool.submit(self._send, waiting[key].pop(0))] = key
+                        running[pool.submit(self._send, waiting[key].pop(0), is_over)] = key
+        if unread:
+            # Not passed over in silence: a later batch would let the channel's next message overtake.
+            raise SinkDown(f"{len(unread)} deliveries could not be read from the database ({type(unread[0]).__name__})") from unread[0]
 
     def store(self, connection: Connection, outcome: Outcome, *, is_dead: bool) -> None:
         """The channel's receipt, or why there is none."""
@@ -375,7 +409,10 @@ class AlertSink:
         else:
             alerts.mark_failed(connection, delivery_id, failure=outcome.refusal, is_dead=is_dead)
 
-    def _send(self, message: OutboxMessage) -> Outcome:
+    def _send(self, message: OutboxMessage, is_over: Callable[[], bool]) -> Outcome | None:
+        # Asked here, because what was submitted may have waited long for a thread.
+        if is_over():
+            return None
         with self._engine.begin() as connection:
             pending = alerts.select_delivery(connection, message.payload["delivery_id"])
         if pending is None:

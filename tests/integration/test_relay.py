@@ -314,10 +314,95 @@ def test_a_relay_told_to_stop_delivers_nothing_more(engine: Engine, mail: MailSe
     assert relay(engine, sink(engine), settings=AT_ONCE, longest_seconds=60, stop=stop).delivered == 0
 
 
+def test_a_relay_told_to_stop_amid_a_batch_finishes_what_is_under_way_only(engine: Engine, mail: MailServer) -> None:
+    """Twenty channels and one thread: all is submitted when the stop comes."""
+    alert_all(engine, [url(mail, f"r{number}") for number in range(20)], [4999])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE outbox SET shard = 0"))
+    stop = threading.Event()
+
+    class Stopping(AlertSink):
+        """Told to stop when the first answer is stored."""
+
+        def store(self, connection: Connection, outcome: Outcome, *, is_dead: bool) -> None:
+            super().store(connection, outcome, is_dead=is_dead)
+            stop.set()
+
+    stopping = Stopping(engine, ChannelSender(connect_timeout_seconds=2, read_timeout_seconds=5), CIPHER, at_once=1)
+    done = relay(engine, stopping, settings=AT_ONCE, longest_seconds=60, stop=stop)
+    assert 1 <= len(mail.messages) <= 3
+    assert (done.delivered, waiting(engine), done.is_complete) == (len(mail.messages), 20 - len(mail.messages), False)
+
+
+def test_a_channels_next_alert_does_not_leave_after_the_stop(engine: Engine, mail: MailServer) -> None:
+    alert_all(engine, [url(mail)], [4999, 4888, 4777])
+    stop = threading.Event()
+
+    class Stopping(AlertSink):
+        """Told to stop when the first answer is stored."""
+
+        def store(self, connection: Connection, outcome: Outcome, *, is_dead: bool) -> None:
+            super().store(connection, outcome, is_dead=is_dead)
+            stop.set()
+
+    stopping = Stopping(engine, ChannelSender(connect_timeout_seconds=2, read_timeout_seconds=5), CIPHER)
+    assert relay(engine, stopping, settings=AT_ONCE, longest_seconds=60, stop=stop).delivered == 1
+    assert prices_in(mail.messages) == ["49.99"]
+
+
+def test_a_delivery_that_cannot_be_read_costs_no_other_its_acknowledgement(engine: Engine, mail: MailServer) -> None:
+    """The other channel's mail is under way when the database fails for the first."""
+    alert_all(engine, [url(mail, "r0"), url(mail, "r1")], [4999, 4888])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE outbox SET shard = 0"))
+    first = one(engine, "SELECT min(id) FROM outbox")
+
+    class Unreadable(AlertSink):
+        """The database fails for one message."""
+
+        def _send(self, message: OutboxMessage, is_over: Callable[[], bool]) -> Outcome | None:
+            if message.id == first:
+                raise OperationalError("SELECT", {}, Exception("gone"))
+            return super()._send(message, is_over)
+
+    unreadable = Unreadable(engine, ChannelSender(connect_timeout_seconds=2, read_timeout_seconds=5), CIPHER)
+    done = relay(engine, unreadable, settings=AT_ONCE, longest_seconds=60)
+    assert (done.delivered, waiting(engine), done.is_complete) == (2, 2, False)
+    assert "OperationalError" in (done.down or "")
+    assert rows(engine, "SELECT tries FROM outbox") == [0, 0]
+
+
+def test_an_acknowledgement_that_fails_costs_no_other_its_own(engine: Engine, mail: MailServer) -> None:
+    alert_all(engine, [url(mail, f"r{number}") for number in range(4)], [4999])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE outbox SET shard = 0"))
+    all_sent = threading.Barrier(4)
+    failed: list[Outcome] = []
+
+    class Failing(AlertSink):
+        """All four mails are sent before the first answer is stored, and storing that fails."""
+
+        def _send(self, message: OutboxMessage, is_over: Callable[[], bool]) -> Outcome | None:
+            outcome = super()._send(message, is_over)
+            all_sent.wait(20)
+            return outcome
+
+        def store(self, connection: Connection, outcome: Outcome, *, is_dead: bool) -> None:
+            if not failed:
+                failed.append(outcome)
+                raise OperationalError("UPDATE", {}, Exception("gone"))
+            super().store(connection, outcome, is_dead=is_dead)
+
+    failing = Failing(engine, ChannelSender(connect_timeout_seconds=2, read_timeout_seconds=5), CIPHER)
+    with pytest.raises(OperationalError):
+        relay(engine, failing, settings=AT_ONCE, longest_seconds=60)
+    assert waiting(engine) == 1
+
+
 class Down(AlertSink):
     """Nobody is there."""
 
-    def deliver(self, messages: Sequence[OutboxMessage]) -> Iterator[list[Outcome]]:
+    def deliver(self, messages: Sequence[OutboxMessage], is_over: Callable[[], bool]) -> Iterator[list[Outcome]]:  # noqa: ARG002
         raise SinkDown(f"nobody is there for {len(messages)}")
 
 
