@@ -47,6 +47,7 @@ def fetch(request: PlannedRequest) -> ProductAnswer:
         try:
             if limits.limits:
                 held.enter_context(slots(request.tokens, wait_seconds=limits.limit_wait_seconds))
+            _renew(resources, request, reservation_id)
         except BaseException:
             release(resources.engine, reservation_id)
             raise
@@ -54,11 +55,10 @@ def fetch(request: PlannedRequest) -> ProductAnswer:
 
 
 def _pay(resources: Resources, request: PlannedRequest) -> int:
-    """The plan's reservation for the first try, one of its own for each further; the leases count anew."""
+    """The plan's reservation for the first try, one of its own for each further; the leases count anew, for the wait for slots."""
     settings = resources.token_settings
-    if not renew_claims(resources.engine, request, settings):
-        raise RequestExpired("the products are being checked by somebody else by now")
     if task_run.run_count > 1:
+        _renew_claims(resources, request)
         return reserve(
             resources.engine,
             operation="product",
@@ -67,6 +67,16 @@ def _pay(resources: Resources, request: PlannedRequest) -> int:
             max_wait_seconds=resources.settings.tokens.longest_wait_seconds,
             settings=settings,
         )
-    if not renew(resources.engine, request.reservation_id, settings):
-        raise RequestExpired("the tokens were written off while the request waited for its turn")
+    _renew(resources, request, request.reservation_id)
     return request.reservation_id
+
+
+def _renew(resources: Resources, request: PlannedRequest, reservation_id: int) -> None:
+    _renew_claims(resources, request)
+    if not renew(resources.engine, reservation_id, resources.token_settings):
+        raise RequestExpired("the tokens were written off while the request waited for its turn")
+
+
+def _renew_claims(resources: Resources, request: PlannedRequest) -> None:
+    if not renew_claims(resources.engine, request, resources.token_settings):
+        raise RequestExpired("the products are being checked by somebody else by now")

@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -76,6 +77,14 @@ class PrefectServer:
         """One of them as it stands."""
         with self.client() as client:
             return client.read_global_concurrency_limit_by_name(name)
+
+    @contextmanager
+    def hold_slots(self, name: str, slots: int) -> Iterator[None]:
+        """Hold slots of a limit, as somebody else's flow would."""
+        with self.client() as client:
+            held = client.increment_concurrency_slots_with_lease([name], slots, "concurrency", lease_duration=300)
+            yield
+            client.release_concurrency_slots_with_lease(UUID(held.json()["lease_id"]))
 
     def flow_run(self, run_id: str) -> FlowRun:
         """A run as the server knows it."""

@@ -14,6 +14,10 @@ from tests.services.mail import MailServer
 from tests.services.waiting import wait_until
 
 JOB = "price_watch.price_watch"
+THEFTS = [
+    pytest.param("UPDATE check_claims SET batch_id = gen_random_uuid()", "being checked by somebody else", id="claims"),
+    pytest.param("DELETE FROM token_reservations", "tokens were written off", id="tokens"),
+]
 
 
 def break_next(installation: Installation, kind: str, **more: object) -> None:
@@ -218,13 +222,7 @@ def test_ended_run_gives_back_what_it_had_not_sent(installation: Installation) -
     assert installation.products_asked() == 1
 
 
-@pytest.mark.parametrize(
-    ("theft", "complaint"),
-    [
-        pytest.param("UPDATE check_claims SET batch_id = gen_random_uuid()", "being checked by somebody else", id="claims"),
-        pytest.param("DELETE FROM token_reservations", "tokens were written off", id="tokens"),
-    ],
-)
+@pytest.mark.parametrize(("theft", "complaint"), THEFTS)
 def test_request_that_lost_its_leases_while_it_waited_is_not_sent(installation: Installation, theft: str, complaint: str) -> None:
     installation.environment |= {"KEEPER_KEEPA_BATCH_SIZE": "1", "KEEPER_KEEPA_REQUESTS_AT_ONCE": "1"}
     installation.watch(2)
@@ -240,6 +238,24 @@ def test_request_that_lost_its_leases_while_it_waited_is_not_sent(installation: 
     assert end.message.startswith("checked 1, failed 0, 1 tokens; 1 products wait for the next run; ")
     assert complaint in end.message
     assert installation.products_asked() == 1
+    assert installation.count("token_reservations") == 0
+
+
+@pytest.mark.parametrize(("theft", "complaint"), THEFTS)
+def test_request_that_lost_its_leases_while_it_waited_for_slots_is_not_sent(installation: Installation, theft: str, complaint: str) -> None:
+    installation.watch(1)
+    renewed = "SELECT 1 FROM check_claims c, token_reservations r WHERE c.xmin <> r.xmin"
+    with installation.prefect.hold_slots("keepa-requests", 5):
+        running = installation.start(JOB)
+        wait_until(lambda: bool(installation.rows(renewed)), "no fetch waits for its slots")
+        with installation.engine.begin() as connection:
+            connection.exec_driver_sql(theft)
+
+    end = installation.end_of(running)
+
+    assert end.state == "Failed"
+    assert complaint in end.message
+    assert installation.products_asked() == 0
     assert installation.count("token_reservations") == 0
 
 
