@@ -2,9 +2,9 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keeper.domain.errors import KeeperError
@@ -141,6 +141,17 @@ class Settings(BaseSettings):
     def _below_home(cls, data: Path) -> Path:
         return HOME / data
 
+    @model_validator(mode="after")
+    def _leases_outlast_waits(self) -> Self:
+        """A request that waits for its turn must not lose its tokens by waiting alone."""
+        waits = self.prefect.limit_wait_seconds + self.tokens.longest_wait_seconds
+        if waits >= self.tokens.lease_seconds:
+            raise ValueError(
+                f"KEEPER_PREFECT_LIMIT_WAIT_SECONDS and KEEPER_TOKENS_LONGEST_WAIT_SECONDS together ({waits:g} s) "
+                f"must be shorter than KEEPER_TOKENS_LEASE_SECONDS ({self.tokens.lease_seconds:g} s)"
+            )
+        return self
+
     @property
     def is_simulated(self) -> bool:
         """Whether the simulator stands in for Keepa."""
@@ -157,7 +168,8 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"{variable_of(tuple(map(str, one['loc'])))}: {one['msg']}" for one in error.errors(include_input=False, include_url=False)
+            f"{variable_of(tuple(map(str, one['loc'])))}: {one['msg']}" if one["loc"] else one["msg"].removeprefix("Value error, ")
+            for one in error.errors(include_input=False, include_url=False)
         )
         raise SettingsInvalid(f"{problems}. `keeper settings` lists what each may be") from None
 

@@ -104,8 +104,8 @@ def test_settings_show_no_secret() -> None:
 
 
 def test_settings_show_what_is_in_force() -> None:
-    shown = CliRunner().invoke(cli.app, ["settings", "--json"], env={"KEEPER_TOKENS_LEASE_SECONDS": "77"}).stdout
-    assert '{"variable": "KEEPER_TOKENS_LEASE_SECONDS", "value": 77.0,' in shown
+    shown = CliRunner().invoke(cli.app, ["settings", "--json"], env={"KEEPER_TOKENS_LEASE_SECONDS": "777"}).stdout
+    assert '{"variable": "KEEPER_TOKENS_LEASE_SECONDS", "value": 777.0,' in shown
 
 
 def test_a_bad_setting_is_named_below_the_list_of_all() -> None:

@@ -48,3 +48,13 @@ def test_set_and_empty_is_not_set_whatever_the_file_says(monkeypatch: pytest.Mon
     monkeypatch.setenv("KEEPER_POSTGRES_PORT", "")
     found = read_settings()
     assert (found.database_url, found.postgres.port) == (None, None)
+
+
+def test_waits_that_outlast_the_lease_are_refused_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEEPER_TOKENS_LEASE_SECONDS", "420")
+    with pytest.raises(SettingsInvalid) as caught:
+        read_settings()
+    assert str(caught.value).startswith(
+        "KEEPER_PREFECT_LIMIT_WAIT_SECONDS and KEEPER_TOKENS_LONGEST_WAIT_SECONDS together (420 s) "
+        "must be shorter than KEEPER_TOKENS_LEASE_SECONDS (420 s)"
+    )
