@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from keeper.domain.errors import KeeperError
 from keeper.domain.events import Sink
+from keeper.domain.tokens import KeepaCall, TokenStatus
 from keeper.keepa.answer import ProductAnswer
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import KeepaError
@@ -45,7 +46,7 @@ def fetch(
             rating=options.rating,
         )
     except KeepaError as error:
-        settle(
+        _settle(
             engine,
             paid_by,
             error.call,
@@ -57,27 +58,39 @@ def fetch(
         )
         raise
     except KeeperError:
-        release(engine, paid_by)
+        try:
+            release(engine, paid_by)
+        except OperationalError as lost:
+            logger.error("reservation %d could not be given back, it is written off when its lease ends: %s", paid_by, lost.orig)
         raise
-    _settle_answer(engine, paid_by, answer, client.key_fingerprint, started, sinks)
+    _settle(engine, paid_by, answer.call, answer.tokens, key_fingerprint=client.key_fingerprint, started=started, sinks=sinks)
     return answer
 
 
-def _settle_answer(
-    engine: Engine, reservation_id: int, answer: ProductAnswer, key_fingerprint: str, started: float, sinks: Collection[Sink]
+def _settle(
+    engine: Engine,
+    reservation_id: int,
+    call: KeepaCall,
+    tokens: TokenStatus | None,
+    *,
+    key_fingerprint: str,
+    started: float,
+    sinks: Collection[Sink],
+    may_have_cost: bool = False,
 ) -> None:
-    """Settle a paid answer, waiting for a database that restarts: an answer that is paid for is not thrown away for its bookkeeping."""
+    """Settle a call, waiting for a database that restarts: neither a paid answer nor Keepa's error is lost for its bookkeeping."""
     call_id = uuid4()
     for wait_seconds in (*_SETTLE_WAITS_SECONDS, None):
         try:
             settle(
                 engine,
                 reservation_id,
-                answer.call,
-                answer.tokens,
+                call,
+                tokens,
                 key_fingerprint=key_fingerprint,
                 started=started,
                 sinks=sinks,
+                may_have_cost=may_have_cost,
                 call_id=call_id,
             )
             return
