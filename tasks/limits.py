@@ -3,19 +3,23 @@
 The ledger in PostgreSQL is the authority; after it has granted, a fetch also takes its tokens here. A missing limit is an error.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from prefect.client.orchestration import get_client
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
 
 # Not exported by `prefect.concurrency.sync`, which raises it.
 from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency, rate_limit
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 
 from keeper.domain.errors import KeeperError
+
+logger = logging.getLogger(__name__)
 
 REQUESTS = "keepa-requests"
 TOKENS = "keepa-tokens"
@@ -31,7 +35,7 @@ class LimitMissing(KeeperError):
 
 
 class SlotsUnavailable(KeeperError):
-    """No slot came free in time: somebody else holds them, or the limit's decay was lowered."""
+    """No slot came free in time: somebody else holds them, the limit's decay was lowered, or Prefect does not answer."""
 
 
 def largest_request() -> int:
@@ -39,15 +43,21 @@ def largest_request() -> int:
 
     Raises:
         LimitMissing: there is no such limit.
+        SlotsUnavailable: Prefect's API does not answer.
     """
-    with get_client(sync_client=True) as client:
-        try:
-            client.read_global_concurrency_limit_by_name(REQUESTS)
-            return int(client.read_global_concurrency_limit_by_name(TOKENS).limit)
-        except ObjectNotFound:
-            raise LimitMissing(
-                f"Prefect has no global limits {REQUESTS} and {TOKENS}; `python -m deployments.bootstrap` makes them"
-            ) from None
+    try:
+        with get_client(sync_client=True) as client:
+            return _read_size(client)
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+        raise SlotsUnavailable(f"Prefect's API does not answer, so no slots of {REQUESTS} and {TOKENS} can be taken: {error}") from error
+
+
+def _read_size(client: SyncPrefectClient) -> int:
+    try:
+        client.read_global_concurrency_limit_by_name(REQUESTS)
+        return int(client.read_global_concurrency_limit_by_name(TOKENS).limit)
+    except ObjectNotFound:
+        raise LimitMissing(f"Prefect has no global limits {REQUESTS} and {TOKENS}; `python -m deployments.bootstrap` makes them") from None
 
 
 @contextmanager
@@ -57,11 +67,12 @@ def slots(tokens: int, *, wait_seconds: float) -> Iterator[None]:
     The place comes first, so that no tokens are taken for a request that is not sent.
 
     Raises:
-        SlotsUnavailable: not within `wait_seconds`, or Prefect refuses so many.
+        SlotsUnavailable: not within `wait_seconds`, or Prefect refuses so many, or does not answer.
         LimitMissing: a limit was removed meanwhile.
     """
     deadline = time.monotonic() + wait_seconds
-    with ExitStack() as held:
+    held = ExitStack()
+    try:
         if not _turn.acquire(timeout=wait_seconds):
             raise _unavailable(wait_seconds)
         try:
@@ -82,9 +93,16 @@ def slots(tokens: int, *, wait_seconds: float) -> Iterator[None]:
         except ConcurrencySlotAcquisitionError as error:
             size = largest_request()
             raise SlotsUnavailable(f"Prefect gives no {tokens} slots of {TOKENS}, whose limit is {size}: {error}") from error
+        except (httpx.HTTPError, PrefectException) as error:
+            raise SlotsUnavailable(f"Prefect gives no slots of {REQUESTS} and {TOKENS}: {error}") from error
         finally:
             _turn.release()
         yield
+    finally:
+        try:
+            held.close()
+        except Exception:  # an answer that is paid for is worth more than a place, whose lease ends by itself
+            logger.exception("the place among %s could not be given back", REQUESTS)
 
 
 def _left(deadline: float) -> float:

@@ -2,32 +2,23 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 from cryptography.fernet import Fernet
 
+from deployments.stack import free_port
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.simulator.server import Simulator
 from tasks.limits import REQUESTS, TOKENS
 from tests.services.installation import Installation, make_installation
-from tests.services.prefect import PrefectServer
 from tests.services.waiting import wait_until
 
 JOB = "price_watch.price_watch"
 SLOT_FREE_SECONDS = 120
-
-
-@contextmanager
-def foreign_holder(prefect: PrefectServer, name: str, slots: int) -> Iterator[None]:
-    """Somebody else's flow that holds slots of a limit."""
-    with prefect.client() as client:
-        held = client.increment_concurrency_slots_with_lease([name], slots, "concurrency", lease_duration=300)
-        yield
-        client.release_concurrency_slots_with_lease(UUID(held.json()["lease_id"]))
 
 
 def is_fetching(installation: Installation) -> bool:
@@ -69,7 +60,7 @@ def test_fetch_takes_its_tokens_from_the_limit_and_gives_its_place_back(installa
 
 def test_foreign_flow_that_holds_every_place_delays_ours(installation: Installation) -> None:
     installation.watch(2)
-    with foreign_holder(installation.prefect, REQUESTS, 5):
+    with installation.prefect.hold_slots(REQUESTS, 5):
         running = installation.start(JOB)
         wait_until(lambda: installation.count("token_reservations") == 1, "nothing is planned")
         wait_until(lambda: is_fetching(installation), "no fetch runs")
@@ -83,7 +74,7 @@ def test_slots_that_do_not_come_free_leave_the_watches_due(installation: Install
     installation.prefect.set_limits(decay=0.0001)
     installation.environment["KEEPER_PREFECT_LIMIT_WAIT_SECONDS"] = "1"
     installation.watch(2)
-    with foreign_holder(installation.prefect, name, slots):
+    with installation.prefect.hold_slots(name, slots):
         end = installation.run(JOB)
 
     assert end.state == "Failed"
@@ -118,6 +109,22 @@ def test_lower_decay_slows_keeper(installation: Installation) -> None:
 
     assert end.state == "Failed"
     assert end.message.startswith("checked 10, failed 0, 10 tokens; 10 products wait for the next run; ")
+
+
+def test_prefect_that_does_not_answer_gives_no_slots_and_says_so() -> None:
+    script = (
+        "from tasks.limits import SlotsUnavailable, largest_request, slots\n"
+        "for take in (largest_request, slots(1, wait_seconds=30).__enter__):\n"
+        "    try:\n"
+        "        take()\n"
+        "    except SlotsUnavailable as error:\n"
+        "        print(error)\n"
+    )
+    nobody = {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api", "PREFECT_SERVER_EPHEMERAL_ENABLED": "false"}
+
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ | nobody, capture_output=True, text=True, timeout=90, check=True)
+
+    assert done.stdout.count("Prefect's API does not answer") == 2
 
 
 @pytest.fixture
