@@ -5,7 +5,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Resources:
     """What a process works with. Safe to share between threads.
 
     Attributes:
-        client: None where only the database was asked for.
+        client: None until Keepa is asked for.
         sinks: the active ones.
         source: `keepa` or `simulator`.
     """
@@ -63,13 +63,28 @@ class Resources:
     client: KeepaClient | None
     sinks: frozenset[Sink]
     source: str
+    _opening: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def keepa(self) -> KeepaClient:
-        """The client, which must have been asked for."""
-        if self.client is None:
-            raise NoKeepa("these resources were opened without Keepa")
-        return self.client
+        """The client. Opened on first use, when the clock is agreed on and the bucket learned, where they are not known yet.
+
+        Raises:
+            NoKeepa: no key, and no simulator that answers.
+            KeepaError: Keepa does not say its bucket.
+        """
+        with self._opening:
+            if self.client is None:
+                client = open_client(self.settings)
+                try:
+                    if self.settings.is_simulated:
+                        agree_on_clock(self.engine, keepa_url(self.settings))
+                    learn_bucket(self.engine, client, sinks=self.sinks)
+                except BaseException:
+                    client.close()
+                    raise
+                self.client = client
+            return self.client
 
     def now(self) -> datetime:
         """Business time."""
@@ -210,7 +225,7 @@ def open_resources(settings: Settings | None = None, *, keepa: bool = True, appl
     """Everything a command needs, closed at the end.
 
     Args:
-        keepa: whether Keepa is needed; without, nothing is asked of it.
+        keepa: whether Keepa is needed for sure; without, nothing is asked of it before the first use of `Resources.keepa`.
 
     Raises:
         KeeperError: says what is missing and what to do.
@@ -237,10 +252,7 @@ def make_resources(settings: Settings, *, keepa: bool = True, application_name: 
             installation.claim_source(connection, source)
         resources = Resources(settings, engine, None, frozenset({Sink.NOTIFY}), source)
         if keepa:
-            resources.client = open_client(settings)
-            if settings.is_simulated:
-                agree_on_clock(engine, keepa_url(settings))
-            learn_bucket(engine, resources.client, sinks=resources.sinks)
+            _ = resources.keepa
         return resources
     except OperationalError as error:
         engine.dispose()
@@ -329,10 +341,10 @@ _process: Resources | None = None
 
 
 def process_resources() -> Resources:
-    """The resources of this process, made once: what tasks use."""
+    """The resources of this process, made once: what tasks use. A flow that asks nothing of Keepa runs without it."""
     global _process
     with _process_lock:
         if _process is None:
-            _process = make_resources(read_settings(), application_name="keeper run")
+            _process = make_resources(read_settings(), keepa=False, application_name="keeper run")
             atexit.register(_process.close)
         return _process

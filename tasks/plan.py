@@ -17,6 +17,8 @@ def plan(
 ) -> list[PlannedRequest]:
     """Claim and pay for what is due and affordable."""
     resources = process_resources()
+    # Before anything is paid for: without the bucket there is nothing to plan, and the simulator sets the clock.
+    _ = resources.keepa
     with resources.engine.begin() as connection:
         now = now_of(connection)
         return verb.plan(

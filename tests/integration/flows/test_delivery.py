@@ -1,5 +1,8 @@
 """Delivery and maintenance under a real Prefect server."""
 
+import pytest
+
+from deployments.stack import free_port
 from keeper.postgres.jobs import hold_job
 from tests.services.installation import Installation
 from tests.services.mail import MailServer
@@ -21,6 +24,22 @@ def test_delivery_sweeps_what_the_recording_run_left(installation: Installation)
     assert (swept.state, swept.message) == ("Completed", f"delivered {left}, refused 0, dead 0")
     assert len(mail.messages) == left
     assert installation.count("outbox") == 0
+
+
+@pytest.mark.parametrize("flow", ["delivery.delivery", "maintenance.maintenance"])
+def test_what_asks_nothing_of_keepa_runs_without_it(installation: Installation, flow: str) -> None:
+    installation.environment["KEEPER_KEEPA_SIMULATOR_URL"] = f"http://127.0.0.1:{free_port()}"
+
+    assert installation.run(flow).state == "Completed"
+
+
+def test_price_watch_without_keepa_fails_and_says_why(installation: Installation) -> None:
+    installation.environment["KEEPER_KEEPA_SIMULATOR_URL"] = f"http://127.0.0.1:{free_port()}"
+
+    end = installation.run("price_watch.price_watch")
+
+    assert end.state == "Failed"
+    assert "does not answer" in end.message
 
 
 def test_delivery_of_an_empty_outbox_is_green(installation: Installation) -> None:
