@@ -27,7 +27,7 @@ from keeper.domain.product import Product, ProductKind, ProductStats
 from keeper.domain.watch import Watch
 from keeper.postgres.engine import driver_of
 from keeper.postgres.watches import insert_watches
-from keeper.record import batches_of, record
+from keeper.record import LARGEST_BATCH, record
 
 PRICE_TYPES = [
     PriceType.NEW, PriceType.AMAZON, PriceType.USED, PriceType.REFURBISHED, PriceType.COLLECTIBLE,
@@ -86,9 +86,9 @@ def run_verb(engine: Engine, products: list[Product], at: datetime, workers: int
     """Seconds for the whole verb, committed."""
 
     def work(share: list[Product]) -> None:
-        for batch in batches_of(share):
+        for start in range(0, len(share), LARGEST_BATCH):
             with engine.begin() as connection:
-                record(connection, batch, now=at, sinks=SINKS)
+                record(connection, share[start : start + LARGEST_BATCH], now=at, sinks=SINKS)
 
     started = time.perf_counter()
     if workers == 1:

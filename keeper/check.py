@@ -1,16 +1,20 @@
 """The verbs around one check: record what an answer brought, or note that it brought nothing; and a check somebody asks for."""
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import psycopg
 from sqlalchemy import Engine
+from sqlalchemy.exc import DataError, IntegrityError
 
 from keeper.domain.budget import Priority
 from keeper.domain.errors import KeeperError
 from keeper.domain.events import Sink
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.product import Product
 from keeper.fetch import fetch
 from keeper.keepa.answer import ProductAnswer
 from keeper.keepa.client import KeepaClient
@@ -18,12 +22,17 @@ from keeper.keepa.requests import MAX_ASINS, cost_upper_bound
 from keeper.plan import PlannedRequest, options_of, plan, plan_products
 from keeper.postgres import installation, watches
 from keeper.postgres.prices import Change
-from keeper.record import Recorded, batches_of, record
+from keeper.record import Recorded, record
 from keeper.tokens import TokenSettings, release, renew, reserve
+
+logger = logging.getLogger(__name__)
 
 # After a check that brought nothing; the watch's own interval where that is shorter.
 RETRY_AFTER = timedelta(minutes=15)
 _BACKFILL_DAYS = 365
+# What the server says to a value it has no place for; COPY says it in the driver's own words. Never an outage.
+_REFUSALS = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError)
+_NAMES_LOGGED = 3
 
 
 @dataclass(slots=True)
@@ -31,7 +40,7 @@ class Checked:
     """What one or several checks did.
 
     Attributes:
-        checked: products recorded.
+        checked: products recorded that can have a price.
         failures: why a product was not, by `ASIN marketplace`.
         tokens: what Keepa took.
         falls: the largest falls among watched prices, largest first.
@@ -72,22 +81,54 @@ def _fall_pct(change: Change) -> float:
 
 
 def record_answer(engine: Engine, request: PlannedRequest, answer: ProductAnswer, *, now: datetime, sinks: Collection[Sink]) -> Checked:
-    """Record an answer; the asked products it does not hold are noted as failed. Idempotent."""
-    failures = dict.fromkeys(answer.missing, "Keepa's answer does not hold this product") | dict(answer.unreadable)
-    done = Checked(
-        checked=len(answer.products),
-        failures={f"{asin} {request.marketplace}": why for asin, why in failures.items()},
-        tokens=answer.tokens.tokens_consumed,
-    )
-    for batch in batches_of(list(answer.products.values())):
+    """Record an answer; the asked products it does not hold, or that cannot be recorded, are noted as failed. Idempotent.
+
+    A product that can have no price is recorded, but counts as failed; it is due again an interval later like any other.
+    """
+    _log_losses(request, answer)
+    postponed = dict.fromkeys(answer.missing, "Keepa's answer does not hold this product") | dict(answer.unreadable)
+    products = list(answer.products.values())
+    done = Checked(tokens=answer.tokens.tokens_consumed)
+
+    def record_some(some: Sequence[Product]) -> None:
         with engine.begin() as connection:
-            _add(done, record(connection, batch, now=now, sinks=sinks, buybox=request.buybox))
-    if failures:
+            recorded = record(connection, some, now=now, sinks=sinks, buybox=request.buybox)
+        _add(done, recorded)
+
+    refused: set[str] = set()
+    try:
+        record_some(products)
+    except _REFUSALS:
+        for product in products:
+            try:
+                record_some([product])
+            except _REFUSALS as error:
+                logger.warning("%s %s cannot be recorded: %s", product.asin, request.marketplace, type(error).__name__)
+                refused.add(product.asin)
+    postponed |= dict.fromkeys(sorted(refused), "Keepa's answer holds a value of this product that Keeper cannot record")
+    priceless = {product.asin: why for product in products if product.asin not in refused and (why := product.kind.failure)}
+    done.checked = len(products) - len(refused) - len(priceless)
+    done.failures = {f"{asin} {request.marketplace}": why for asin, why in (postponed | priceless).items()}
+    if postponed:
         with engine.begin() as connection:
-            for why in sorted(set(failures.values())):
-                asins = [asin for asin in failures if failures[asin] == why]
+            for why in sorted(set(postponed.values())):
+                asins = [asin for asin in postponed if postponed[asin] == why]
                 watches.postpone_failed(connection, asins, request.marketplace, failure=why, now=now, wait=RETRY_AFTER)
     return done
+
+
+def _log_losses(request: PlannedRequest, answer: ProductAnswer) -> None:
+    """One warning of all that Keepa's answer had and Keeper leaves out."""
+    dropped = [f"{product.asin} {reason}" for product in answer.products.values() for reason in product.dropped]
+    losses = [
+        f"{len(names)} {what} ({'; '.join(name[:200] for name in names[:_NAMES_LOGGED])}{'; ...' if len(names) > _NAMES_LOGGED else ''})"
+        for what, names in (("values not understood", dropped), ("products nobody asked for", answer.unasked))
+        if names
+    ]
+    if answer.notice:
+        losses.append(f"a notice: {answer.notice}")
+    if losses:
+        logger.warning("Keepa's answer on %s products in %s: %s", request.size, request.marketplace, ", ".join(losses))
 
 
 def note_failure(engine: Engine, request: PlannedRequest, failure: str, *, now: datetime) -> Checked:

@@ -116,12 +116,6 @@ def _judge(one: Candidate) -> Verdict:
     return Verdict.REARM if was_above and verdict is Verdict.NOTHING else verdict
 
 
-def batches_of(answered: Sequence[Product]) -> Iterator[Sequence[Product]]:
-    """Cut to what one transaction takes."""
-    for start in range(0, len(answered), LARGEST_BATCH):
-        yield answered[start : start + LARGEST_BATCH]
-
-
 def _price_lines(product: Product, history_lines: list[str]) -> Iterator[str]:
     """COPY lines of every price Keepa gave: the newest point of each type, and the points before it.
 

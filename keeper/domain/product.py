@@ -24,7 +24,19 @@ class ProductKind(StrEnum):
     @property
     def has_prices(self) -> bool:
         """False for products Keepa cannot see, does not know, or that only group variations."""
-        return self in (ProductKind.STANDARD, ProductKind.DOWNLOAD, ProductKind.EBOOK)
+        return self not in _NO_PRICES
+
+    @property
+    def failure(self) -> str | None:
+        """Why such a product has no prices, for the person who watches it; None where there can be some."""
+        return _NO_PRICES.get(self)
+
+
+_NO_PRICES = {
+    ProductKind.INACCESSIBLE: "Keepa cannot see this product",
+    ProductKind.INVALID: "Keepa does not know this ASIN",
+    ProductKind.VARIATION_PARENT: "this ASIN groups variations; watch one of them",
+}
 
 
 class Availability(StrEnum):

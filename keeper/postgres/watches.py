@@ -1,5 +1,6 @@
 """Watches: what users want checked, what is due, who is checking it."""
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,7 +9,10 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from keeper.domain.errors import KeeperError
+from keeper.domain.product import ProductKind
 from keeper.domain.watch import Watch
+
+_FAILURES = json.dumps({kind.value: kind.failure for kind in ProductKind if kind.failure})
 
 
 class WatchExists(KeeperError):
@@ -341,13 +345,12 @@ def reschedule_checked(connection: Connection, *, now: datetime, buybox: bool) -
         text(
             """
             UPDATE watched_products w SET last_checked_at = :now, next_check_at = :now + make_interval(secs => w.interval_seconds),
-                last_failure = CASE s.kind WHEN 'inaccessible' THEN 'Keepa cannot see this product' WHEN 'invalid' THEN
-                    'Keepa does not know this ASIN' WHEN 'variation_parent' THEN 'this ASIN groups variations; watch one of them' END
+                last_failure = CAST(:failures AS json) ->> s.kind
             FROM stage_product s
             WHERE w.asin = s.asin AND w.marketplace = s.marketplace AND w.is_active AND (:buybox OR w.price_type <> 'BUY_BOX_SHIPPING')
             """
         ),
-        {"now": now, "buybox": buybox},
+        {"now": now, "buybox": buybox, "failures": _FAILURES},
     )
     connection.execute(text("DELETE FROM check_claims c USING stage_product s WHERE c.asin = s.asin AND c.marketplace = s.marketplace"))
 
@@ -375,3 +378,21 @@ def postpone_failed(
         text("DELETE FROM check_claims WHERE marketplace = :marketplace AND asin = ANY(:asins)"),
         {"asins": list(asins), "marketplace": marketplace},
     )
+
+
+def count_overdue(connection: Connection, *, now: datetime, interval_seconds: int | None = None, most_watches: int = 10_000) -> int:
+    """Products whose watches are overdue and which nobody checks just now, among the `most_watches` due first."""
+    count: int = connection.execute(
+        text(
+            """
+            SELECT count(DISTINCT (asin, marketplace)) FROM (
+                SELECT asin, marketplace FROM watched_products
+                WHERE is_active AND next_check_at <= :now AND interval_seconds = coalesce(CAST(:interval_seconds AS integer), interval_seconds)
+                    AND (asin, marketplace) NOT IN (SELECT asin, marketplace FROM check_claims)
+                ORDER BY next_check_at LIMIT :most_watches
+            ) AS overdue
+            """
+        ),
+        {"now": now, "interval_seconds": interval_seconds, "most_watches": most_watches},
+    ).scalar_one()
+    return count

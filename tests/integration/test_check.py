@@ -1,20 +1,23 @@
 """A check from the request to the recorded prices, against a Keepa that answers and one that does not."""
 
+import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import SimpleNamespace
 from uuid import uuid4
 
 import httpx
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
-from keeper.check import Checked, check_due, check_products
+from keeper.check import Checked, check_due, check_products, record_answer
 from keeper.domain.budget import Priority
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.product import Product, ProductKind
 from keeper.fetch import fetch
+from keeper.keepa.answer import ProductAnswer
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import RequestInvalid, ServerDown
 from keeper.plan import PlannedRequest
@@ -266,3 +269,68 @@ def test_a_paid_answer_outlives_a_database_that_restarts(monkeypatch: pytest.Mon
     assert len(waits) == 1
     assert calls == [1]
     assert left == []
+
+
+def record_changed(house: House, products: dict[str, Product], **facts: object) -> tuple[ProductAnswer, Checked]:
+    """Recorded as if Keepa had answered the first five products with `products` among them."""
+    asins = house.asins[:5]
+    answer = house.client.fetch_products(asins, Marketplace.DE)
+    answer = replace(answer, products=dict(answer.products) | products, **facts)  # type: ignore[arg-type]
+    return answer, record_answer(house.engine, request_of(0, *asins), answer, now=NOW, sinks=ALL_SINKS)
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        pytest.param({"unit_count": 2**33}, id="DataError of COPY"),
+        pytest.param({"title": None}, id="IntegrityError of a statement"),
+    ],
+)
+def test_a_product_the_database_refuses_costs_only_itself(house: House, fact: dict[str, object]) -> None:
+    house.watch(add_user(house.engine), *house.asins[:5])
+    odd = house.asins[1]
+    product = house.client.fetch_products([odd], Marketplace.DE).products[odd]
+    with house.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE products ADD CHECK (title IS NOT NULL)"))
+    _, done = record_changed(house, {odd: replace(product, **fact)})  # type: ignore[arg-type]
+    why = "Keepa's answer holds a value of this product that Keeper cannot record"
+    assert (done.checked, done.failures) == (4, {f"{odd} DE": why})
+    assert rows(house.engine, "SELECT asin, last_failure FROM watched_products WHERE last_failure IS NOT NULL") == [(odd, why)]
+    assert rows(house.engine, "SELECT asin FROM products ORDER BY 1") == sorted({*house.asins[:5]} - {odd})
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (ProductKind.INACCESSIBLE, "Keepa cannot see this product"),
+        (ProductKind.INVALID, "Keepa does not know this ASIN"),
+        (ProductKind.VARIATION_PARENT, "this ASIN groups variations; watch one of them"),
+    ],
+)
+def test_a_product_that_can_have_no_price_is_a_failure_and_due_an_interval_later(house: House, kind: ProductKind, why: str) -> None:
+    house.watch(add_user(house.engine), *house.asins[:5])
+    odd = house.asins[1]
+    product = house.client.fetch_products([odd], Marketplace.DE).products[odd]
+    _, done = record_changed(house, {odd: replace(product, kind=kind)})
+    assert (done.checked, done.failures) == (4, {f"{odd} DE": why})
+    query = "SELECT last_failure, next_check_at FROM watched_products WHERE asin = :asin"
+    assert one(house.engine, query, asin=odd) == (why, NOW + timedelta(hours=6))
+
+
+def test_what_an_answer_loses_is_logged_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    odd = house.asins[1]
+    product = house.client.fetch_products([odd], Marketplace.DE).products[odd]
+    lossy = replace(product, dropped=tuple(f"field{number}: is odd" for number in range(5)))
+    with caplog.at_level(logging.WARNING, "keeper.check"):
+        record_changed(house, {odd: lossy}, unasked=("B000000009",), notice="slow down")
+    names = "; ".join(f"{odd} field{number}: is odd" for number in range(3))
+    assert [entry.getMessage() for entry in caplog.records] == [
+        f"Keepa's answer on 5 products in DE: 5 values not understood ({names}; ...), 1 products nobody asked for (B000000009), "
+        "a notice: slow down"
+    ]
+
+
+def test_an_answer_that_loses_nothing_is_not_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "keeper.check"):
+        record_changed(house, {})
+    assert caplog.records == []

@@ -15,7 +15,7 @@ from keeper.domain.events import Sink, price_event_id
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
 from keeper.domain.product import Availability, Product, ProductKind
-from keeper.record import LARGEST_BATCH, batches_of, record
+from keeper.record import LARGEST_BATCH, record
 from tests.integration.makers import (
     ALL_SINKS,
     ASIN,
@@ -431,9 +431,8 @@ def test_nothing_answered_is_nothing_recorded(engine: Engine) -> None:
         assert record(connection, [], now=NOW, sinks=ALL_SINKS).products == 0
 
 
-def test_more_than_a_transaction_takes_is_cut_by_the_caller(engine: Engine) -> None:
+def test_more_than_a_transaction_takes_is_refused(engine: Engine) -> None:
     many = [product(asin=f"B{number:09d}") for number in range(LARGEST_BATCH + 1)]
-    assert [len(batch) for batch in batches_of(many)] == [LARGEST_BATCH, 1]
     with pytest.raises(ValueError, match="at most"), engine.begin() as connection:
         record(connection, many, now=NOW, sinks=ALL_SINKS)
 

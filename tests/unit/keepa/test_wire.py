@@ -386,7 +386,7 @@ def test_a_number_the_database_has_no_room_for_is_none_and_named(fields: dict[st
 def test_a_price_the_database_has_no_room_for_is_none_and_named(
     price_type: PriceType, flat: list[int], amounts: tuple[int | None, ...], dropped: int
 ) -> None:
-    product = decoded({"csv": by_index(other=None, **{price_type.value: flat})})
+    product = decoded({"csv": [flat if one is price_type else None for one in PRICE_TYPES]})
     assert (product.series[price_type].amounts, len(product.dropped)) == (amounts, dropped)
 
 
