@@ -20,7 +20,6 @@ from prefect.client.schemas.sorting import FlowRunSort
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from sqlalchemy import text
 
 from deployments.stack import ROOT, Stack, free_port, start_prefect, start_simulator
 from keeper.accounts import add_channel, add_user
@@ -30,6 +29,7 @@ from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.watch import Watch
 from keeper.postgres import alerts, watches
+from keeper.postgres.totals import Totals, select_largest_drops, select_totals
 from keeper.resources import Resources, embedded_server, jump_clock, keepa_url, make_resources, now_of
 from keeper.settings import Settings, read_settings
 
@@ -178,44 +178,23 @@ def _check(stack: Stack, resources: Resources) -> Checked:
     console.print(f"Prefect: run [bold]{run.name}[/bold] {run.state_name}, {run.state.message}")
     after = _totals(resources)
     return Checked(
-        checked=after["checked"] - before["checked"],
-        tokens=after["tokens"] - before["tokens"],
-        history_points=after["points"] - before["points"],
-        alerts=after["alerts"] - before["alerts"],
+        checked=after.checks - before.checks,
+        tokens=after.tokens - before.tokens,
+        history_points=after.price_points - before.price_points,
+        alerts=after.alerts - before.alerts,
     )
 
 
-def _totals(resources: Resources) -> dict[str, int]:
+def _totals(resources: Resources) -> Totals:
     with resources.engine.begin() as connection:
-        row = connection.execute(
-            text(
-                """
-                SELECT (SELECT coalesce(sum(asin_count), 0) FROM keepa_calls WHERE success) AS checked,
-                    (SELECT coalesce(sum(tokens_consumed), 0) FROM keepa_calls) AS tokens,
-                    (SELECT count(*) FROM price_history) AS points, (SELECT count(*) FROM price_alerts) AS alerts,
-                    (SELECT count(*) FROM deliveries WHERE status = 'delivered') AS delivered,
-                    (SELECT count(*) FROM watched_products WHERE is_active) AS watches
-                """
-            )
-        ).one()
-    return {name: int(value) for name, value in row._mapping.items()}
+        return select_totals(connection)
 
 
 def _show(resources: Resources, mail: "MailServer", first: Checked, second: Checked, done: Checked) -> dict[str, Any]:
     totals = _totals(resources)
     with resources.engine.begin() as connection:
         rows = alerts.select_alerts(connection, limit=_MOST_ROWS)
-        drops = connection.execute(
-            text(
-                """
-                SELECT h.asin, p.title, h.price_type, h.previous_minor, h.amount_minor, h.currency, h.observed_at
-                FROM price_history h JOIN products p USING (asin, marketplace)
-                WHERE h.event_id IS NOT NULL AND h.amount_minor < h.previous_minor
-                ORDER BY (h.previous_minor - h.amount_minor)::float8 / h.previous_minor DESC LIMIT :limit
-                """
-            ),
-            {"limit": _MOST_ROWS},
-        ).all()
+        drops = select_largest_drops(connection, limit=_MOST_ROWS)
     table = Table(title="Largest drops")
     for heading in ("ASIN", "Keyboard", "Before", "Now", "Fall", "Since"):
         table.add_column(heading, justify="right" if heading in ("Before", "Now", "Fall") else "left", no_wrap=True)
@@ -223,7 +202,7 @@ def _show(resources: Resources, mail: "MailServer", first: Checked, second: Chec
         fall = 100 * (row.previous_minor - row.amount_minor) / row.previous_minor
         table.add_row(
             row.asin,
-            row.title[:44],
+            (row.title or "")[:44],
             str(Money(row.previous_minor, row.currency)),
             str(Money(row.amount_minor, row.currency)),
             f"{fall:.1f} %",
@@ -251,12 +230,12 @@ def _show(resources: Resources, mail: "MailServer", first: Checked, second: Chec
     )
     return {
         "source": resources.source,
-        "watches": totals["watches"],
-        "checked": totals["checked"],
-        "price_points": totals["points"],
-        "alerts": totals["alerts"],
-        "delivered": totals["delivered"],
-        "tokens_spent": totals["tokens"],
+        "watches": totals.watches,
+        "checked": totals.checks,
+        "price_points": totals.price_points,
+        "alerts": totals.alerts,
+        "delivered": totals.delivered,
+        "tokens_spent": totals.tokens,
         "tokens_per_check": tokens_per_check,
     }
 

@@ -1,4 +1,4 @@
-"""Keepa's token bucket: what an answer says of it, what a request can cost, when it can be paid."""
+"""What an answer says of Keepa's token bucket, and what is kept of each call."""
 
 from dataclasses import dataclass
 from datetime import datetime
