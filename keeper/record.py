@@ -119,7 +119,7 @@ def _judge(one: Candidate) -> Verdict:
 def _price_lines(product: Product, history_lines: list[str]) -> Iterator[str]:
     """COPY lines of every price Keepa gave: the newest point of each type, and the points before it.
 
-    A type whose current value has no history entry gets the product's lastUpdate as its time, marked as inferred.
+    A type whose current value has no history entry gets the product's lastUpdate as its time.
     """
     if not product.kind.has_prices:
         return
@@ -145,14 +145,14 @@ def _price_lines(product: Product, history_lines: list[str]) -> Iterator[str]:
         head = f"{product.asin}\t{product.marketplace.value}\t{name}\t{currency}\t"
         amount = current[price_type] if price_type in current else amounts[last]
         if last >= 0 and amounts[last] == amount:
-            minute, inferred, prior = minutes[last], "f", last - 1
+            minute, prior = minutes[last], last - 1
         else:
-            minute, inferred, prior = updated_minute, "t", last
+            minute, prior = updated_minute, last
             if last >= 0 and minute <= minutes[last]:
                 minute = minutes[last] + 1 if minutes[last] < answered_minute else answered_minute
         prior_fields = f"{minutes[prior]}\t{amounts[prior] or _NULL}" if prior >= 0 else "\\N\t\\N"
         yield (
-            f"{head}{minute}\t{amount if amount is not None else _NULL}\t{prior_fields}\t{inferred}\t"
+            f"{head}{minute}\t{amount if amount is not None else _NULL}\t{prior_fields}\t"
             f"{_event_id(product.asin, product.marketplace.value, name, minute, amount)}\n"
         )
         history_lines.extend(

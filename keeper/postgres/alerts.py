@@ -37,13 +37,21 @@ class Candidate:
 def select_candidates(connection: Connection) -> list[Candidate]:
     """Watches on the staged prices that are armed with the price at the target, or unarmed with a price above it.
 
+    `previous_minor`: the price before this one, also where it changed at an earlier check (a new watch, another target).
     `highest_since_minor`, of unarmed watches: the highest staged price since the last alert, so that a price that left the target and
     came back between two checks is a crossing of its own.
     """
     rows = connection.execute(
         text(
             """
-            SELECT w.id, w.user_id, w.asin, w.marketplace, w.price_type, c.amount_minor, change.previous_minor, w.target_minor, w.is_armed,
+            SELECT w.id, w.user_id, w.asin, w.marketplace, w.price_type, c.amount_minor,
+                CASE WHEN change.asin IS NOT NULL OR NOT w.is_armed THEN change.previous_minor ELSE
+                    (SELECT h.amount_minor FROM price_history h
+                     WHERE h.asin = s.asin AND h.marketplace = s.marketplace AND h.price_type = s.price_type
+                        AND h.observed_at < c.observed_at AND h.amount_minor <> c.amount_minor
+                     ORDER BY h.observed_at DESC LIMIT 1)
+                END,
+                w.target_minor, w.is_armed,
                 w.hysteresis_pct::float8, c.currency, c.observed_at,
                 CASE WHEN change.asin IS NOT NULL AND NOT w.is_armed THEN
                     (SELECT max(h.amount_minor) FROM stage_history h

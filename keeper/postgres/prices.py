@@ -13,13 +13,13 @@ from sqlalchemy import Connection, text
 
 from keeper.domain.events import EventKind, Sink
 from keeper.postgres.engine import copy_rows
-from keeper.postgres.outbox import SHARD_OF_KEY, sinks_of
+from keeper.postgres.outbox import SHARD_OF_KEY, notify_relays, sinks_of
 
 _STAGES = (
     """
     CREATE TEMPORARY TABLE IF NOT EXISTS stage_price (
         asin text, marketplace text, price_type text, currency text, minute integer, amount_minor integer,
-        prior_minute integer, prior_minor integer, is_inferred boolean, event_id uuid
+        prior_minute integer, prior_minor integer, event_id uuid
     ) ON COMMIT DELETE ROWS
     """,
     """
@@ -30,7 +30,7 @@ _STAGES = (
     """
     CREATE TEMPORARY TABLE IF NOT EXISTS change (
         asin text, marketplace text, price_type text, currency text, observed_at timestamptz, amount_minor integer, previous_minor integer,
-        is_first boolean, is_watched boolean, target_minor integer, event_id uuid, event_seq bigint
+        is_watched boolean, target_minor integer, event_id uuid, event_seq bigint
     ) ON COMMIT DELETE ROWS
     """,
 )
@@ -101,8 +101,8 @@ def move_current_prices(connection: Connection, *, now: datetime, staged: int) -
                 FROM judged j WHERE c.ctid = j.place
                 RETURNING j.asin, j.marketplace, j.price_type, j.currency, at, j.amount_minor, before_minor, event_id, is_change
             ), changed AS (
-                INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, is_first, event_id)
-                SELECT asin, marketplace, price_type, currency, at, amount_minor, before_minor, false, event_id FROM moved WHERE is_change
+                INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, event_id)
+                SELECT asin, marketplace, price_type, currency, at, amount_minor, before_minor, event_id FROM moved WHERE is_change
             )
             SELECT count(*) AS moved, count(*) FILTER (WHERE is_change) AS changed FROM moved
             """
@@ -126,8 +126,8 @@ def move_current_prices(connection: Connection, *, now: datetime, staged: int) -
                 ON CONFLICT DO NOTHING
                 RETURNING asin, marketplace, price_type
             )
-            INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, is_first, event_id)
-            SELECT asin, marketplace, price_type, currency, to_timestamp(minute * 60.0), amount_minor, prior_minor, true, event_id
+            INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, event_id)
+            SELECT asin, marketplace, price_type, currency, to_timestamp(minute * 60.0), amount_minor, prior_minor, event_id
             FROM stage_price JOIN added USING (asin, marketplace, price_type)
             """
         ),
@@ -207,7 +207,7 @@ _PRICE_UPDATE = f"""
 
 
 def insert_price_events(connection: Connection, active: Collection[Sink]) -> None:
-    """One event per watched change, and a thin outbox row for each active sink."""
+    """One event per watched change, and a thin outbox row for each active sink, whose relays are woken on commit."""
     connection.execute(
         text(
             f"""
@@ -230,6 +230,7 @@ def insert_price_events(connection: Connection, active: Collection[Sink]) -> Non
             ),
             {"sinks": sinks},
         )
+        notify_relays(connection)
 
 
 def select_largest_falls(connection: Connection, limit: int) -> list[Change]:
@@ -275,28 +276,3 @@ def select_history(
         {"asin": asin, "marketplace": marketplace, "price_type": price_type, "start": start, "end": end},
     )
     return [HistoryPoint(*row) for row in rows]
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentPrice:
-    """A current price with its age."""
-
-    price_type: str
-    amount_minor: int | None
-    currency: str
-    observed_at: datetime
-    checked_at: datetime
-
-
-def select_current_prices(connection: Connection, asin: str, marketplace: str) -> list[CurrentPrice]:
-    """All current prices of a product."""
-    rows = connection.execute(
-        text(
-            """
-            SELECT price_type, amount_minor, currency, observed_at, checked_at FROM current_prices
-            WHERE asin = :asin AND marketplace = :marketplace ORDER BY price_type
-            """
-        ),
-        {"asin": asin, "marketplace": marketplace},
-    )
-    return [CurrentPrice(*row) for row in rows]

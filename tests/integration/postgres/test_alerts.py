@@ -11,7 +11,7 @@ from keeper.domain.alert import decode_alert
 from keeper.domain.events import Sink
 from keeper.domain.money import Money
 from keeper.domain.price_type import PriceType
-from keeper.postgres.alerts import count_deliveries, select_alerts
+from keeper.postgres.alerts import count_deliveries, mark_delivered, select_alerts
 from keeper.postgres.watches import deactivate_watch, update_target
 from tests.integration.makers import ASIN, NOW, Points, add_user, add_watch, ago, one, product, rows, run_record
 
@@ -249,3 +249,34 @@ def test_an_alert_of_a_watch_is_made_in_business_time(engine: Engine) -> None:
     add_watch(engine, add_user(engine), 6000)
     run_record(engine, product(START, at=NOW + timedelta(days=3)))
     assert one(engine, "SELECT created_at FROM price_alerts") == NOW + timedelta(days=3)
+
+
+def test_an_alert_at_a_price_that_changed_before_tells_the_price_before(engine: Engine) -> None:
+    points: list[tuple[float, int | None]] = [(90, None), (60, 4500)]
+    check(engine, *points)
+    user_id = add_user(engine, channels=[MAIL])
+    watch_id = add_watch(engine, user_id, 5000)
+    check(engine, *points)
+    with engine.begin() as connection:
+        update_target(connection, user_id, watch_id, 4600)
+    check(engine, *points)
+    previous = [decode_alert(payload["alert"]).previous_price for payload in payloads(engine)]
+    assert previous == [Money(6000, "EUR")] * 2
+
+
+def test_an_alert_at_the_first_price_there_ever_was_has_none_before(engine: Engine) -> None:
+    check(engine)
+    add_watch(engine, add_user(engine), 6000)
+    check(engine)
+    assert rows(engine, "SELECT previous_minor FROM price_alerts") == [None]
+
+
+def test_a_delivery_is_made_and_delivered_on_the_same_clock(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE installation SET keepa_source = 'simulator', clock_anchor_business = 86400 * 365"))
+    add_watch(engine, add_user(engine, channels=[MAIL]), 6000)
+    check(engine)
+    delivery_id = one(engine, "SELECT id FROM deliveries")
+    with engine.begin() as connection:
+        mark_delivered(connection, delivery_id, receipt="ok")
+    assert timedelta() <= one(engine, "SELECT delivered_at - created_at FROM deliveries") < timedelta(minutes=5)

@@ -15,6 +15,7 @@ from keeper.domain.events import Sink, price_event_id
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
 from keeper.domain.product import Availability, Product, ProductKind
+from keeper.postgres.outbox import listen, wait_for_notice
 from keeper.record import LARGEST_BATCH, record
 from tests.integration.makers import (
     ALL_SINKS,
@@ -500,3 +501,14 @@ def test_event_ids_in_the_outbox_are_uuids_of_their_observation(engine: Engine) 
     [event_id] = rows(engine, "SELECT event_id FROM events")
     assert isinstance(event_id, UUID)
     assert event_id == price_event_id(ASIN, "DE", "NEW", int(ago(days=1).timestamp()), None)
+
+
+@pytest.mark.parametrize(
+    ("sinks", "is_woken"), [pytest.param(ALL_SINKS, True, id="with sinks"), pytest.param(frozenset(), False, id="without sinks")]
+)
+def test_a_price_event_wakes_the_relays(engine: Engine, sinks: frozenset[Sink], is_woken: bool) -> None:
+    add_watch(engine, add_user(engine))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        listen(connection)
+        run_record(engine, product([(ago(days=1), 4000)]), sinks=sinks)
+        assert wait_for_notice(connection, longest_seconds=5 if is_woken else 0.2) is is_woken
