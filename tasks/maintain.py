@@ -15,4 +15,5 @@ def maintain() -> Maintained:
     resources = process_resources()
     keep = resources.settings.keep
     with resources.engine.begin() as connection:
-        return verb.maintain(connection, now=now_of(connection), events_days=keep.events_days, calls_days=keep.calls_days)
+        now = now_of(connection)
+    return verb.maintain(resources.engine, now=now, events_days=keep.events_days, calls_days=keep.calls_days)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from keeper.domain.errors import KeeperError
 from keeper.postgres.partitions import make_partitions
 
-_LOCK = 0x6B65657065720001
+MIGRATION_LOCK = 0x6B65657065720001
 
 
 class SchemaNewer(KeeperError):
@@ -46,7 +46,9 @@ def migrate(engine: Engine, *, now: datetime, target: str = "head") -> str | Non
         if int(version) < 150000:
             raise ServerTooOld(f"Keeper needs PostgreSQL 15 or newer, this is {int(version) // 10000}; upgrade the server")
         connection.commit()
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        # Another's migration is waited for, and one's own may take its time.
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
         connection.commit()
         try:
             revision = _run(connection, target)
@@ -56,7 +58,8 @@ def migrate(engine: Engine, *, now: datetime, target: str = "head") -> str | Non
             return revision
         finally:
             connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+            connection.execute(text("RESET statement_timeout"))
             connection.commit()
 
 

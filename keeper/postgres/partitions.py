@@ -9,8 +9,11 @@ _MONTHS_AHEAD = 3
 _DAYS_AHEAD = 8
 
 
-def make_partitions(connection: Connection, *, now: datetime) -> int:
+def make_partitions(connection: Connection, *, now: datetime, at_most: int | None = None) -> int:
     """Make what is missing, a year back and some time ahead. Rows that waited in a default partition move over.
+
+    Args:
+        at_most: how many in this transaction, which until its end stops whoever writes to the default partition; None for all.
 
     Returns:
         How many partitions were made.
@@ -22,13 +25,16 @@ def make_partitions(connection: Connection, *, now: datetime) -> int:
     existing = _partitions(connection, "price_history") | _partitions(connection, "events")
     missing = [(table, start, end, f"{table}_{start.strftime(form)}") for table, start, end, form in wanted]
     missing = [row for row in missing if row[3] not in existing]
-    for table, start, end, name in missing:
+    for table, start, end, name in missing[:at_most]:
         _make(connection, table, start, end, name)
-    return len(missing)
+    return len(missing[:at_most])
 
 
-def drop_event_days(connection: Connection, *, keep_days: int) -> int:
+def drop_event_days(connection: Connection, *, keep_days: int, at_most: int | None = None) -> int:
     """Drop the days of events older than `keep_days` that no outbox row waits for.
+
+    Args:
+        at_most: how many in this transaction, which until its end stops whoever reads or writes events; None for all.
 
     Returns:
         How many partitions were dropped.
@@ -38,10 +44,12 @@ def drop_event_days(connection: Connection, *, keep_days: int) -> int:
     limit = today - timedelta(days=keep_days)
     if oldest_waiting is not None:
         limit = min(limit, oldest_waiting)
-    old = [name for name in _partitions(connection, "events") if name[7:].isdigit() and name[7:] < limit.strftime("%Y%m%d")]
+    # First, while nothing is locked against others.
+    connection.execute(text("DELETE FROM events_default WHERE recorded_on < :limit"), {"limit": limit})
+    names = sorted(_partitions(connection, "events"))
+    old = [name for name in names if name[7:].isdigit() and name[7:] < limit.strftime("%Y%m%d")][:at_most]
     for name in old:
         connection.execute(text(f"DROP TABLE {name}"))
-    connection.execute(text("DELETE FROM events_default WHERE recorded_on < :limit"), {"limit": limit})
     return len(old)
 
 

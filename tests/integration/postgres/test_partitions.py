@@ -160,11 +160,42 @@ def test_a_day_some_sink_waits_for_is_kept(engine: Engine) -> None:
 
 def test_maintenance_again_does_nothing(engine: Engine) -> None:
     add_event_day(engine, TODAY - timedelta(days=8))
-    done = []
-    for _ in range(2):
-        with engine.begin() as connection:
-            done.append(maintain(connection, now=NOW, events_days=7, calls_days=90))
+    done = [maintain(engine, now=NOW, events_days=7, calls_days=90) for _ in range(2)]
     assert (done[0].event_days_dropped, done[1].partitions_made, done[1].event_days_dropped, done[1].calls_removed) == (1, 0, 0, 0)
+
+
+def test_partitions_are_made_and_dropped_without_the_ledgers_lock(engine: Engine) -> None:
+    """A recording transaction holds them up; whoever needs the ledger goes on."""
+    writes = [
+        ("INSERT INTO price_history VALUES ('B07W6JG6Z7', 'DE', 'NEW', :at, 4999, 'EUR', NULL, NULL, NULL, NULL)", FAR),
+        ("INSERT INTO events (recorded_on, event_id, kind, key, payload) VALUES (:at, gen_random_uuid(), 'alert', '1', '{}')", TODAY),
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        for number, (query, at) in enumerate(writes):
+            add_event_day(engine, TODAY - timedelta(days=8))
+            with engine.begin() as connection:
+                connection.execute(text(query), {"at": at})
+                maintaining = pool.submit(maintain, engine, now=FAR + timedelta(days=100 * number), events_days=7, calls_days=90)
+                waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
+                while not maintaining.done() and not one(engine, waiting):
+                    pass
+                assert not maintaining.done()
+                assert rows(engine, "SELECT 1 FROM token_ledger FOR UPDATE NOWAIT") == [1]
+            maintaining.result(60)
+
+
+def test_a_months_rows_are_found_by_time(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO price_history SELECT 'B' || lpad(number::text, 9, '0'), 'DE', 'NEW', "
+                "timestamptz '2040-01-01Z' + number * interval '1 hour', 1, 'EUR' FROM generate_series(1, 20000) AS number"
+            )
+        )
+        connection.execute(text("ANALYZE price_history_default"))
+        query = "EXPLAIN DELETE FROM price_history_default WHERE observed_at >= '2041-02-01Z' AND observed_at < '2041-03-01Z'"
+        plan = "\n".join(connection.execute(text(query)).scalars())
+    assert "price_history_default_by_time" in plan
 
 
 def test_todays_event_goes_to_todays_partition(engine: Engine) -> None:
