@@ -67,6 +67,7 @@ class KeepaClient:
         self._total_timeout_seconds = total_timeout_seconds
         self._max_answer_bytes = max_answer_bytes
         if transport is None:
+            _check_privacy(self._base_url)
             limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=60.0)
             transport = httpx.HTTPTransport(limits=limits, proxy=_system_proxy(self._base_url))
         self._http = httpx.Client(
@@ -340,6 +341,12 @@ def _checked_base_url(base_url: str) -> str:
     if url.scheme not in ("http", "https") or not url.host or url.query or url.userinfo:
         raise RequestInvalid("Keepa's address must be http(s)://host[:port][/path], without user, password or query")
     return str(url).rstrip("/")
+
+
+def _check_privacy(base_url: str) -> None:
+    url = httpx.URL(base_url)
+    if url.scheme == "http" and url.host not in ("localhost", "::1") and not url.host.startswith("127."):
+        raise RequestInvalid("Keepa's address must be https, because the key is in every request; plain http is for this machine only")
 
 
 def _system_proxy(base_url: str) -> str | None:

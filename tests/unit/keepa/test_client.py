@@ -313,7 +313,7 @@ def test_a_key_that_cannot_be_one_is_refused(key: str) -> None:
 
 @pytest.mark.parametrize(
     ("base_url", "proxied"),
-    [("https://api.keepa.com", True), ("http://api.keepa.com", False)],
+    [("https://api.keepa.com", True), ("http://localhost:8080", False)],
     ids=["https goes through the proxy of the environment", "plain http would show the proxy the key"],
 )
 def test_the_proxy_of_the_environment_is_used_only_where_it_cannot_read_the_key(
@@ -349,3 +349,9 @@ def test_the_fingerprint_tells_keys_apart_and_shows_none() -> None:
             12,
             False,
         )
+
+
+@pytest.mark.parametrize("address", ["http://api.keepa.com", "http://192.0.2.1:8080"])
+def test_the_key_is_not_sent_in_clear_to_another_machine(address: str) -> None:
+    with pytest.raises(RequestInvalid, match="must be https"):
+        KeepaClient("k" * 64, base_url=address)
