@@ -45,6 +45,8 @@ _PAGE = 1000
 _TITLE_LENGTH = 44
 _IS_JSON = "keeper.is_json"
 _MASK = "********"
+# Variables of commands and of the tests, no settings.
+_READ_ELSEWHERE = frozenset({"KEEPER_CHANNEL_URL", "KEEPER_RECORDINGS", "KEEPER_REQUIRE_SERVICES", "KEEPER_BENCH_DATABASE_URL"})
 
 
 class CommandFailed(KeeperError):
@@ -143,6 +145,18 @@ app = typer.Typer(
 user_app = _group("Add and list people.")
 channel_app = _group("Where alerts go: mail, Telegram, Discord, ntfy, Slack.")
 watch_app = _group("What is watched, and at which price you want to hear of it.")
+alerts_app = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+    help="""The newest alerts, with what each channel answered.
+
+    Examples:
+
+      [bold]keeper alerts --limit 50[/bold]
+
+      [bold]keeper alerts retry --all[/bold]        send what was given up once more
+    """,
+)
 simulator_app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode="rich",
@@ -163,6 +177,7 @@ _PEOPLE, _MARKET, _HOUSE = "People", "Prices", "Running it"
 app.add_typer(user_app, name="user", rich_help_panel=_PEOPLE)
 app.add_typer(channel_app, name="channel", rich_help_panel=_PEOPLE)
 app.add_typer(watch_app, name="watch", rich_help_panel=_MARKET)
+app.add_typer(alerts_app, name="alerts", rich_help_panel=_MARKET)
 app.add_typer(simulator_app, name="simulator", rich_help_panel=_HOUSE)
 
 
@@ -577,8 +592,13 @@ def check(
     Examples: [bold]keeper check[/bold] · [bold]keeper check B00OCMRV40 --marketplace IT[/bold]
     """
     with _resources(keepa=True) as resources:
-        done = _check_named(resources, list(dict.fromkeys(asins)), marketplace) if asins else _check_due(resources)
-        relayed, problem = _relay_alerts(resources) if done.alerts else (None, None)
+        try:
+            done = _check_named(resources, list(dict.fromkeys(asins)), marketplace) if asins else _check_due(resources)
+        except Exception:
+            # The shares before are recorded, and their alerts do not wait for the next check.
+            _relay_alerts(resources, is_new=False)
+            raise
+        relayed, problem = _relay_alerts(resources, is_new=done.alerts > 0)
         if is_json:
             _show_json(
                 {
@@ -597,7 +617,7 @@ def check(
         else:
             _show_checked(resources, done, relayed, is_named=bool(asins))
     if problem:
-        raise CommandFailed(f"recorded, but the alerts wait: {problem}")
+        raise CommandFailed(f"the alerts are recorded, but wait: {problem}")
     if done.failures:
         raise CommandFailed(f"{len(done.failures)} products were not checked")
 
@@ -648,13 +668,19 @@ def _check_due(resources: "Resources") -> "Checked":
         )
 
 
-def _relay_alerts(resources: "Resources") -> "tuple[Relayed | None, str | None]":
-    """What was delivered; or why nothing could be. What was recorded stays recorded either way."""
+def _relay_alerts(resources: "Resources", *, is_new: bool) -> "tuple[Relayed | None, str | None]":
+    """What was delivered, of earlier checks too; or why nothing could be. What was recorded stays recorded either way."""
+    from keeper.domain.events import Sink
+    from keeper.postgres.outbox import has_due_message
     from keeper.relay import relay
 
     try:
-        sink = resources.alert_sink()
-        return relay(resources.engine, sink, settings=resources.relay_settings, longest_seconds=_ALERT_SECONDS), None
+        if not is_new:
+            with resources.engine.begin() as connection:
+                if not has_due_message(connection, Sink.NOTIFY):
+                    return None, None
+        done = relay(resources.engine, resources.alert_sink(), settings=resources.relay_settings, longest_seconds=_ALERT_SECONDS)
+        return done, done.down
     except KeeperError as error:
         return None, str(error)
 
@@ -697,10 +723,10 @@ def _show_checked(resources: "Resources", done: "Checked", relayed: "Relayed | N
 
 
 def _delivered(done: "Checked", relayed: "Relayed | None") -> str:
-    if not done.alerts or relayed is None:
+    if relayed is None:
         return ""
     if not relayed.delivered and not relayed.refused and not relayed.dead and relayed.is_complete:
-        return ", sent to nobody (`keeper channel add` makes a channel)"
+        return ", sent to nobody (`keeper channel add` makes a channel)" if done.alerts else ""
     parts = [f"{relayed.delivered} delivered"]
     parts += [f"{relayed.refused} refused and tried again later"] if relayed.refused else []
     parts += [f"{relayed.dead} given up"] if relayed.dead else []
@@ -805,13 +831,16 @@ def _show_chart(
     say(", ".join(facts))
 
 
-@app.command(rich_help_panel=_MARKET)
+@alerts_app.callback()
 def alerts(
+    ctx: typer.Context,
     user: UserName = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many")] = 20,
     is_json: Json = False,
 ) -> None:
-    """The newest alerts, with what each channel answered."""
+    # The text is the group's; a docstring here would replace it.
+    if ctx.invoked_subcommand is not None:
+        return
     from keeper.postgres.alerts import select_alerts
     from keeper.postgres.installation import select_now
     from keeper.postgres.users import find_user
@@ -827,9 +856,10 @@ def alerts(
         say("No alerts yet.")
         return
     show_table(
-        ["When", "User", "ASIN", "Store", "Title", "Price", "Before", "Target", "Channel", "Delivery"],
+        ["ID", "When", "User", "ASIN", "Store", "Title", "Price", "Before", "Target", "Channel", "Delivery"],
         [
             (
+                one.alert_id,
                 ago(one.created_at, now),
                 one.user,
                 one.asin,
@@ -843,8 +873,33 @@ def alerts(
             )
             for one in found
         ],
-        right=["Price", "Before", "Target"],
+        right=["ID", "Price", "Before", "Target"],
     )
+
+
+@alerts_app.command("retry")
+def alerts_retry(
+    ids: Annotated[list[int] | None, typer.Argument(metavar="[ALERT_ID...]", help="As `keeper alerts` shows them")] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="Every delivery that was given up")] = False,
+    is_json: Json = False,
+) -> None:
+    """Queue deliveries that were given up once more; the relay sends them with their old message ids.
+
+    Examples: [bold]keeper alerts retry --all[/bold] · [bold]keeper alerts retry 17 18 && keeper relay --once[/bold]
+    """
+    from keeper.postgres.outbox import retry_dead_alerts
+    from keeper.terminal import say
+
+    if bool(ids) == is_all:
+        raise typer.BadParameter("name the alerts to send once more, or --all")
+    with _resources() as resources, resources.engine.begin() as connection:
+        count = retry_dead_alerts(connection, None if is_all else ids)
+    if ids and not count:
+        raise NothingKnown("no delivery of these alerts was given up; `keeper alerts` shows them all")
+    if is_json:
+        _show_json({"retried": count})
+        return
+    say(f"{count} deliveries wait for the relay again; `keeper relay --once` sends them now." if count else "Nothing was given up.")
 
 
 def _receipt(status: str | None, tries: int, receipt: str | None, failure: str | None) -> str:
@@ -958,6 +1013,7 @@ def simulator(
     started_at = None if start_at is None else _moment(start_at)
     note = simulator_note(_settings())
     _refuse_second_simulator(note)
+    _warn_of_other_clock(ctx)
     ended = _ended_by_signal()
 
     def leave_note(url: str) -> None:
@@ -987,6 +1043,21 @@ def simulator(
     finally:
         if _read_note(note).get("pid") == os.getpid():
             note.unlink(missing_ok=True)
+
+
+def _warn_of_other_clock(ctx: typer.Context) -> None:
+    """A database that has a clock already keeps it, and the next command sets the simulator to it."""
+    from keeper.resources import embedded_server
+
+    asked = [name for name in ("speed", "start_at") if (said := ctx.get_parameter_source(name)) is not None and said.name == "COMMANDLINE"]
+    settings = _settings()
+    if asked and (settings.database_url is not None or embedded_server(settings).status().major is not None):
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
+        print(
+            f"keeper: where Keeper's database has a business time already, that wins over {options} as soon as a command runs; "
+            "`keeper simulator speed 60` and `keeper simulator jump 3d` change both",
+            file=sys.stderr,
+        )
 
 
 def _read_note(note: Path) -> dict[str, Any]:
@@ -1200,6 +1271,7 @@ def show_settings(is_json: Json = False) -> None:
         values = _effective(read_settings())
     except SettingsInvalid as error:
         problem, values = error, {}
+    _warn_of_unknown_settings(is_json=is_json)
     rows = [(name, values[name] if name in values else _plain(default), text) for name, text, default in list_fields()]
     if is_json and problem is None:
         _show_json([{"variable": name, "value": value, "description": text} for name, value, text in rows])
@@ -1208,6 +1280,22 @@ def show_settings(is_json: Json = False) -> None:
         show_table(["Variable", heading, "Meaning"], [(name, _shown(value), text) for name, value, text in rows])
     if problem is not None:
         raise problem
+
+
+def _warn_of_unknown_settings(*, is_json: bool) -> None:
+    """Names of the environment that look like settings and are none would be passed over in silence."""
+    from difflib import get_close_matches
+
+    from keeper.settings import Settings, list_fields, variable_of
+
+    fields = [name for name, _, _ in list_fields()]
+    known = _READ_ELSEWHERE.union(fields, (variable_of((name,)) for name in Settings.model_fields))
+    for name in sorted(os.environ):
+        if not name.upper().startswith("KEEPER_") or name.upper() in known:
+            continue
+        close = get_close_matches(name.upper(), fields, n=1)
+        warning = f"{name} is no setting of Keeper{f'; did you mean {close[0]}?' if close else ''}"
+        print(json.dumps({"warning": warning}) if is_json else f"keeper: warning: {warning}", file=sys.stderr)
 
 
 def _effective(settings: "Settings") -> dict[str, object]:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from keeper.domain.errors import KeeperError
+from keeper.domain.events import Sink
 from keeper.postgres import alerts, installation, ledger, outbox, users
 from keeper.postgres.embedded import OLDEST_MAJOR, EmbeddedServer
 from keeper.resources import Resources, embedded_server, keepa_url, open_client, open_database
@@ -60,7 +61,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """
     yield from _python()
     yield from _zones()
-    yield from _guarded("prefect", _prefect)
+    yield from _guarded("prefect", partial(_prefect, settings))
     engine: Engine | None = None
     try:
         server = embedded_server(settings) if settings.database_url is None else None
@@ -118,15 +119,16 @@ def _zones() -> Iterator[Finding]:
     yield Finding("time zones", Health.GOOD, f"{_A_ZONE} is known")
 
 
-def _prefect() -> Iterator[Finding]:
+def _prefect(settings: Settings) -> Iterator[Finding]:
     version = importlib.metadata.version("prefect")
-    url = os.environ.get("PREFECT_API_URL")
+    set_url = os.environ.get("PREFECT_API_URL")
+    url = set_url or _noted_prefect_url(settings)
     if not url:
         yield Finding(
             "prefect",
             Health.NOTE,
-            f"version {version}; PREFECT_API_URL is not set, so no scheduled run is looked for",
-            "`make up` starts a server and says what to set",
+            f"version {version}; PREFECT_API_URL is not set and `make up` has left no address, so no scheduled run is looked for",
+            "`make up` starts a server",
         )
         return
     try:
@@ -137,9 +139,10 @@ def _prefect() -> Iterator[Finding]:
         # The URL may hold a password; its host is enough.
         yield Finding(
             "prefect",
-            Health.BROKEN,
+            # The note of a server that was ended on purpose is no fault.
+            Health.BROKEN if set_url else Health.NOTE,
             f"version {version}; its API at {_host_of(url)} does not answer ({type(error).__name__})",
-            "start it with `make up`, or correct PREFECT_API_URL",
+            "start it with `make up`, or correct PREFECT_API_URL" if set_url else "start it with `make up`",
         )
         return
     is_same = running.split(".")[:2] == version.split(".")[:2]
@@ -149,6 +152,14 @@ def _prefect() -> Iterator[Finding]:
         f"version {version}; its API at {_host_of(url)} runs {running}",
         "" if is_same else "run the same version on both sides",
     )
+
+
+def _noted_prefect_url(settings: Settings) -> str | None:
+    """Where `make up` has started a server."""
+    try:
+        return (settings.data / "run" / "prefect.url").read_text().strip() or None
+    except OSError:
+        return None
 
 
 def _host_of(url: str) -> str:
@@ -295,7 +306,13 @@ def _deliveries(engine: Engine) -> Iterator[Finding]:
         since = f", the oldest since {one.oldest_at:%Y-%m-%d %H:%M} UTC" if one.oldest_at else ""
         yield Finding(
             f"outbox {one.sink}",
-            Health.NOTE if one.messages or one.dead_letters else Health.GOOD,
+            Health.BROKEN if one.dead_letters else Health.NOTE,
             f"{one.messages} waiting ({one.postponed} for another try){since}{dead}",
-            "`keeper relay` delivers; `keeper alerts` says what channels answered",
+            _remedy_of(one),
         )
+
+
+def _remedy_of(backlog: outbox.Backlog) -> str:
+    if backlog.dead_letters and backlog.sink == Sink.NOTIFY:
+        return "`keeper alerts` says what channels answered; mend those, then `keeper alerts retry --all` sends what was given up once more"
+    return "`keeper relay` delivers; `keeper alerts` says what channels answered"

@@ -182,6 +182,73 @@ def bury_message(connection: Connection, sink: Sink, shard: int, message_id: int
     )
 
 
+def retry_dead_alerts(connection: Connection, alert_ids: Sequence[int] | None) -> int:
+    """Queue the deliveries of alerts that were given up once more, with their event ids and in their order; their counts begin anew.
+
+    An event that is not kept any more is made again from its dead letter.
+
+    Args:
+        alert_ids: of these alerts only; None for all.
+
+    Returns:
+        How many deliveries wait again.
+    """
+    count: int = connection.execute(
+        text(
+            f"""
+            WITH gone AS (
+                DELETE FROM dead_letters l WHERE sink = :sink AND (
+                    CAST(:alert_ids AS bigint[]) IS NULL
+                    OR (l.payload->>'delivery_id')::bigint IN (SELECT id FROM deliveries WHERE alert_id = ANY(CAST(:alert_ids AS bigint[])))
+                )
+                RETURNING *
+            ), kept AS (
+                SELECT DISTINCT ON (gone.id) gone.id, e.recorded_on, e.seq
+                FROM gone JOIN events e ON e.event_id = gone.event_id AND e.kind = gone.kind
+                    AND e.recorded_on BETWEEN gone.recorded_at::date - 1 AND gone.recorded_at::date + 1
+                ORDER BY gone.id, e.seq
+            ), added AS (
+                INSERT INTO events (event_id, kind, key, version, payload)
+                SELECT event_id, kind, key, version, payload FROM gone WHERE id NOT IN (SELECT id FROM kept) ORDER BY id
+                RETURNING event_id, recorded_on, seq
+            ), queued AS (
+                INSERT INTO outbox (sink, shard, key, event_on, event_seq)
+                SELECT gone.sink, {SHARD_OF_KEY.format(key="gone.key")}, gone.key,
+                    coalesce(kept.recorded_on, added.recorded_on), coalesce(kept.seq, added.seq)
+                FROM gone LEFT JOIN kept USING (id) LEFT JOIN added USING (event_id) ORDER BY gone.id
+                RETURNING 1
+            ), revived AS (
+                UPDATE deliveries d SET status = 'pending' FROM gone
+                WHERE d.id = (gone.payload->>'delivery_id')::bigint AND d.status = 'dead'
+            )
+            SELECT count(*) FROM queued
+            """
+        ),
+        {"sink": Sink.NOTIFY.value, "alert_ids": None if alert_ids is None else list(alert_ids)},
+    ).scalar_one()
+    if count:
+        notify_relays(connection)
+    return count
+
+
+def has_due_message(connection: Connection, sink: Sink) -> bool:
+    """Whether a relay could deliver something now: a message that waits for no later try, of its own or of its key."""
+    is_due: bool = connection.execute(
+        text(
+            """
+            SELECT EXISTS (
+                SELECT 1 FROM outbox o WHERE o.sink = :sink AND NOT EXISTS (
+                    SELECT 1 FROM outbox held WHERE held.sink = :sink AND held.shard = o.shard AND held.key = o.key
+                        AND held.id <= o.id AND held.next_try_at > clock_timestamp()
+                )
+            )
+            """
+        ),
+        {"sink": sink.value},
+    ).scalar_one()
+    return is_due
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """What waits for one sink."""

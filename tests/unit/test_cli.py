@@ -79,6 +79,7 @@ def test_help_loads_neither_the_database_nor_the_network() -> None:
         ["check"],
         ["history"],
         ["alerts"],
+        ["alerts", "retry"],
         ["tokens"],
         ["simulator"],
         ["simulator", "jump"],
@@ -111,6 +112,23 @@ def test_settings_show_what_is_in_force() -> None:
 def test_a_bad_setting_is_named_below_the_list_of_all() -> None:
     result = CliRunner().invoke(cli.app, ["settings"], env={"KEEPER_TOKENS_LEASE_SECONDS": "1"})
     assert (result.exit_code, "KEEPER_TOKENS_LEASE_SECONDS" in result.stderr, "KEEPER_DATA" in result.stdout) == (1, True, True)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
+def test_a_mistyped_setting_is_warned_of(form: list[str]) -> None:
+    result = CliRunner().invoke(cli.app, ["settings", *form], env={"KEEPER_DATABSE_URL": "x"})
+    assert (result.exit_code, "KEEPER_DATABSE_URL is no setting of Keeper; did you mean KEEPER_DATABASE_URL?" in result.stderr) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "name", ["KEEPER_CHANNEL_URL", "KEEPER_RECORDINGS", "KEEPER_REQUIRE_SERVICES", "KEEPER_BENCH_DATABASE_URL", "KEEPER_KEEPA_URL"]
+)
+def test_a_known_name_is_not_warned_of(name: str) -> None:
+    assert name not in CliRunner().invoke(cli.app, ["settings"], env={name: "http://127.0.0.1:1"}).stderr
+
+
+def test_a_retry_needs_alerts_named_or_all() -> None:
+    assert CliRunner().invoke(cli.app, ["alerts", "retry"]).exit_code == 2
 
 
 def test_wrong_use_is_json_where_json_was_asked() -> None:

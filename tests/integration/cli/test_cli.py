@@ -266,6 +266,81 @@ def test_alerts_that_cannot_be_sent_are_recorded_all_the_same(anna: Terminal) ->
     assert (result.exit_code, len(anna.ask("alerts"))) == (1, 1)
 
 
+def test_alerts_of_earlier_checks_are_sent_by_one_that_brings_none(
+    anna: Terminal, mail: MailServer, alert_waits: Callable[[], None]
+) -> None:
+    alert_waits()
+    done = anna.ask("check", OTHER)
+    assert (done["alerts"], done["delivered"], len(mail.messages)) == (0, 1, 1)
+
+
+def test_alerts_are_sent_though_the_check_fails(
+    anna: Terminal, mail: MailServer, simulator: Simulator, alert_waits: Callable[[], None]
+) -> None:
+    alert_waits()
+    httpx.post(f"{simulator.url}/_simulator/faults", json={"kind": "500", "next": 1, "path": "/product"}).raise_for_status()
+    assert (anna.run("check", OTHER).exit_code, len(mail.messages)) == (1, 1)
+
+
+@pytest.fixture
+def given_up(anna: Terminal, engine: Engine, mail: MailServer, alert_waits: Callable[[], None]) -> int:
+    """The id of an alert that its channel refused for good, and would take now."""
+    alert_waits()
+    mail.mode = "refuse"
+    assert anna.run("relay", "--once", KEEPER_CHANNELS_MOST_TRIES="1").exit_code == 1
+    mail.mode = "accept"
+    (alert,) = anna.ask("alerts")
+    assert alert["status"] == "dead"
+    return int(alert["alert_id"])
+
+
+@pytest.mark.parametrize("is_event_kept", [True, False], ids=["event kept", "event dropped"])
+@pytest.mark.parametrize("is_all", [True, False], ids=["all", "by id"])
+def test_an_alert_given_up_is_sent_by_a_retry(
+    anna: Terminal, engine: Engine, mail: MailServer, given_up: int, *, is_event_kept: bool, is_all: bool
+) -> None:
+    with engine.begin() as connection:
+        event_id = connection.execute(text("SELECT event_id FROM dead_letters")).scalar_one()
+        if not is_event_kept:
+            connection.execute(text("DELETE FROM events"))
+    assert anna.ask("alerts", "retry", "--all" if is_all else str(given_up)) == {"retried": 1}
+    assert [alert["status"] for alert in anna.ask("alerts")] == ["pending"]
+    assert anna.ask("relay", "--once")["delivered"] == 1
+    assert [alert["status"] for alert in anna.ask("alerts")] == ["delivered"]
+    assert str(event_id) in str(mail.messages[-1]["Message-ID"])
+    with engine.begin() as connection:
+        left = connection.execute(text("SELECT (SELECT count(*) FROM dead_letters), (SELECT count(*) FROM outbox)")).one()
+        events = connection.execute(text("SELECT count(*) FROM events WHERE event_id = :id"), {"id": event_id}).scalar_one()
+    assert (tuple(left), events) == ((0, 0), 1)
+
+
+def test_a_retry_of_an_alert_that_was_not_given_up_is_an_error(anna: Terminal, given_up: int) -> None:
+    result = anna.run("alerts", "retry", str(given_up + 1))
+    assert (result.exit_code, len(anna.ask("alerts"))) == (1, 1)
+
+
+def test_the_doctor_names_what_was_given_up(anna: Terminal, given_up: int) -> None:
+    assert given_up
+    result = anna.run("doctor", "--json")
+    (found,) = [one for one in json.loads(result.stdout)["findings"] if one["about"] == "outbox notify"]
+    assert (result.exit_code, found["health"], "keeper alerts retry" in found["remedy"]) == (1, "broken", True)
+
+
+def test_the_doctor_asks_the_prefect_that_make_up_started(anna: Terminal, tmp_path: Path) -> None:
+    note = tmp_path / "data" / "run" / "prefect.url"
+    note.parent.mkdir(parents=True)
+    note.write_text("http://127.0.0.1:1/api\n")
+    (found,) = [one for one in anna.ask("doctor", PREFECT_API_URL="")["findings"] if one["about"] == "prefect"]
+    assert (found["health"], "127.0.0.1:1 does not answer" in found["text"]) == ("note", True)
+
+
+def test_a_simulator_says_that_the_databases_clock_wins(anna: Terminal) -> None:
+    with anna.start("simulator", "--speed", "60") as started:
+        lines_of(started.stdout).readline()
+        started.send_signal(signal.SIGTERM)
+        assert "`keeper simulator speed 60`" in lines_of(started.stderr).read()
+
+
 def test_a_history_is_drawn_with_low_and_high(anna: Terminal) -> None:
     anna.ask("check", ASIN)
     drawn = anna.run("history", ASIN, "--days", "365").stdout
