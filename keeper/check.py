@@ -19,7 +19,7 @@ from keeper.fetch import fetch
 from keeper.keepa.answer import ProductAnswer
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.requests import MAX_ASINS, cost_upper_bound
-from keeper.plan import PlannedRequest, options_of, plan, plan_products
+from keeper.plan import PlannedRequest, options_of, plan, plan_products, renew_claims
 from keeper.postgres import installation, watches
 from keeper.postgres.prices import Change
 from keeper.record import Recorded, record
@@ -33,6 +33,8 @@ _BACKFILL_DAYS = 365
 # What the server says to a value it has no place for; COPY says it in the driver's own words. Never an outage.
 _REFUSALS = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError)
 _NAMES_LOGGED = 3
+# For each one under way one that waits for it: the budget of the rest stays free for others meanwhile.
+_REQUESTS_PER_ROUND = 2
 
 
 @dataclass(slots=True)
@@ -159,7 +161,8 @@ def check_products(
     """Check some products now, for a person who asked: first in the queue for tokens.
 
     Raises:
-        KeepaError, TokensUnavailable: see there. What was done until then is recorded.
+        KeepaError, TokensUnavailable: see there. What was done until then is recorded; what was not, ended from outside (Ctrl-C) too, is
+            given back.
     """
     done = Checked()
     asins = list(dict.fromkeys(asins))
@@ -174,17 +177,21 @@ def check_products(
             max_wait_seconds=max_wait_seconds,
             settings=settings,
         )
-        with engine.begin() as connection:
-            now = installation.select_now(connection)
-            request = plan_products(
-                connection,
-                share,
-                marketplace,
-                buybox=buybox,
-                history_days=_BACKFILL_DAYS,
-                reservation_id=reservation_id,
-                settings=settings,
-            )
+        try:
+            with engine.begin() as connection:
+                now = installation.select_now(connection)
+                request = plan_products(
+                    connection,
+                    share,
+                    marketplace,
+                    buybox=buybox,
+                    history_days=_BACKFILL_DAYS,
+                    reservation_id=reservation_id,
+                    settings=settings,
+                )
+        except BaseException:
+            release(engine, reservation_id)
+            raise
         claimed = frozenset(request.asins) if request else frozenset()
         busy = {f"{asin} {marketplace}": "another check of it is under way" for asin in share if asin not in claimed}
         done.add(Checked(failures=busy))
@@ -193,10 +200,14 @@ def check_products(
             continue
         try:
             answer = fetch(engine, client, request, sinks=sinks)
+            recorded = record_answer(engine, request, answer, now=now, sinks=sinks)
         except KeeperError as error:
             note_failure(engine, request, str(error), now=now)
             raise
-        done.add(record_answer(engine, request, answer, now=now, sinks=sinks))
+        except BaseException:
+            give_back(engine, request)
+            raise
+        done.add(recorded)
     return done
 
 
@@ -211,7 +222,9 @@ def check_due(
     on_planned: Callable[[int], None] = lambda _: None,
     on_checked: Callable[[int], None] = lambda _: None,
 ) -> Checked:
-    """Check whatever is due and can be paid, round by round, until nothing is left to plan or a request failed.
+    """Check whatever is due and can be paid, round by round, until nothing is left to plan or no request of a round came through.
+
+    A round is short, so that others can plan and reserve between two.
 
     Ended from outside (Ctrl-C), what is under way is still recorded and what was not sent is given back.
 
@@ -223,11 +236,13 @@ def check_due(
     while True:
         with engine.begin() as connection:
             now = installation.select_now(connection)
-            requests = plan(connection, now=now, batch_size=batch_size, settings=settings)
+            requests = plan(
+                connection, now=now, batch_size=batch_size, most_requests=_REQUESTS_PER_ROUND * requests_at_once, settings=settings
+            )
         if not requests:
             return done
         on_planned(sum(request.size for request in requests))
-        has_failed = False
+        failed = 0
         with ThreadPoolExecutor(max_workers=requests_at_once) as pool:
             running: dict[Future[Checked], PlannedRequest] = {
                 pool.submit(_check_request, engine, client, request, now=now, sinks=sinks, settings=settings): request
@@ -239,7 +254,7 @@ def check_due(
                     try:
                         done.add(future.result())
                     except KeeperError as error:
-                        has_failed = True
+                        failed += 1
                         done.add(note_failure(engine, request, str(error), now=now))
                     on_checked(request.size)
             except BaseException:
@@ -247,16 +262,21 @@ def check_due(
                     if future.cancel():
                         give_back(engine, request)
                 raise
-        if has_failed:
+        if failed == len(requests):
             return done
 
 
 def _check_request(
     engine: Engine, client: KeepaClient, request: PlannedRequest, *, now: datetime, sinks: Collection[Sink], settings: TokenSettings
 ) -> Checked:
-    if not renew(engine, request.reservation_id, settings):
+    lost = None
+    if not renew_claims(engine, request, settings):
+        lost = "somebody else began to check it while it waited"
+    elif not renew(engine, request.reservation_id, settings):
+        lost = "its tokens were written off while it waited"
+    if lost is not None:
         give_back(engine, request)
-        return Checked(failures={f"{asin} {request.marketplace}": "its tokens were written off while it waited" for asin in request.asins})
+        return Checked(failures={f"{asin} {request.marketplace}": lost for asin in request.asins})
     answer = fetch(engine, client, request, sinks=sinks)
     return record_answer(engine, request, answer, now=now, sinks=sinks)
 
