@@ -15,6 +15,7 @@ from prefect.utilities.annotations import quote
 
 from flows.artifacts import show_checks
 from keeper.check import Checked, give_back
+from keeper.domain.errors import KeeperError
 from keeper.keepa.answer import ProductAnswer
 from keeper.plan import PlannedRequest
 from keeper.postgres.jobs import hold_job
@@ -30,6 +31,7 @@ _SHORT_INTERVAL = timedelta(minutes=5)
 _ROUND_DEPTH = 4
 # A short watch is overdue, but its tokens are not there or somebody else checks it: no use in asking at once again.
 _SHORTEST_WAIT_SECONDS, _IDLE_SECONDS = 1.0, 15.0
+_LONGEST_REASON = 300
 
 Fetched = PrefectConcurrentFuture[ProductAnswer]
 
@@ -41,15 +43,22 @@ class _Run:
     Attributes:
         troubles: what keeps the run from being green; each once.
         waiting: products whose requests were planned but not sent.
+        unpaid: products that are overdue, but the budget allowed none of them when the run ended.
     """
 
     done: Checked = field(default_factory=Checked)
     troubles: dict[str, None] = field(default_factory=dict)
     waiting: int = 0
+    unpaid: int = 0
 
     @property
     def state(self) -> State[Any]:
-        parts = [self.done.sentence, *([f"{self.waiting} products wait for the next run"] if self.waiting else []), *self.troubles]
+        parts = [self.done.sentence]
+        if self.waiting:
+            parts.append(f"{self.waiting} products wait for the next run")
+        if self.unpaid:
+            parts.append(f"{self.unpaid} products wait for tokens")
+        parts += self.troubles
         return (Failed if self.troubles else Completed)(message="; ".join(parts))
 
 
@@ -67,17 +76,14 @@ def price_watch(
     """
     started = time.monotonic()
     job = f"price-watch/{deployment.name or 'by-hand'}"
+    interval = timedelta(minutes=interval_minutes) if interval_minutes else None
     resources = process_resources()
     with hold_job(resources.engine, job) as is_mine:
         if not is_mine:
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         run, checked_before = _Run(), 0
         while True:
-            requests = plan(
-                interval=timedelta(minutes=interval_minutes) if interval_minutes else None,
-                ahead=timedelta(minutes=ahead_minutes),
-                **_bounds(),
-            )
+            requests = plan(interval=interval, ahead=timedelta(minutes=ahead_minutes), **_bounds())
             done = _check(requests, run)
             if done.alerts:
                 _tell(run)
@@ -91,6 +97,8 @@ def price_watch(
                 break
             checked_before, run.waiting = run.done.checked, 0
             time.sleep(wait_seconds)
+        if not requests:
+            run.unpaid = resources.count_overdue(interval)
         show_checks(job, run.done)
     return run.state
 
@@ -135,21 +143,35 @@ def _settle(future: Fetched, request: PlannedRequest, run: _Run) -> Checked:
         logger.warning("%s; %d products wait for the next run", error, request.size)
         give_back(process_resources().engine, request)
         run.waiting += request.size
-        run.troubles[str(error)] = None
+        run.troubles[_reason(error)] = None
         return Checked()
     except Exception as error:  # noqa: BLE001  one request may not stop the others; the run is not green
-        logger.error("%d products of %s failed: %s", request.size, request.marketplace, error)
-        run.troubles[str(error)] = None
-        return note_failure(request, str(error))
+        reason = _reason(error)
+        logger.error("%d products of %s failed: %s", request.size, request.marketplace, reason)
+        run.troubles[reason] = None
+        return note_failure(request, reason)
 
 
 def _tell(run: _Run) -> None:
     """Deliver the alerts just made. What cannot be delivered waits in the outbox for `flows.delivery`."""
     try:
-        relay(longest_seconds=60)
+        done = relay(longest_seconds=60)
     except Exception as error:  # noqa: BLE001  the prices are recorded; checking goes on
-        get_run_logger().error("alerts wait in the outbox: %s", error)
-        run.troubles[f"alerts wait in the outbox: {error}"] = None
+        get_run_logger().error("alerts wait in the outbox: %s", _reason(error))
+        run.troubles[f"alerts wait in the outbox: {_reason(error)}"] = None
+        return
+    if done.dead:
+        run.troubles["alerts were given up; `keeper alerts` says why"] = None
+    if done.down:
+        run.troubles[f"alerts wait in the outbox: {done.down[:_LONGEST_REASON]}"] = None
+
+
+def _reason(error: Exception) -> str:
+    """What people read: ours are written for them, of any other only its kind and first line (SQLAlchemy adds the whole statement)."""
+    if isinstance(error, KeeperError):
+        return str(error)[:_LONGEST_REASON]
+    lines = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *lines[:1]])[:_LONGEST_REASON]
 
 
 if __name__ == "__main__":

@@ -387,7 +387,8 @@ def count_overdue(connection: Connection, *, now: datetime, interval_seconds: in
             """
             SELECT count(DISTINCT (asin, marketplace)) FROM (
                 SELECT asin, marketplace FROM watched_products
-                WHERE is_active AND next_check_at <= :now AND interval_seconds = coalesce(CAST(:interval_seconds AS integer), interval_seconds)
+                WHERE is_active AND next_check_at <= :now
+                    AND interval_seconds = coalesce(CAST(:interval_seconds AS integer), interval_seconds)
                     AND (asin, marketplace) NOT IN (SELECT asin, marketplace FROM check_claims)
                 ORDER BY next_check_at LIMIT :most_watches
             ) AS overdue

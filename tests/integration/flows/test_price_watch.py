@@ -2,6 +2,7 @@
 
 import re
 import signal
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import text
 
 from keeper.domain.marketplace import Marketplace
 from keeper.postgres.jobs import hold_job
+from keeper.simulator.server import Simulator
 from tests.services.installation import Installation
 from tests.services.mail import MailServer
 from tests.services.waiting import wait_until
@@ -204,6 +206,51 @@ def test_alerts_that_cannot_be_told_stay_in_the_outbox_and_the_run_is_not_green(
     assert end.state == "Failed"
     assert end.message.startswith("checked 3, failed 0, 3 tokens; alerts wait in the outbox: set KEEPER_CHANNELS_KEYS")
     assert installation.count("outbox") == installation.count("price_alerts") > 0
+
+
+def test_alert_given_up_by_the_run_that_made_it_leaves_no_green_run(installation: Installation) -> None:
+    installation.environment["KEEPER_CHANNELS_MOST_TRIES"] = "1"
+    installation.watch(1, target_minor=100_000_00)
+    with MailServer() as mail:
+        installation.add_mail(mail.port)
+        mail.mode = "refuse_recipient"
+        end = installation.run(JOB)
+
+    assert (end.state, end.message) == ("Failed", "checked 1, failed 0, 1 tokens; alerts were given up; `keeper alerts` says why")
+
+
+def test_failure_of_the_database_is_noted_without_its_statement(installation: Installation) -> None:
+    (asin,) = installation.watch(1)
+    with installation.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE current_prices RENAME TO elsewhere")
+
+    end = installation.run(JOB)
+
+    ((noted,),) = installation.rows("SELECT last_failure FROM watched_products")
+    assert (end.state, end.message) == ("Failed", f"checked 0, failed 1, 0 tokens; {noted}")
+    assert noted.startswith("ProgrammingError: ")
+    assert not re.search(r"\n|SQL|INSERT", end.message)
+    (shown,) = installation.prefect.artifacts(end.run_id).values()
+    assert f"| {asin} DE | {noted} |" in shown
+
+
+@pytest.fixture
+def simulator(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+    """The usual one, or the one a test asks for."""
+    with Simulator(**getattr(request, "param", {})) as running:
+        yield running
+
+
+@pytest.mark.parametrize("simulator", [{"refill_per_minute": 1, "products": 200}], indirect=True, ids=["60-tokens"])
+def test_run_says_how_many_overdue_products_wait_for_tokens(installation: Installation) -> None:
+    installation.watch(100)
+
+    ends = [installation.run(JOB) for _ in range(2)]
+
+    assert [end.state for end in ends] == ["Completed", "Completed"]
+    said = re.fullmatch(r"checked (\d+), failed (\d+), \d+ tokens; (\d+) products wait for tokens", ends[0].message)
+    assert said and sum(map(int, said.groups())) == 100
+    assert re.search(r"; (3\d|4\d) products wait for tokens$", ends[1].message)
 
 
 def test_ended_run_gives_back_what_it_had_not_sent(installation: Installation) -> None:
