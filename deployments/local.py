@@ -5,9 +5,9 @@ import json
 import sys
 from pathlib import Path
 
-from deployments.stack import Stack, start_prefect, start_simulator, start_worker
+from deployments.stack import Stack, start_prefect, start_relay, start_simulator, start_worker
 from keeper.domain.errors import KeeperError
-from keeper.resources import embedded_server, make_resources, simulator_note
+from keeper.resources import NoKeepa, embedded_server, fetch_simulator_state, make_resources, simulator_note
 from keeper.settings import Settings, read_settings
 
 _PREFECT_PORT = 4200
@@ -16,10 +16,8 @@ _PREFECT_PORT = 4200
 def up(settings: Settings, *, prefect_port: int) -> Stack:
     """Start whatever is not running yet: database, simulator where there is no key, Prefect, deployments, worker, relay."""
     stack = Stack(settings.data, {})
-    if settings.is_simulated and not settings.keepa.simulator_url and not stack.is_running("simulator"):
-        url = start_simulator(stack, "--speed", "1")
-        simulator_note(settings).write_text(json.dumps({"url": url}))
-        print(f"simulator       {url}")
+    if settings.is_simulated and not settings.keepa.simulator_url:
+        print(f"simulator       {_live_simulator(settings) or _simulator(stack, settings)}")
     resources = make_resources(settings)
     resources.close()
     if settings.database_url is None:
@@ -32,7 +30,8 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
         stack.environment["PREFECT_API_URL"] = address.read_text()
     else:
         address.write_text(start_prefect(stack, prefect_port))
-    print(f"Prefect         {address.read_text().removesuffix('/api')}")
+    api = address.read_text()
+    print(f"Prefect         {api.removesuffix('/api')}")
     print("bootstrap       " + stack.run("deployments.bootstrap").strip().replace("\n", "\n                "))
     stack.run("prefect", "--no-prompt", "deploy", "--all")
     print("deployments     from prefect.yaml")
@@ -40,10 +39,26 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
         start_worker(stack, settings.prefect.work_pool)
     print(f"worker          pool {settings.prefect.work_pool}")
     if not stack.is_running("relay"):
-        stack.start("relay", "keeper", "relay", is_ready=lambda: True)
+        start_relay(stack)
     print("relay           delivers alerts as they come")
-    print(f"\nLogs are in {stack.run_folder}. `make down` ends it all.")
+    print(f"\nLogs are in {stack.run_folder}. `make down` ends it all. For Prefect's own commands:\n\nexport PREFECT_API_URL={api}")
     return stack
+
+
+def _simulator(stack: Stack, settings: Settings) -> str:
+    url = start_simulator(stack, "--speed", "1")
+    simulator_note(settings).write_text(json.dumps({"url": url}))
+    return url
+
+
+def _live_simulator(settings: Settings) -> str | None:
+    """Address of the simulator whose note is there, ours or that of `keeper simulator`; None where it does not answer."""
+    try:
+        url = str(json.loads(simulator_note(settings).read_text())["url"])
+        fetch_simulator_state(url)
+    except (OSError, ValueError, KeyError, TypeError, NoKeepa):
+        return None
+    return url
 
 
 def down(settings: Settings) -> None:
@@ -57,7 +72,10 @@ def down(settings: Settings) -> None:
         if server.status().running:
             server.stop()
             ended.append("PostgreSQL")
-        simulator_note(settings.model_copy(update={"data": folder})).unlink(missing_ok=True)
+        of_folder = settings.model_copy(update={"data": folder})
+        if _live_simulator(of_folder) is None:
+            simulator_note(of_folder).unlink(missing_ok=True)
+        (folder / "run" / "prefect.url").unlink(missing_ok=True)
         print(f"ended {', '.join(ended) or 'nothing'} ({folder})")
 
 

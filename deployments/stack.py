@@ -19,6 +19,13 @@ ROOT = Path(__file__).parents[1]
 _START_SECONDS = 120
 _STOP_SECONDS = 20
 _POLL_SECONDS = 0.1
+_LARGEST_LOG_BYTES = 20_000_000
+# A run every five minutes leaves rows behind: without these Prefect's database grows without bound. A person's own values win.
+_RETENTION = {
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(30 * 86400),
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P3D",
+}
 
 
 class ProcessFailed(KeeperError):
@@ -52,6 +59,7 @@ class Stack:
         self.folder = folder.resolve()
         self.run_folder = self.folder / "run"
         self.environment = {
+            **_RETENTION,
             **os.environ,
             "KEEPER_DATA": str(self.folder),
             "PREFECT_HOME": str(self.folder / "prefect"),
@@ -62,6 +70,8 @@ class Stack:
             "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
             "DO_NOT_TRACK": "1",
             "PYTHONPATH": str(ROOT),
+            # A line in a log is there when it was said, not when a buffer is full.
+            "PYTHONUNBUFFERED": "1",
             **environment,
         }
         self._children: list[subprocess.Popen[bytes]] = []
@@ -73,12 +83,13 @@ class Stack:
         return self.run_folder / "processes.json"
 
     def start(self, name: str, *arguments: str, is_ready: Callable[[], bool]) -> None:
-        """Start `python -m <arguments>` in a session of its own and wait until it is ready.
+        """Start `python -m <arguments>` in a session of its own and wait until it is ready. A log that has grown large is cut first.
 
         Raises:
             ProcessFailed: it ended or was not ready in time.
         """
         log = self.run_folder / f"{name}.log"
+        _cut(log)
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
@@ -195,6 +206,18 @@ def start_worker(stack: Stack, pool: str, *, limit: int = 4) -> None:
     )
 
 
+def start_relay(stack: Stack) -> None:
+    """Start the relay and wait until it listens.
+
+    Raises:
+        ProcessFailed: it ended before that, say because it cannot read the channels.
+    """
+    log = stack.run_folder / "relay.log"
+    _cut(log)
+    known = log.stat().st_size if log.exists() else 0
+    stack.start("relay", "keeper", "relay", "--json", is_ready=lambda: b'"listening"' in log.read_bytes()[known:])
+
+
 def answers(url: str) -> bool:
     """Whether a GET comes back with 200."""
     try:
@@ -246,6 +269,16 @@ def _end(one: Started) -> None:
             time.sleep(_POLL_SECONDS)
         if not _lives(one):
             return
+
+
+def _cut(log: Path) -> None:
+    """Move the last part of a log that has grown large to `.old`; what stood there before is gone."""
+    if not log.exists() or log.stat().st_size <= _LARGEST_LOG_BYTES:
+        return
+    with log.open("rb") as full:
+        full.seek(-_LARGEST_LOG_BYTES, os.SEEK_END)
+        log.with_suffix(".old").write_bytes(full.read())
+    log.unlink()
 
 
 def _tail(log: Path) -> str:

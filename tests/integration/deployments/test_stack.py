@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,8 +12,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from deployments.stack import ROOT, ProcessFailed, Stack, free_port, start_prefect
+from deployments.local import down
+from deployments.stack import ROOT, ProcessFailed, Stack, free_port, start_prefect, start_relay
 from keeper.postgres.embedded import temporary_parent
+from keeper.resources import simulator_note
+from keeper.settings import read_settings
+from keeper.simulator.server import Simulator
 from tests.services.waiting import wait_until
 
 
@@ -58,6 +63,66 @@ def test_port_of_somebody_else_is_not_taken_for_our_server(stack: Stack) -> None
             start_prefect(stack, port)
 
 
+def test_relay_that_dies_after_its_start_is_noticed(tmp_path: Path) -> None:
+    stack = Stack(tmp_path, {"KEEPER_DATABASE_URL": f"postgresql://keeper@127.0.0.1:{free_port()}/keeper"})
+
+    with pytest.raises(ProcessFailed, match="PostgreSQL does not answer"):
+        start_relay(stack)
+
+
+def test_log_that_has_grown_large_is_cut_at_the_next_start(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.stack._LARGEST_LOG_BYTES", 10)
+    log = stack.run_folder / "server.log"
+    log.write_text("the first lines\nthe last.")
+    port = free_port()
+
+    stack.start("server", "http.server", str(port), "--bind", "127.0.0.1", is_ready=lambda: _listens(port))
+
+    assert (stack.run_folder / "server.old").read_text() == "\nthe last."
+    assert "the last" not in log.read_text()
+
+
+def test_what_prefect_keeps_is_bounded_unless_a_person_says_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_EVENTS_RETENTION_PERIOD", "P1D")
+
+    shown = Stack(tmp_path, {}).run("prefect", "config", "view", "--hide-sources")
+
+    assert "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED='events,flow_runs'" in shown
+    assert "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD='2592000'" in shown
+    assert "PREFECT_SERVER_EVENTS_RETENTION_PERIOD='P1D'" in shown
+
+
+def test_down_leaves_the_note_of_a_simulator_that_lives(tmp_path: Path) -> None:
+    settings = read_settings().model_copy(update={"data": tmp_path})
+    Stack(tmp_path, {})
+    with Simulator() as simulator:
+        simulator_note(settings).write_text(json.dumps({"url": simulator.url}))
+        down(settings)
+        assert simulator_note(settings).exists()
+
+    down(settings)
+
+    assert not simulator_note(settings).exists()
+
+
+@pytest.mark.slow
+def test_up_uses_the_simulator_that_runs_already() -> None:
+    with TemporaryDirectory(dir=temporary_parent(), prefix="keeper-up-") as folder, Simulator() as simulator:
+        Path(folder).chmod(0o755)  # the embedded server's account must reach it
+        data = Path(folder) / "data"
+        environment = {**os.environ, "KEEPER_DATA": str(data)}
+        data.mkdir()
+        (data / "simulator.json").write_text(json.dumps({"url": simulator.url}))
+        try:
+            said = _local(environment, "up", "--prefect-port", str(free_port()))
+            started = [one.name for one in Stack(data, {}).processes()]
+        finally:
+            _local(environment, "down")
+
+    assert f"simulator       {simulator.url}" in said
+    assert started == ["prefect-server", "worker", "relay"]
+
+
 @pytest.mark.slow
 def test_up_starts_everything_once_and_down_ends_it() -> None:
     with TemporaryDirectory(dir=temporary_parent(), prefix="keeper-up-") as folder:
@@ -73,10 +138,13 @@ def test_up_starts_everything_once_and_down_ends_it() -> None:
             assert Stack(data, {}).processes() == started
             assert all(Stack(data, {}).is_running(one.name) for one in started)
             assert "limit keepa-tokens made" in first
+            address = (data / "run" / "prefect.url").read_text()
+            assert re.search(rf"^export PREFECT_API_URL={re.escape(address)}$", first, re.MULTILINE)
             assert "everything is there already" in again
         finally:
             ended = _local(environment, "down")
 
+        assert not (data / "run" / "prefect.url").exists()
         assert "ended relay, worker, prefect-server, simulator, PostgreSQL" in ended
         wait_until(lambda: not any(Path(f"/proc/{one.pid}").exists() for one in started), "a process is left")
 
