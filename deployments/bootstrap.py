@@ -7,19 +7,15 @@ import argparse
 import sys
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate, WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
-from prefect.variables import Variable
 from sqlalchemy import Engine
 
 from keeper.domain.errors import KeeperError
 from keeper.postgres.installation import select_clock_speed
 from keeper.postgres.ledger import read_ledger
 from keeper.resources import Resources, open_resources
-from tasks.limits import REQUESTS, TOKENS
-
-# The refill rate the limit was last written for, so that a new one is noticed and a person's own values are left alone.
-_RATE_VARIABLE = "keeper_refill_per_minute"
+from tasks.limits import write_limits
 
 
 def bootstrap(resources: Resources) -> list[str]:
@@ -27,13 +23,7 @@ def bootstrap(resources: Resources) -> list[str]:
     rate, speed = _rate(resources.engine)
     with get_client(sync_client=True) as client:
         changes = _work_pool(client, resources.settings.prefect.work_pool)
-        changes += _limit(client, REQUESTS, limit=resources.settings.keepa.requests_at_once, decay=0.0, is_new_rate=False)
-        known = str(Variable.get(_RATE_VARIABLE, default=""))
-        wanted = f"{rate} x {speed:g}"
-        changes += _limit(client, TOKENS, limit=rate * 60, decay=2 * rate / 60 * speed, is_new_rate=known not in ("", wanted))
-    if known != wanted:
-        Variable.set(_RATE_VARIABLE, wanted, overwrite=True)
-    return changes
+    return changes + write_limits(rate, speed, resources.settings.keepa.requests_at_once)
 
 
 def _rate(engine: Engine) -> tuple[int, float]:
@@ -56,20 +46,6 @@ def _work_pool(client: SyncPrefectClient, name: str) -> list[str]:
     except ObjectAlreadyExists:
         return []
     return [f"work pool {name} made"]
-
-
-def _limit(client: SyncPrefectClient, name: str, *, limit: int, decay: float, is_new_rate: bool) -> list[str]:
-    try:
-        client.read_global_concurrency_limit_by_name(name)
-    except ObjectNotFound:
-        client.create_global_concurrency_limit(
-            GlobalConcurrencyLimitCreate(name=name, limit=limit, active=True, active_slots=0, slot_decay_per_second=decay)
-        )
-        return [f"limit {name} made: {limit}, decay {decay:g}/s"]
-    if not is_new_rate:
-        return []
-    client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=limit, slot_decay_per_second=decay))
-    return [f"limit {name} changed with Keepa's refill rate: {limit}, decay {decay:g}/s"]
 
 
 def main() -> None:

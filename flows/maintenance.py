@@ -1,4 +1,4 @@
-"""Once a day: partitions ahead, expired reservations, retention."""
+"""Once a day: partitions ahead, expired reservations, retention; Prefect's limits follow Keepa's refill rate."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from prefect.states import Cancelled, Completed
 
 from keeper.postgres.jobs import hold_job
 from keeper.resources import process_resources
+from tasks.limits import follow_rate
 from tasks.maintain import maintain
 
 
@@ -20,7 +21,6 @@ def maintenance() -> State[Any]:
         if not is_mine:
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         done = maintain()
-    return Completed(
-        message=f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, "
-        f"removed {done.calls_removed} calls"
-    )
+        changes = follow_rate()
+    tidied = f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, removed {done.calls_removed} calls"
+    return Completed(message="; ".join([tidied, *changes]))

@@ -10,19 +10,29 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import httpx
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, GlobalConcurrencyLimitUpdate
 
 # Not exported by `prefect.concurrency.sync`, which raises it.
 from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency, rate_limit
 from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.variables import Variable
 
 from keeper.domain.errors import KeeperError
+from keeper.postgres.installation import select_clock_speed
+from keeper.postgres.ledger import read_ledger
+from keeper.resources import process_resources
+from tasks.retries import on_database
 
 logger = logging.getLogger(__name__)
 
 REQUESTS = "keepa-requests"
 TOKENS = "keepa-tokens"
+# The refill rate the limit was last written for, so that a new one is noticed and a person's own values are left alone.
+_RATE_VARIABLE = "keeper_refill_per_minute"
 # The shortest Prefect allows: so long the slot of a killed process stays taken.
 _LEASE_SECONDS = 60
 _SHORTEST_WAIT_SECONDS = 0.1
@@ -36,6 +46,52 @@ class LimitMissing(KeeperError):
 
 class SlotsUnavailable(KeeperError):
     """No slot came free in time: somebody else holds them, the limit's decay was lowered, or Prefect does not answer."""
+
+
+@task(name="follow-rate", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=on_database, cache_policy=NO_CACHE)
+def follow_rate() -> list[str]:
+    """Write the limits anew where Keepa refills at another rate by now. Returns a line per thing changed."""
+    resources = process_resources()
+    with resources.engine.begin() as connection:
+        bucket = read_ledger(connection).bucket
+        speed = select_clock_speed(connection)
+    if bucket is None or bucket.refill_per_minute == 0 or not resources.settings.prefect.limits:
+        return []
+    return write_limits(bucket.refill_per_minute, speed, resources.settings.keepa.requests_at_once)
+
+
+def write_limits(rate: int, speed: float, requests_at_once: int) -> list[str]:
+    """Make both limits where they are missing; write that of tokens anew only when `rate` or `speed` is not what it was written for.
+
+    Args:
+        rate: tokens Keepa refills in a business minute.
+        speed: business seconds in a second.
+
+    Returns:
+        A line per thing made or changed.
+    """
+    known = str(Variable.get(_RATE_VARIABLE, default=""))
+    wanted = f"{rate} x {speed:g}"
+    with get_client(sync_client=True) as client:
+        changes = _write(client, REQUESTS, limit=requests_at_once, decay=0.0, is_new_rate=False)
+        changes += _write(client, TOKENS, limit=rate * 60, decay=2 * rate / 60 * speed, is_new_rate=known not in ("", wanted))
+    if known != wanted:
+        Variable.set(_RATE_VARIABLE, wanted, overwrite=True)
+    return changes
+
+
+def _write(client: SyncPrefectClient, name: str, *, limit: int, decay: float, is_new_rate: bool) -> list[str]:
+    try:
+        client.read_global_concurrency_limit_by_name(name)
+    except ObjectNotFound:
+        client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name=name, limit=limit, active=True, active_slots=0, slot_decay_per_second=decay)
+        )
+        return [f"limit {name} made: {limit}, decay {decay:g}/s"]
+    if not is_new_rate:
+        return []
+    client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(limit=limit, slot_decay_per_second=decay))
+    return [f"limit {name} changed with Keepa's refill rate: {limit}, decay {decay:g}/s"]
 
 
 def largest_request() -> int:

@@ -76,6 +76,17 @@ def test_maintenance_runs_green_again_and_again(installation: Installation) -> N
     assert ends[-1].message == "made 0 partitions, dropped 0 days of events, removed 0 calls"
 
 
+def test_maintenance_writes_the_limit_anew_when_keepa_refills_at_another_rate(installation: Installation) -> None:
+    installation.run("maintenance.maintenance")
+    with installation.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE token_ledger SET refill_per_minute = 60")
+
+    end = installation.run("maintenance.maintenance")
+
+    assert "limit keepa-tokens changed with Keepa's refill rate: 3600" in end.message
+    assert installation.prefect.limit("keepa-tokens").limit == 3600
+
+
 def test_maintenance_frees_what_the_dead_left(installation: Installation) -> None:
     installation.environment["KEEPER_KEEP_CALLS_DAYS"] = "1"
     (asin,) = installation.watch(1)
