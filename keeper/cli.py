@@ -726,7 +726,7 @@ def _delivered(done: "Checked", relayed: "Relayed | None") -> str:
     if relayed is None:
         return ""
     if not relayed.delivered and not relayed.refused and not relayed.dead and relayed.is_complete:
-        return ", sent to nobody (`keeper channel add` makes a channel)" if done.alerts else ""
+        return ", delivered by another relay, or no channel yet (`keeper alerts` shows it)" if done.alerts else ""
     parts = [f"{relayed.delivered} delivered"]
     parts += [f"{relayed.refused} refused and tried again later"] if relayed.refused else []
     parts += [f"{relayed.dead} given up"] if relayed.dead else []
