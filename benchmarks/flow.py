@@ -126,7 +126,7 @@ def run(stack: Stack, kind: str) -> dict[str, float]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr[-3000:]
     told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    assert told["checked"] == (0 if "nothing" in kind else WATCHES), (kind, told, done.stderr[-3000:])
+    assert told["asked"] == (0 if "nothing" in kind else WATCHES), (kind, told, done.stderr[-3000:])
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"wall": round(wall, 2), "cpu": round(cpu, 2), "start": told["start"], "work": told["work"]}
 
@@ -149,15 +149,17 @@ def run_here(kind: str, born_at: float) -> None:
             batch_size=settings.keepa.batch_size,
             requests_at_once=settings.keepa.requests_at_once,
         )
-        checked = done.checked
+        # Some products of the catalog can have no price: they are failures of their own.
+        asked = done.checked + len(done.failures)
     else:
         from flows.price_watch import price_watch
 
         start, imported = time.time() - born_at, time.perf_counter()
         state: Any = price_watch(return_state=True)
         assert state.is_completed(), state
-        checked = int(str(state.message).split()[1].rstrip(",;"))
-    told = {"checked": checked, "start": round(start, 2), "work": round(time.perf_counter() - imported, 2)}
+        words = str(state.message).split()
+        asked = int(words[1].rstrip(",;")) + int(words[3].rstrip(",;"))
+    told = {"asked": asked, "start": round(start, 2), "work": round(time.perf_counter() - imported, 2)}
     print(json.dumps(told), flush=True)
 
 
