@@ -1,7 +1,6 @@
 """The relay with real mail servers: delivered once, in order, and nobody's dead channel in anybody's way."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from keeper.postgres.users import delete_channel
 from keeper.relay import AlertSink, Outcome, Relayed, RelaySettings, SinkDown, relay
 from tests.integration.makers import ASIN, CIPHER, NOW, add_user, add_watch, ago, one, product, rows, run_record
 from tests.services.mail import MailServer, Mode
+from tests.services.waiting import wait_until
 
 AT_ONCE = RelaySettings(most_tries=3, first_wait_seconds=0.001, longest_wait_seconds=0.001)
 LATER = RelaySettings(most_tries=3, first_wait_seconds=600)
@@ -67,13 +67,6 @@ def prices_in(mails: list[EmailMessage]) -> list[str]:
     return [str(mail["Subject"]).partition(" €")[0] for mail in mails]
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.01)
-
-
 def test_an_alert_is_delivered_and_its_receipt_kept(engine: Engine, mail: MailServer) -> None:
     alert_all(engine, [url(mail)], [4999])
     assert run(engine).delivered == 1
@@ -114,7 +107,7 @@ def test_an_alert_refused_once_arrives_at_its_next_try(engine: Engine, mail: Mai
     alert_all(engine, [url(mail)], [4999])
     run(engine)
     mail.mode = "accept"
-    until(lambda: run(engine).delivered == 1)
+    wait_until(lambda: run(engine).delivered == 1, "the alert is not delivered")
     assert one(engine, "SELECT status, tries, last_failure FROM deliveries") == ("delivered", 2, None)
 
 
@@ -137,9 +130,9 @@ def test_waits_grow_with_jitter(tries: int, asked: float | None, shortest: float
 def test_after_the_last_try_it_is_a_dead_letter_and_the_next_one_goes(engine: Engine, mail: MailServer) -> None:
     mail.mode = "refuse"
     alert_all(engine, [url(mail)], [4999, 4888])
-    until(lambda: run(engine).dead == 1)
+    wait_until(lambda: run(engine).dead == 1, "the alert is no dead letter")
     mail.mode = "accept"
-    until(lambda: waiting(engine) == 0 or run(engine).delivered == 1)
+    wait_until(lambda: waiting(engine) == 0 or run(engine).delivered == 1, "the next alert is not delivered")
     assert prices_in(mail.messages) == ["48.88"]
     assert rows(engine, "SELECT status, tries FROM deliveries ORDER BY id") == [("dead", 3), ("delivered", 1)]
     tries, reason, payload, event_id = one(engine, "SELECT tries, reason, payload, event_id FROM dead_letters")
@@ -152,7 +145,7 @@ def test_an_outage_counts_no_refusal_and_its_waits_grow_all_the_same(engine: Eng
     """Five tries in vain, where three refusals would be the end."""
     mail.mode = "refuse_later"
     alert_all(engine, [url(mail)], [4999])
-    until(lambda: run(engine).dead > 0 or one(engine, "SELECT tries FROM outbox") >= 5)
+    wait_until(lambda: run(engine).dead > 0 or one(engine, "SELECT tries FROM outbox") >= 5, "the alert is not tried again")
     assert one(engine, "SELECT refusals FROM outbox") == 0
     with engine.begin() as connection:
         connection.execute(text("UPDATE outbox SET next_try_at = clock_timestamp()"))
@@ -214,7 +207,7 @@ def test_a_wait_that_ends_within_a_pass_lets_no_later_alert_overtake(engine: Eng
     turning = Turning(engine, ChannelSender(connect_timeout_seconds=2, read_timeout_seconds=5), CIPHER)
     turning.batch_size = 1
     assert relay(engine, turning, settings=AT_ONCE, longest_seconds=60).delivered == 0
-    until(lambda: waiting(engine) == 0 or run(engine).delivered > 0)
+    wait_until(lambda: waiting(engine) == 0 or run(engine).delivered > 0, "the alerts are not delivered")
     assert prices_in(mail.messages) == ["49.99", "48.88", "47.77"]
 
 
@@ -232,7 +225,8 @@ def test_a_dead_channel_holds_back_no_other(engine: Engine, mail: MailServer) ->
         alert_all(engine, [url(server, f"r{number}") for number in range(8) for server in (dead, mail)], [4999])
         relaying = threading.Thread(target=run, args=(engine, LATER), kwargs={"read_timeout_seconds": 8})
         relaying.start()
-        until(lambda: one(engine, "SELECT count(*) FROM deliveries WHERE status = 'delivered'") == 8, 7)
+        delivered = "SELECT count(*) FROM deliveries WHERE status = 'delivered'"
+        wait_until(lambda: one(engine, delivered) == 8, "the eight wait for the others", longest_seconds=7)
         assert one(engine, "SELECT count(*) FROM deliveries WHERE tries > 0 AND status <> 'delivered'") == 0
         relaying.join(60)
     assert len(mail.messages) == 8
@@ -298,7 +292,7 @@ def test_an_unanswered_alert_is_tried_again_with_the_same_id(engine: Engine, mai
     alert_all(engine, [url(mail)], [4999])
     assert run(engine).refused == 1
     mail.mode = "accept"
-    until(lambda: run(engine).delivered == 1)
+    wait_until(lambda: run(engine).delivered == 1, "the alert is not delivered")
     assert len({str(one_["Message-ID"]) for one_ in mail.messages}) == 1
 
 
@@ -428,7 +422,7 @@ def test_a_lost_connection_to_postgresql_is_told(engine: Engine, mail: MailServe
     cutting = Cutting(engine, ChannelSender(connect_timeout_seconds=2, read_timeout_seconds=5), CIPHER)
     with pytest.raises(OperationalError):
         relay(engine, cutting, settings=AT_ONCE, longest_seconds=60)
-    until(lambda: waiting(engine) == 0 or run(engine).delivered > 0)
+    wait_until(lambda: waiting(engine) == 0 or run(engine).delivered > 0, "the alerts are not delivered")
     assert len({str(one_["Message-ID"]) for one_ in mail.messages}) == 2
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,6 +42,7 @@ from keeper.tokens import (
     settle,
 )
 from tests.integration.makers import ALL_SINKS, one, rows
+from tests.services.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = TokenSettings(user_share_pct=5, lease_seconds=600)
@@ -127,13 +128,6 @@ def fast_house(engine: Engine) -> Iterator[House]:
         found = open_house(engine, simulator, KEY)
         yield found
         found.client.close()
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.01)
 
 
 def test_the_bucket_is_learned_from_keepa(house: House) -> None:
@@ -355,7 +349,7 @@ def queue(house: House, tokens: int, priority: Priority, order: list[str], name:
 
     thread = threading.Thread(target=work)
     thread.start()
-    until(lambda: bool(one(house.engine, "SELECT count(*) FROM token_reservations") > waiting))
+    wait_until(lambda: bool(one(house.engine, "SELECT count(*) FROM token_reservations") > waiting), f"{name} does not queue")
     return thread
 
 
