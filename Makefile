@@ -11,10 +11,10 @@ ROUNDS ?= 20
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup demo test lint format bench chaos up down lock
+.PHONY: help setup demo test lint format bench chaos up down services services-down lock
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 setup: $(STAMP) ## the virtual environment from requirements.lock, byte-compiled
 
@@ -56,6 +56,12 @@ up: setup ## the long-running program: PostgreSQL, Prefect on port 4200, deploym
 
 down: setup ## end what `make up` or KEEP=1 left running
 	@$(BIN)/python -m deployments.local down
+
+services: setup ## real Kafka and Elasticsearch, and PostgreSQL on a TCP port; prints the settings to export (BROKERS=3, SEARCH_NODES=3)
+	@$(BIN)/python -m tests.services up --brokers $(or $(BROKERS),1) --search-nodes $(or $(SEARCH_NODES),1)
+
+services-down: setup ## end what `make services` started
+	@$(BIN)/python -m tests.services down
 
 lock: ## requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
