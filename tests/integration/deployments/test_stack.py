@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
 import pytest
 
 from deployments.local import down
@@ -61,6 +62,17 @@ def test_port_of_somebody_else_is_not_taken_for_our_server(stack: Stack) -> None
 
         with pytest.raises(ProcessFailed, match=f"port {port} of this machine"):
             start_prefect(stack, port)
+
+
+def test_server_of_somebody_who_reports_elsewhere_reports_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
+    stack = Stack(tmp_path, {})
+    try:
+        settings = httpx.get(f"{start_prefect(stack, free_port())}/admin/settings", timeout=10).raise_for_status().json()
+    finally:
+        stack.stop()
+
+    assert settings["server"]["analytics_enabled"] is False
 
 
 def test_relay_that_dies_after_its_start_is_noticed(tmp_path: Path) -> None:
