@@ -17,6 +17,12 @@ from keeper.postgres.engine import open_engine
 from keeper.postgres.migrate import migrate
 from keeper.settings import Settings
 from keeper.simulator.server import Simulator
+from tests.services import elasticsearch as elasticsearch_service
+from tests.services import kafka as kafka_service
+from tests.services.elasticsearch import ElasticsearchCluster
+from tests.services.java import DOWNLOADS, JAVA_HOME
+from tests.services.kafka import KafkaCluster
+from tests.services.session import NEEDS, ElasticsearchService, KafkaService, SessionServices, lent_elasticsearch, lent_kafka
 
 if TYPE_CHECKING:
     from tests.services.installation import Installation
@@ -25,14 +31,16 @@ if TYPE_CHECKING:
 RECORDINGS = "KEEPER_RECORDINGS"
 # The programs of another PostgreSQL, to run the tests on it.
 POSTGRES_BIN = "KEEPER_TEST_POSTGRES_BIN"
-_left_out: list[str] = []
+REQUIRE_SERVICES = "KEEPER_REQUIRE_SERVICES"
+_OURS = (RECORDINGS, POSTGRES_BIN, REQUIRE_SERVICES, DOWNLOADS, JAVA_HOME)
+_services = SessionServices()
+# What is missing, and the tests that need it.
+_left_out: dict[str, list[str]] = {}
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """No setting of the person who runs the tests leaks into them."""
-    for name in [
-        name for name in os.environ if name.startswith("KEEPER_") and name not in (RECORDINGS, POSTGRES_BIN, "KEEPER_REQUIRE_SERVICES")
-    ]:
+    for name in [name for name in os.environ if name.startswith("KEEPER_") and name not in _OURS]:
         del os.environ[name]
     Settings.model_config["env_file"] = None
     os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
@@ -40,23 +48,46 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without recordings their tests are left out, by name."""
+    """What cannot run here is left out, by name: without recordings their tests, without Java or Maven those of the real services.
+
+    Raises:
+        pytest.UsageError: a real service is required and cannot run.
+    """
     folder = os.environ.get(RECORDINGS)
-    if folder and Path(folder).is_dir():
-        return
-    _left_out.extend(item.nodeid for item in items if item.get_closest_marker("recordings"))
-    kept = [item for item in items if not item.get_closest_marker("recordings")]
-    if _left_out:
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("recordings")])
-        items[:] = kept
+    without = {} if folder and Path(folder).is_dir() else {RECORDINGS: [one for one in items if one.get_closest_marker("recordings")]}
+    for fixture, complaint_of in NEEDS.items():
+        needing = [one for one in items if fixture in getattr(one, "fixturenames", ())]
+        if needing and (complaint := complaint_of()) is not None:
+            if os.environ.get(REQUIRE_SERVICES) == "1":
+                raise pytest.UsageError(f"{REQUIRE_SERVICES}=1, and {len(needing)} tests need {complaint}")
+            without.setdefault(complaint, []).extend(needing)
+    for reason, needing in without.items():
+        _left_out[reason] = [one.nodeid for one in needing]
+    deselected = [one for one in items if any(one in needing for needing in without.values())]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [one for one in items if one not in deselected]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The real services start beside the first tests, where some test will want them."""
+    if not session.config.option.collectonly:
+        _services.begin({name for one in session.items for name in getattr(one, "fixturenames", ())})
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """They end with the session, however far it came."""
+    _services.end()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was left out."""
-    for name in _left_out:
-        terminalreporter.write_line(f"left out without {RECORDINGS}: {name}")
-    if _left_out:
-        terminalreporter.write_line(f"{len(_left_out)} tests left out: set {RECORDINGS} to a folder of recorded Keepa answers")
+    for reason, names in _left_out.items():
+        for name in names:
+            terminalreporter.write_line(f"left out without {reason}: {name}")
+        if names:
+            hint = f"set {RECORDINGS} to a folder of recorded Keepa answers" if reason == RECORDINGS else f"install {reason}"
+            terminalreporter.write_line(f"{len(names)} tests left out: {hint}")
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +126,44 @@ def engine(postgres: EmbeddedServer, database: str) -> Iterator[Engine]:
     opened = open_engine(postgres.dsn(database))
     yield opened
     opened.dispose()
+
+
+@pytest.fixture(scope="session")
+def kafka_jars() -> Path:
+    """The broker's jars, downloaded once. A test that has it among its fixtures is left out where Kafka cannot run."""
+    return kafka_service.fetch_jars()
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_distribution() -> Path:
+    """Elasticsearch itself, downloaded once. A test that has it among its fixtures is left out where Elasticsearch cannot run."""
+    return elasticsearch_service.fetch_distribution()
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster(kafka_jars: Path) -> KafkaCluster:
+    """The session's one real broker. A test that kills or stops a broker makes a `KafkaCluster` of its own."""
+    return _services.kafka()
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_cluster(elasticsearch_distribution: Path) -> ElasticsearchCluster:
+    """The session's one real node. A test that kills or stops a node makes an `ElasticsearchCluster` of its own."""
+    return _services.elasticsearch()
+
+
+@pytest.fixture
+def kafka(kafka_cluster: KafkaCluster) -> Iterator[KafkaService]:
+    """The broker for one test, with a prefix for its topics."""
+    with lent_kafka(_services.kafka()) as lent:
+        yield lent
+
+
+@pytest.fixture
+def elasticsearch(elasticsearch_cluster: ElasticsearchCluster) -> Iterator[ElasticsearchService]:
+    """The node for one test, with a prefix for its indices."""
+    with lent_elasticsearch(_services.elasticsearch()) as lent:
+        yield lent
 
 
 @pytest.fixture

@@ -35,6 +35,9 @@ class Proxy:
     Args:
         target_port: of the real server, on 127.0.0.1.
         port: its own; 0 chooses one. It stays the same over `cut` and `restore`.
+
+    Attributes:
+        passed_bytes: about so many were passed on, both directions together.
     """
 
     def __init__(self, target_port: int, *, port: int = 0) -> None:
@@ -48,6 +51,7 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._changing = threading.RLock()
         self._is_closing = threading.Event()
+        self.passed_bytes = 0
 
     def __enter__(self) -> Self:
         self._listen()
@@ -181,6 +185,7 @@ class Proxy:
             if rate is not None:
                 self._is_closing.wait(min(size, len(rest)) / rate)
             target.sendall(rest[:size])
+            self.passed_bytes += min(size, len(rest))
             rest = rest[size:]
 
 
