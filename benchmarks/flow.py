@@ -144,7 +144,6 @@ def run_here(kind: str, born_at: float) -> None:
         done = check_due(
             resources.engine,
             resources.keepa,
-            sinks=resources.sinks,
             settings=resources.token_settings,
             batch_size=settings.keepa.batch_size,
             requests_at_once=settings.keepa.requests_at_once,

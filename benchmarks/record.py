@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from benchmarks.figures import database, say
-from keeper.domain.events import Sink
+from keeper.domain.events import EventKind, Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.price_series import PriceSeries, minute_of
@@ -28,13 +28,13 @@ from keeper.domain.watch import Watch
 from keeper.postgres.engine import driver_of
 from keeper.postgres.watches import insert_watches
 from keeper.record import LARGEST_BATCH, record
+from keeper.sinks import switch_on
 
 PRICE_TYPES = [
     PriceType.NEW, PriceType.AMAZON, PriceType.USED, PriceType.REFURBISHED, PriceType.COLLECTIBLE,
     PriceType.LIGHTNING_DEAL, PriceType.PRIME_EXCL, PriceType.LISTPRICE, PriceType.NEW_FBA, PriceType.WAREHOUSE,
 ]  # fmt: skip
 WATCHED = PRICE_TYPES[:5]
-SINKS = frozenset({Sink.KAFKA, Sink.SEARCH, Sink.NOTIFY})
 # Every row the verb inserts or rewrites, with the primary keys of their tables.
 LEFT_BEHIND = ("price_history", "current_prices", "events", "outbox", "watched_products", "products")
 
@@ -77,6 +77,8 @@ def fill(engine: Engine, asins: list[str], at: datetime) -> None:
                 [Watch(asin, Marketplace.DE, kind, Money(500, "EUR")) for asin in asins[start : start + 1000] for kind in WATCHED],
                 now=at,
             )
+    for sink in (Sink.KAFKA, Sink.SEARCH):
+        switch_on(engine, sink.value, [EventKind.PRICE_UPDATE], from_oldest=False)
     run_verb(engine, answers(asins, at, 1, changed=False), at)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
@@ -88,7 +90,7 @@ def run_verb(engine: Engine, products: list[Product], at: datetime, workers: int
     def work(share: list[Product]) -> None:
         for start in range(0, len(share), LARGEST_BATCH):
             with engine.begin() as connection:
-                record(connection, share[start : start + LARGEST_BATCH], now=at, sinks=SINKS)
+                record(connection, share[start : start + LARGEST_BATCH], now=at)
 
     started = time.perf_counter()
     if workers == 1:

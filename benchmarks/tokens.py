@@ -185,7 +185,7 @@ def run_window(stack: Stack, resources: Resources, minutes: float, *, is_naive: 
             worker.wait_until_ready()
         control("tokens", tokens=0 if is_naive else floor_of(Priority.WATCH, state.bucket, SETTINGS.user_share_pct))
         control("forget")
-        ask_bucket(resources.engine, resources.keepa, sinks=resources.sinks)
+        ask_bucket(resources.engine, resources.keepa)
         with resources.engine.begin() as connection:
             # What the benchmark itself took looks like a foreign spender.
             connection.execute(text("UPDATE token_ledger SET foreign_tokens = 0, unexplained_tokens = 0"))
@@ -372,7 +372,7 @@ def ask(resources: Resources, client: MortalClient, request: PlannedRequest, die
     client.dies = dies == "answered"
     with take_slots(request.size) if has_limits else nullcontext():
         note("sent", tokens=request.size, slot_seconds=time.monotonic() - granted)
-        fetch(resources.engine, client, request, sinks=resources.sinks, reservation_id=reservation_id)
+        fetch(resources.engine, client, request, reservation_id=reservation_id)
 
 
 def take_slots(tokens: int) -> AbstractContextManager[None]:
@@ -404,7 +404,7 @@ def lose(stack: Stack, resources: Resources, tokens: int, step: str) -> int:
     """Kill a process that holds a reservation, and count what Keepa has and the ledger does not give until then and afterwards."""
     _await_no_reservations(resources.engine)
     control("tokens", tokens=600)
-    ask_bucket(resources.engine, resources.keepa, sinks=resources.sinks)
+    ask_bucket(resources.engine, resources.keepa)
     code = (
         "import benchmarks.tokens as b, uuid; from keeper.resources import open_resources; "
         f"r = open_resources().__enter__(); b.lose_here(r, {tokens}, {step!r})"
@@ -415,7 +415,7 @@ def lose(stack: Stack, resources: Resources, tokens: int, step: str) -> int:
     assert done.returncode == -signal.SIGKILL, done.stderr
     held = _withheld(resources)
     _await_no_reservations(resources.engine)
-    ask_bucket(resources.engine, resources.keepa, sinks=resources.sinks)
+    ask_bucket(resources.engine, resources.keepa)
     later = _withheld(resources)
     print(f"killed with {tokens} tokens reserved ({step}): {held} withheld until expiry, {later} afterwards", file=sys.stderr)
     assert held <= tokens and later <= 0

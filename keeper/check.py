@@ -1,7 +1,7 @@
 """The verbs around one check: record what an answer brought, or note that it brought nothing; and a check somebody asks for."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,7 +12,6 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from keeper.domain.budget import Priority
 from keeper.domain.errors import KeeperError
-from keeper.domain.events import Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.product import Product
 from keeper.fetch import fetch
@@ -82,7 +81,7 @@ def _fall_pct(change: Change) -> float:
     return 100 * (change.previous_minor - change.amount_minor) / change.previous_minor
 
 
-def record_answer(engine: Engine, request: PlannedRequest, answer: ProductAnswer, *, now: datetime, sinks: Collection[Sink]) -> Checked:
+def record_answer(engine: Engine, request: PlannedRequest, answer: ProductAnswer, *, now: datetime) -> Checked:
     """Record an answer; the asked products it does not hold, or that cannot be recorded, are noted as failed. Idempotent.
 
     A product that can have no price is recorded, but counts as failed; it is due again an interval later like any other.
@@ -94,7 +93,7 @@ def record_answer(engine: Engine, request: PlannedRequest, answer: ProductAnswer
 
     def record_some(some: Sequence[Product]) -> None:
         with engine.begin() as connection:
-            recorded = record(connection, some, now=now, sinks=sinks, buybox=request.buybox)
+            recorded = record(connection, some, now=now, raw=answer.raw_product, buybox=request.buybox)
         _add(done, recorded)
 
     refused: set[str] = set()
@@ -154,7 +153,6 @@ def check_products(
     marketplace: Marketplace,
     *,
     buybox: bool,
-    sinks: Collection[Sink],
     settings: TokenSettings,
     max_wait_seconds: float,
 ) -> Checked:
@@ -199,8 +197,8 @@ def check_products(
             release(engine, reservation_id)
             continue
         try:
-            answer = fetch(engine, client, request, sinks=sinks)
-            recorded = record_answer(engine, request, answer, now=now, sinks=sinks)
+            answer = fetch(engine, client, request)
+            recorded = record_answer(engine, request, answer, now=now)
         except KeeperError as error:
             note_failure(engine, request, str(error), now=now)
             raise
@@ -215,7 +213,6 @@ def check_due(
     engine: Engine,
     client: KeepaClient,
     *,
-    sinks: Collection[Sink],
     settings: TokenSettings,
     batch_size: int,
     requests_at_once: int,
@@ -245,8 +242,7 @@ def check_due(
         failed = 0
         with ThreadPoolExecutor(max_workers=requests_at_once) as pool:
             running: dict[Future[Checked], PlannedRequest] = {
-                pool.submit(_check_request, engine, client, request, now=now, sinks=sinks, settings=settings): request
-                for request in requests
+                pool.submit(_check_request, engine, client, request, now=now, settings=settings): request for request in requests
             }
             try:
                 for future in as_completed(running):
@@ -266,9 +262,7 @@ def check_due(
             return done
 
 
-def _check_request(
-    engine: Engine, client: KeepaClient, request: PlannedRequest, *, now: datetime, sinks: Collection[Sink], settings: TokenSettings
-) -> Checked:
+def _check_request(engine: Engine, client: KeepaClient, request: PlannedRequest, *, now: datetime, settings: TokenSettings) -> Checked:
     lost = None
     if not renew_claims(engine, request, settings):
         lost = "somebody else began to check it while it waited"
@@ -277,8 +271,8 @@ def _check_request(
     if lost is not None:
         give_back(engine, request)
         return Checked(failures={f"{asin} {request.marketplace}": lost for asin in request.asins})
-    answer = fetch(engine, client, request, sinks=sinks)
-    return record_answer(engine, request, answer, now=now, sinks=sinks)
+    answer = fetch(engine, client, request)
+    return record_answer(engine, request, answer, now=now)
 
 
 def _add(done: Checked, recorded: Recorded) -> None:

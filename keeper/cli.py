@@ -642,7 +642,6 @@ def _check_named(resources: "Resources", asins: Sequence[str], marketplace: Mark
                         share,
                         marketplace,
                         buybox=buybox,
-                        sinks=resources.sinks,
                         settings=resources.token_settings,
                         max_wait_seconds=resources.settings.tokens.longest_wait_seconds,
                     )
@@ -659,7 +658,6 @@ def _check_due(resources: "Resources") -> "Checked":
         return check_due(
             resources.engine,
             resources.keepa,
-            sinks=resources.sinks,
             settings=resources.token_settings,
             batch_size=resources.settings.keepa.batch_size,
             requests_at_once=resources.settings.keepa.requests_at_once,
@@ -920,7 +918,7 @@ def tokens(
 
     with _resources(keepa=is_fresh) as resources:
         if is_fresh:
-            ask_bucket(resources.engine, resources.keepa, sinks=resources.sinks)
+            ask_bucket(resources.engine, resources.keepa)
         with resources.engine.begin() as connection:
             ledger = read_ledger(connection)
             hour = select_spending(connection, since=ledger.now - timedelta(hours=1))

@@ -239,7 +239,7 @@ def _keepa(settings: Settings, engine: Engine | None) -> Iterator[Finding]:
         if engine is None:
             tokens = client.fetch_token_status().tokens
         else:
-            ask_bucket(engine, client, sinks=())
+            ask_bucket(engine, client)
             tokens = None
     finally:
         client.close()
@@ -277,7 +277,7 @@ def _channels(engine: Engine, settings: Settings) -> Iterator[Finding]:
     if not found:
         yield Finding("channels", Health.NOTE, "none, so alerts reach nobody", "`keeper channel add` makes one")
         return
-    cipher = Resources(settings, engine, None, frozenset(), "").cipher()
+    cipher = Resources(settings, engine, None, "").cipher()
     for channel in found:
         cipher.decrypt(channel.url_encrypted)
     forbidden = sorted({one.scheme for one in found} - set(settings.channels.schemes))

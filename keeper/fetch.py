@@ -2,14 +2,12 @@
 
 import logging
 import time
-from collections.abc import Collection
 from uuid import uuid4
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from keeper.domain.errors import KeeperError
-from keeper.domain.events import Sink
 from keeper.domain.tokens import KeepaCall, TokenStatus
 from keeper.keepa.answer import ProductAnswer
 from keeper.keepa.client import KeepaClient
@@ -22,9 +20,7 @@ logger = logging.getLogger(__name__)
 _SETTLE_WAITS_SECONDS = (0.5, 2.0, 10.0)
 
 
-def fetch(
-    engine: Engine, client: KeepaClient, request: PlannedRequest, *, sinks: Collection[Sink], reservation_id: int | None = None
-) -> ProductAnswer:
+def fetch(engine: Engine, client: KeepaClient, request: PlannedRequest, *, reservation_id: int | None = None) -> ProductAnswer:
     """Send the request and settle its reservation with Keepa's own numbers; a failure is settled too, before it is raised.
 
     Args:
@@ -53,7 +49,6 @@ def fetch(
             error.tokens,
             key_fingerprint=client.key_fingerprint,
             started=started,
-            sinks=sinks,
             may_have_cost=error.may_have_cost,
         )
         raise
@@ -63,7 +58,7 @@ def fetch(
         except OperationalError as lost:
             logger.error("reservation %d could not be given back, it is written off when its lease ends: %s", paid_by, lost.orig)
         raise
-    _settle(engine, paid_by, answer.call, answer.tokens, key_fingerprint=client.key_fingerprint, started=started, sinks=sinks)
+    _settle(engine, paid_by, answer.call, answer.tokens, key_fingerprint=client.key_fingerprint, started=started)
     return answer
 
 
@@ -75,7 +70,6 @@ def _settle(
     *,
     key_fingerprint: str,
     started: float,
-    sinks: Collection[Sink],
     may_have_cost: bool = False,
 ) -> None:
     """Settle a call, waiting for a database that restarts: neither a paid answer nor Keepa's error is lost for its bookkeeping."""
@@ -89,7 +83,6 @@ def _settle(
                 tokens,
                 key_fingerprint=key_fingerprint,
                 started=started,
-                sinks=sinks,
                 may_have_cost=may_have_cost,
                 call_id=call_id,
             )

@@ -1,20 +1,23 @@
 """The verb `record`: products, prices, alerts, events and their outbox rows in the caller's one transaction."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha1
+from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from keeper.domain.events import NAMESPACE, Sink
+from keeper.domain.events import NAMESPACE, Event, EventKind, raw_event_id
 from keeper.domain.price_series import minute_of
 from keeper.domain.price_type import PRICES
 from keeper.domain.product import Product
 from keeper.domain.watch import Verdict, has_rearmed, judge
 from keeper.postgres import alerts, prices, products, watches
 from keeper.postgres.alerts import Candidate
+from keeper.postgres.outbox import insert_events
 from keeper.postgres.prices import Change
+from keeper.postgres.sinks import Routes, lock_routes
 
 LARGEST_BATCH = 2000
 _NULL = "\\N"
@@ -49,7 +52,7 @@ def record(
     answered: Iterable[Product],
     *,
     now: datetime,
-    sinks: Collection[Sink],
+    raw: Callable[[str], bytes] | None = None,
     buybox: bool = False,
     falls_kept: int = 10,
 ) -> Recorded:
@@ -62,7 +65,7 @@ def record(
         answered: at most LARGEST_BATCH products; each marketplace and ASIN once.
         now: business time of the check.
         buybox: whether the request asked for the buy box.
-        sinks: the active ones; each gets a thin outbox row per event it carries.
+        raw: Keepa's own JSON of a product by its ASIN; None where the products come from elsewhere.
     """
     batch = sorted(answered, key=lambda product: (product.asin, product.marketplace))
     if not batch:
@@ -70,6 +73,7 @@ def record(
     if len(batch) > LARGEST_BATCH:
         raise ValueError(f"at most {LARGEST_BATCH} products in one transaction, got {len(batch)}")
     history_lines: list[str] = []
+    routes = lock_routes(connection)
     products.make_stage(connection)
     prices.make_stages(connection)
     products.stage_products(connection, batch)
@@ -79,10 +83,11 @@ def record(
     changes = prices.move_current_prices(connection, now=now, staged=staged)
     events = prices.mark_watched_changes(connection)
     prices.insert_history(connection)
-    products.update_products(connection, now=now)
+    changed = products.update_products(connection, now=now)
     if events:
-        prices.insert_price_events(connection, sinks)
-    alerted = _raise_alerts(connection, now=now, sinks=sinks)
+        prices.insert_price_events(connection, routes)
+    insert_events(connection, _product_events(batch, changed, raw, routes), routes)
+    alerted = _raise_alerts(connection, now=now, routes=routes)
     watches.reschedule_checked(connection, now=now, buybox=buybox)
     return Recorded(
         products=len(batch),
@@ -95,14 +100,46 @@ def record(
     )
 
 
-def _raise_alerts(connection: Connection, *, now: datetime, sinks: Collection[Sink]) -> int:
+def _product_events(
+    batch: Sequence[Product], changed: Collection[tuple[str, str]], raw: Callable[[str], bytes] | None, routes: Routes
+) -> list[Event]:
+    """What the enrichment hears of: that an ASIN changed; over Kafka Keepa's own answer, null where the change came from elsewhere."""
+    events = []
+    if EventKind.PRODUCT_UPDATE in routes:
+        asins = dict.fromkeys(asin for asin, _ in changed)
+        events += [Event.of(uuid4(), EventKind.PRODUCT_UPDATE, asin, {"asin": asin}) for asin in asins]
+    if EventKind.RAW_PRODUCT in routes:
+        places = set(changed)
+        for product in batch:
+            if raw is not None:
+                body = raw(product.asin).decode(errors="replace")
+            elif (product.asin, product.marketplace.value) in places:
+                body = "null"
+            else:
+                continue
+            events.append(_raw_event(product, body))
+    return events
+
+
+def _raw_event(product: Product, body: str) -> Event:
+    event_id = raw_event_id(product.asin, product.marketplace.value, product.answered_at)
+    return Event(
+        event_id,
+        EventKind.RAW_PRODUCT,
+        product.asin,
+        f'{{"asin":"{product.asin}","domain":"{product.marketplace.value.lower()}","event_id":"{event_id}","schema_version":1,'
+        f'"timestamp":"{product.answered_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}","event_type":"raw_product","product":{body}}}',
+    )
+
+
+def _raise_alerts(connection: Connection, *, now: datetime, routes: Routes) -> int:
     candidates = alerts.select_candidates(connection)
     verdicts = [_judge(one) for one in candidates]
     fired = [one for one, verdict in zip(candidates, verdicts, strict=True) if verdict is Verdict.ALERT]
     rearmed = [one.watch_id for one, verdict in zip(candidates, verdicts, strict=True) if verdict is Verdict.REARM]
     alerts.set_armed(connection, rearmed, is_armed=True)
     alerts.set_armed(connection, [one.watch_id for one in fired], is_armed=False)
-    return alerts.insert_alerts(connection, fired, now=now, active=sinks)
+    return alerts.insert_alerts(connection, fired, now=now, routes=routes)
 
 
 def _judge(one: Candidate) -> Verdict:

@@ -8,7 +8,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from keeper.domain.alert import AlertUnreadable, decode_alert
-from keeper.domain.errors import KeeperError, TransientError
+from keeper.domain.delivery import Outcome, SinkDown, Turn
+from keeper.domain.errors import KeeperError
 from keeper.domain.events import OutboxMessage, Sink
 from keeper.notify.channels import ChannelCipher
 from keeper.notify.sender import ChannelRefused, ChannelSender, ChannelUnreachable
@@ -32,46 +33,33 @@ _LONGEST_ROUND_SECONDS = 60.0
 _LONGEST_RECONNECT_SECONDS = 30.0
 # How soon a relay that waits for work notices that it shall end.
 _STOP_SECONDS = 0.5
-
-
-class SinkDown(TransientError):
-    """The whole sink cannot be reached: no message is refused, no try is counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one message.
-
-    Attributes:
-        refusal: None when the sink acknowledged it.
-        receipt: what the far side said on acknowledgement.
-        retry_after_seconds: how long the far side asked to wait.
-        is_final: no further try can help.
-        is_unreachable: nobody answered, or the answer was `later`: no refusal is counted.
-    """
-
-    message: OutboxMessage
-    refusal: str | None = None
-    receipt: str = ""
-    retry_after_seconds: float | None = None
-    is_final: bool = False
-    is_unreachable: bool = False
+_LOOK_SECONDS = 1.0
 
 
 class DeliverySink(Protocol):
-    """A system that takes events."""
+    """A system that takes events.
 
-    name: Sink
+    Attributes:
+        name: of its row in `sinks`.
+        batch_size: messages it likes to take at once.
+        shards_at_once: how many threads may call `deliver` at a time.
+    """
+
+    name: str
     batch_size: int
     shards_at_once: int
 
-    def deliver(self, messages: Sequence[OutboxMessage], is_over: Callable[[], bool]) -> Iterator[list[Outcome]]:
-        """Outcomes as they become known; a message without one stays where it is. Called by up to `shards_at_once` threads at a time.
+    def connect(self) -> None:
+        """One cheap probe, before the first batch and after an outage; makes topics or indices that are missing.
+
+        Raises:
+            SinkDown: nobody is there.
+        """
+
+    def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:
+        """Outcomes as they become known; a message without one stays where it is.
 
         Within a key nothing is delivered after a refusal, or after a message without an outcome.
-
-        Args:
-            is_over: once it is true nothing more is sent; what is under way is finished.
 
         Raises:
             SinkDown: nobody is there, said after the outcomes that are known.
@@ -104,6 +92,54 @@ class RelaySettings:
         return max(jittered, min(retry_after_seconds or 0.0, self.longest_wait_seconds))
 
 
+class Circuit:
+    """What is known of one sink's health: while it is open nothing is tried; then one probe decides. Safe to share between threads."""
+
+    def __init__(self, *, first_wait_seconds: float = 0.5, longest_wait_seconds: float = 30.0) -> None:
+        self._first_wait_seconds = first_wait_seconds
+        self._longest_wait_seconds = longest_wait_seconds
+        self._mutex = threading.Lock()
+        self._is_closed = False
+        self._failures = 0
+        self._open_until = 0.0
+        self._reason = ""
+
+    def admit(self, connect: Callable[[], None]) -> None:
+        """Let a batch through. Where the sink was not seen at work since it last failed, `connect` is the one probe.
+
+        Raises:
+            SinkDown: it was away a moment ago, or is now.
+        """
+        with self._mutex:
+            if self._is_closed:
+                return
+            if (wait_seconds := self._open_until - time.monotonic()) > 0:
+                raise SinkDown(f"{self._reason} (tried again in {wait_seconds:.0f} s)")
+            try:
+                connect()
+            except SinkDown as error:
+                self._open(error)
+                raise
+            self._is_closed, self._failures = True, 0
+
+    def open(self, error: SinkDown) -> None:
+        """The sink went away: nothing more until the wait, longer each time, with jitter, is over."""
+        with self._mutex:
+            self._open(error)
+
+    def _open(self, error: SinkDown) -> None:
+        backoff = min(self._longest_wait_seconds, self._first_wait_seconds * 2.0 ** min(self._failures, 30))
+        self._is_closed = False
+        self._failures += 1
+        self._reason = str(error)
+        self._open_until = time.monotonic() + backoff * random.uniform(0.5, 1.0)
+
+    @property
+    def wait_seconds(self) -> float:
+        """Until the next probe, at least 0."""
+        return max(0.0, self._open_until - time.monotonic()) if not self._is_closed else 0.0
+
+
 @dataclass(slots=True)
 class Relayed:
     """What one call of `relay` did.
@@ -120,6 +156,11 @@ class Relayed:
     is_complete: bool = True
     shards_elsewhere: list[int] = field(default_factory=list)
 
+    @property
+    def known(self) -> int:
+        """Messages with an outcome."""
+        return self.delivered + self.refused + self.dead
+
     def add(self, other: "Relayed") -> None:
         """Sum up."""
         self.delivered += other.delivered
@@ -131,7 +172,13 @@ class Relayed:
 
 
 def relay(
-    engine: Engine, sink: DeliverySink, *, settings: RelaySettings, longest_seconds: float, stop: threading.Event | None = None
+    engine: Engine,
+    sink: DeliverySink,
+    *,
+    settings: RelaySettings,
+    longest_seconds: float,
+    stop: threading.Event | None = None,
+    circuit: Circuit | None = None,
 ) -> Relayed:
     """Deliver what waits for `sink` until nothing is deliverable, the sink is down, or time is up.
 
@@ -141,12 +188,14 @@ def relay(
     Args:
         longest_seconds: machine time; the message under way is still finished.
         stop: ends it early, between messages.
+        circuit: what earlier calls in this process learned of the sink.
     """
+    circuit = circuit or Circuit()
     deadline = time.monotonic() + longest_seconds
-    halt = threading.Event()
+    halt, lost = threading.Event(), threading.Event()
 
     def is_over() -> bool:
-        return time.monotonic() >= deadline or halt.is_set() or (stop is not None and stop.is_set())
+        return time.monotonic() >= deadline or halt.is_set() or lost.is_set() or (stop is not None and stop.is_set())
 
     done = Relayed()
     with engine.connect() as lock_connection:
@@ -154,9 +203,17 @@ def relay(
         lock_connection.commit()
         if not shards:
             return done
+        try:
+            circuit.admit(sink.connect)
+        except SinkDown as error:
+            return Relayed(down=str(error), is_complete=False)
         locks = _ShardLocks(lock_connection, sink.name)
-        with ThreadPoolExecutor(min(sink.shards_at_once, len(shards)), thread_name_prefix=f"relay-{sink.name}") as pool:
-            running = [pool.submit(_relay_shard, engine, locks, sink, shard, settings, is_over) for shard in shards]
+        turn = Turn(is_over, lost.is_set)
+        with (
+            locks.watch(lost),
+            ThreadPoolExecutor(min(sink.shards_at_once, len(shards)), thread_name_prefix=f"relay-{sink.name}") as pool,
+        ):
+            running = [pool.submit(_relay_shard, engine, locks, sink, shard, settings, turn, circuit) for shard in shards]
             try:
                 for future in as_completed(running):
                     done.add(future.result())
@@ -174,66 +231,110 @@ def keep_relaying(
     settings: RelaySettings,
     stop: threading.Event,
     sweep_seconds: float = 30.0,
+    circuits: Mapping[str, Circuit] | None = None,
     on_listening: Callable[[], None] = lambda: None,
-    on_relayed: Callable[[Sink, Relayed], None] = lambda _sink, _done: None,
+    on_relayed: Callable[[str, Relayed], None] = lambda _sink, _done: None,
 ) -> None:
     """Relay until `stop` is set: when a recording transaction calls, when a postponed message is due, and every `sweep_seconds`.
 
-    A database that goes away is waited for, with growing pauses.
+    Each sink has a thread of its own, so that one that is down or slow delays no other. A database that goes away is waited for, with
+    growing pauses.
 
     Args:
         on_listening: called after each (new) connection has begun to listen.
         on_relayed: told after each round, empty ones included.
     """
-    losses = 0
-    while not stop.is_set():
+    rings = {sink.name: threading.Event() for sink in sinks}
+    end = threading.Event()  # of the threads: `stop`, or one of them has failed
+
+    def keep_one(sink: DeliverySink) -> None:
+        circuit = (circuits or {}).get(sink.name) or Circuit()
+        ring = rings[sink.name]
+
+        def relay_round() -> None:
+            ring.clear()
+            done = relay(engine, sink, settings=settings, longest_seconds=_LONGEST_ROUND_SECONDS, stop=stop, circuit=circuit)
+            on_relayed(sink.name, done)
+            wait_seconds = circuit.wait_seconds if done.down else _seconds_to_next(engine, sink.name, done, sweep_seconds)
+            if done.down:
+                _wait_for_one((end, stop), wait_seconds)
+            else:
+                ring.wait(wait_seconds)
+
         try:
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as bell:
-                try:
-                    outbox.listen(bell)
-                    on_listening()
-                    while not stop.is_set():
-                        wait_seconds = sweep_seconds
-                        for sink in sinks:
-                            done = relay(engine, sink, settings=settings, longest_seconds=_LONGEST_ROUND_SECONDS, stop=stop)
-                            on_relayed(sink.name, done)
-                            wait_seconds = min(wait_seconds, _seconds_to_next(engine, sink.name, done, sweep_seconds))
-                        losses = 0
-                        _wait(bell, stop, wait_seconds)
-                finally:
-                    # Back in the pool it would go on listening.
-                    bell.invalidate()
+            _while_database_lives(relay_round, (end, stop))
+        finally:
+            end.set()
+
+    def listen_round() -> None:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as bell:
+            try:
+                outbox.listen(bell)
+                on_listening()
+                while not (end.is_set() or stop.is_set()):
+                    _ring_all(rings)
+                    _wait_for_notice(bell, (end, stop))
+            finally:
+                # Back in the pool it would go on listening.
+                bell.invalidate()
+
+    with ThreadPoolExecutor(len(sinks), thread_name_prefix="keep-relaying") as pool:
+        running = [pool.submit(keep_one, sink) for sink in sinks]
+        try:
+            _while_database_lives(listen_round, (end, stop))
+        finally:
+            end.set()
+            _ring_all(rings)
+    for future in running:
+        future.result()
+
+
+def _ring_all(rings: Mapping[str, threading.Event]) -> None:
+    for ring in rings.values():
+        ring.set()
+
+
+def _while_database_lives(work: Callable[[], None], ends: Sequence[threading.Event]) -> None:
+    """Repeat `work` until one of `ends` is set; where the database goes away, after a pause."""
+    losses = 0
+    while not any(end.is_set() for end in ends):
+        try:
+            work()
+            losses = 0
         except (DBAPIError, psycopg.OperationalError) as error:
             if isinstance(error, DBAPIError) and not error.connection_invalidated and not isinstance(error.orig, psycopg.OperationalError):
                 raise
             losses += 1
             pause_seconds = min(_LONGEST_RECONNECT_SECONDS, 0.5 * 2 ** min(losses, 10)) * random.uniform(0.5, 1.0)
             logger.warning("PostgreSQL does not answer (%s); trying again in %.0f s", type(error).__name__, pause_seconds)
-            stop.wait(pause_seconds)
+            _wait_for_one(ends, pause_seconds)
 
 
-def _seconds_to_next(engine: Engine, sink: Sink, done: Relayed, sweep_seconds: float) -> float:
-    if done.down is not None:
-        return sweep_seconds
+def _wait_for_one(ends: Sequence[threading.Event], longest_seconds: float) -> None:
+    deadline = time.monotonic() + longest_seconds
+    while (left := deadline - time.monotonic()) > 0 and not any(end.is_set() for end in ends):
+        ends[0].wait(min(left, _STOP_SECONDS))
+
+
+def _seconds_to_next(engine: Engine, sink: str, done: Relayed, sweep_seconds: float) -> float:
     if not done.is_complete:
         return 0.0
     with engine.begin() as connection:
         due_seconds = outbox.next_try_in_seconds(connection, sink)
     # What is overdue and still there is held by another relay, or by an earlier message of its key.
-    return sweep_seconds if due_seconds is None else max(1.0, due_seconds)
+    return sweep_seconds if due_seconds is None else min(sweep_seconds, max(1.0, due_seconds))
 
 
-def _wait(bell: Connection, stop: threading.Event, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
-        if outbox.wait_for_notice(bell, longest_seconds=min(left, _STOP_SECONDS)):
+def _wait_for_notice(bell: Connection, ends: Sequence[threading.Event]) -> None:
+    while not any(end.is_set() for end in ends):
+        if outbox.wait_for_notice(bell, longest_seconds=_STOP_SECONDS):
             return
 
 
 class _ShardLocks:
     """The session locks of one call of `relay`, all on one connection that its threads share."""
 
-    def __init__(self, connection: Connection, sink: Sink) -> None:
+    def __init__(self, connection: Connection, sink: str) -> None:
         self._connection = connection
         self._sink = sink
         self._mutex = threading.Lock()
@@ -259,9 +360,30 @@ class _ShardLocks:
             self._connection.execute(text("SELECT 1"))
             self._connection.commit()
 
+    @contextmanager
+    def watch(self, lost: threading.Event) -> Iterator[None]:
+        """Look every second, so that a lost lock ends even a delivery that waits for the far side; sets `lost` then."""
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(_LOOK_SECONDS):
+                try:
+                    self.check()
+                except SQLAlchemyError:
+                    lost.set()
+                    return
+
+        watcher = threading.Thread(target=look, name="relay-locks")
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
 
 def _relay_shard(
-    engine: Engine, locks: _ShardLocks, sink: DeliverySink, shard: int, settings: RelaySettings, is_over: Callable[[], bool]
+    engine: Engine, locks: _ShardLocks, sink: DeliverySink, shard: int, settings: RelaySettings, turn: Turn, circuit: Circuit
 ) -> Relayed:
     done = Relayed()
     with locks.hold(shard) as held:
@@ -269,34 +391,35 @@ def _relay_shard(
             done.shards_elsewhere.append(shard)
             return done
         try:
-            _deliver_shard(engine, locks, sink, shard, settings, is_over, done)
+            _deliver_shard(engine, locks, sink, shard, settings, turn, done)
         except SinkDown as error:
+            circuit.open(error)
             done.down = str(error)
             done.is_complete = False
     return done
 
 
 def _deliver_shard(
-    engine: Engine,
-    locks: _ShardLocks,
-    sink: DeliverySink,
-    shard: int,
-    settings: RelaySettings,
-    is_over: Callable[[], bool],
-    done: Relayed,
+    engine: Engine, locks: _ShardLocks, sink: DeliverySink, shard: int, settings: RelaySettings, turn: Turn, done: Relayed
 ) -> None:
-    after_id = 0
+    after_seq = 0
     while True:
-        if is_over():
+        if turn.is_over():
             done.is_complete = False
             return
         locks.check()
         with engine.begin() as connection:
-            messages = outbox.select_messages(connection, sink.name, shard, after_id=after_id, limit=sink.batch_size)
-        if not messages:
+            page = outbox.select_messages(connection, sink.name, shard, after_seq=after_seq, limit=sink.batch_size)
+        if not page.messages:
             return
-        _deliver_batch(engine, sink, shard, messages, settings, is_over, done)
-        after_id = messages[-1].id
+        known_before = done.known
+        _deliver_batch(engine, sink, shard, page.messages, settings, turn, done)
+        if page.is_settled:
+            after_seq = page.messages[-1].seq
+        elif done.known < known_before + len(page.messages):
+            # Neither on, past what may still come to light, nor once more over what waits for its turn.
+            done.is_complete = False
+            return
 
 
 def _deliver_batch(
@@ -305,13 +428,17 @@ def _deliver_batch(
     shard: int,
     messages: Sequence[OutboxMessage],
     settings: RelaySettings,
-    is_over: Callable[[], bool],
+    turn: Turn,
     done: Relayed,
 ) -> None:
     """Where one acknowledgement cannot be stored, the others under way are stored as far as they can be: each lost one is a repeat."""
     failures: list[SQLAlchemyError] = []
+
+    def is_over() -> bool:
+        return bool(failures) or turn.is_over()
+
     try:
-        for outcomes in sink.deliver(messages, lambda: bool(failures) or is_over()):
+        for outcomes in sink.deliver(messages, Turn(is_over, turn.is_lost)):
             try:
                 with engine.begin() as connection:
                     _acknowledge(connection, sink, shard, outcomes, settings, done)
@@ -331,9 +458,9 @@ def _acknowledge(
         is_dead = outcome.refusal is not None and _is_dead(outcome, settings)
         sink.store(connection, outcome, is_dead=is_dead)
         if outcome.refusal is None:
-            taken.append(outcome.message.id)
+            taken.append(outcome.message.seq)
         elif is_dead:
-            outbox.bury_message(connection, sink.name, shard, outcome.message.id, reason=outcome.refusal)
+            outbox.bury_message(connection, sink.name, shard, outcome.message.seq, reason=outcome.refusal)
             done.dead += 1
             logger.error("%s: message %s is dead after %d tries: %s", sink.name, outcome.message.event_id, tries, outcome.refusal)
         else:
@@ -342,7 +469,7 @@ def _acknowledge(
                 connection,
                 sink.name,
                 shard,
-                outcome.message.id,
+                outcome.message.seq,
                 wait_seconds=wait_seconds,
                 failure=outcome.refusal,
                 is_refusal=not outcome.is_unreachable,
@@ -364,7 +491,7 @@ def _is_dead(outcome: Outcome, settings: RelaySettings) -> bool:
 class AlertSink:
     """Alerts to people's channels, one message each; channels side by side, each channel in order."""
 
-    name = Sink.NOTIFY
+    name: str = Sink.NOTIFY.value
     batch_size = 200
     shards_at_once = outbox.SHARDS
 
@@ -374,14 +501,17 @@ class AlertSink:
         self._cipher = cipher
         self._at_once = at_once
 
-    def deliver(self, messages: Sequence[OutboxMessage], is_over: Callable[[], bool]) -> Iterator[list[Outcome]]:
+    def connect(self) -> None:
+        """Channels are reached one by one."""
+
+    def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:
         """One outcome at a time, as each far side answers."""
         unread: list[SQLAlchemyError] = []
         waiting: dict[str, list[OutboxMessage]] = {}
         for message in messages:
             waiting.setdefault(message.key, []).append(message)
         with ThreadPoolExecutor(max_workers=min(self._at_once, len(waiting))) as pool:
-            running = {pool.submit(self._send, queue.pop(0), is_over): key for key, queue in waiting.items()}
+            running = {pool.submit(self._send, queue.pop(0), turn): key for key, queue in waiting.items()}
             while running:
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
@@ -396,7 +526,7 @@ class AlertSink:
                     # Acknowledged before the channel's next message leaves, so that a crash repeats at most one.
                     yield [outcome]
                     if outcome.refusal is None and waiting[key]:
-                        running[pool.submit(self._send, waiting[key].pop(0), is_over)] = key
+                        running[pool.submit(self._send, waiting[key].pop(0), turn)] = key
         if unread:
             # Not passed over in silence: a later batch would let the channel's next message overtake.
             raise SinkDown(f"{len(unread)} deliveries could not be read from the database ({type(unread[0]).__name__})") from unread[0]
@@ -409,9 +539,9 @@ class AlertSink:
         else:
             alerts.mark_failed(connection, delivery_id, failure=outcome.refusal, is_dead=is_dead)
 
-    def _send(self, message: OutboxMessage, is_over: Callable[[], bool]) -> Outcome | None:
+    def _send(self, message: OutboxMessage, turn: Turn) -> Outcome | None:
         # Asked here, because what was submitted may have waited long for a thread.
-        if is_over():
+        if turn.is_over():
             return None
         with self._engine.begin() as connection:
             pending = alerts.select_delivery(connection, message.payload["delivery_id"])

@@ -15,7 +15,6 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from keeper.domain.errors import KeeperError, TransientError
-from keeper.domain.events import Sink
 from keeper.keepa.client import KeepaClient
 from keeper.notify.channels import ChannelCipher, load_or_create_key
 from keeper.notify.sender import ChannelSender
@@ -23,7 +22,7 @@ from keeper.postgres import installation, watches
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.postgres.engine import open_engine
 from keeper.postgres.installation import KEEPA, SIMULATOR, ClockNumbers
-from keeper.relay import AlertSink, RelaySettings
+from keeper.relay import AlertSink, Circuit, RelaySettings
 from keeper.settings import Settings, read_settings
 from keeper.tokens import TokenSettings, learn_bucket
 
@@ -54,16 +53,15 @@ class Resources:
 
     Attributes:
         client: None until Keepa is asked for.
-        sinks: the active ones.
         source: `keepa` or `simulator`.
     """
 
     settings: Settings
     engine: Engine
     client: KeepaClient | None
-    sinks: frozenset[Sink]
     source: str
     _opening: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _circuits: dict[str, Circuit] = field(default_factory=dict, repr=False)
 
     @property
     def keepa(self) -> KeepaClient:
@@ -79,7 +77,7 @@ class Resources:
                 try:
                     if self.settings.is_simulated:
                         agree_on_clock(self.engine, keepa_url(self.settings))
-                    learn_bucket(self.engine, client, sinks=self.sinks)
+                    learn_bucket(self.engine, client)
                 except BaseException:
                     client.close()
                     raise
@@ -152,6 +150,10 @@ class Resources:
     def alert_sink(self) -> AlertSink:
         """The sink of alerts."""
         return AlertSink(self.engine, self.sender(), self.cipher())
+
+    def circuit(self, sink: str) -> Circuit:
+        """What this process knows of a sink's health."""
+        return self._circuits.setdefault(sink, Circuit())
 
     def close(self) -> None:
         """End every connection."""
@@ -259,7 +261,7 @@ def make_resources(settings: Settings, *, keepa: bool = True, application_name: 
             migrate_database(engine)
         with engine.begin() as connection:
             installation.claim_source(connection, source)
-        resources = Resources(settings, engine, None, frozenset({Sink.NOTIFY}), source)
+        resources = Resources(settings, engine, None, source)
         if keepa:
             _ = resources.keepa
         return resources

@@ -1,8 +1,9 @@
 """Every setting, read in one place: environment variables KEEPER_<NAME> and KEEPER_<GROUP>_<NAME>, or the same in a file `.env`."""
 
+import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -89,6 +90,79 @@ class ChannelsSettings(_Group):
     _split = field_validator("schemes", mode="before")(_words)
 
 
+class KafkaSettings(_Group):
+    """The broker that carries the events; off without an address."""
+
+    bootstrap_servers: str | None = Field(None, description="Brokers as host:port, comma separated. Set, it switches Kafka on")
+    topic_prefix: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,50}$", description="Put before the name of each topic and consumer group")
+    partitions: int = Field(3, ge=1, le=1000, description="Partitions of a topic Keeper makes")
+    replication: int = Field(1, ge=1, le=9, description="Copies of each partition of a topic Keeper makes")
+    min_insync: int = Field(1, ge=1, le=9, description="Copies that must have a message before it counts as delivered")
+    retention_days: int = Field(7, ge=1, le=3650, description="How long a topic Keeper makes keeps its messages, days")
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("lz4", description="Compression of what Keeper produces")
+    connect_timeout_seconds: float = Field(5, gt=0, le=120, description="Longest wait for a broker's answer, seconds")
+    delivery_timeout_seconds: float = Field(30, gt=0, le=600, description="Longest wait for a message's acknowledgement, seconds")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How brokers are spoken to"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="SASL mechanism")
+    sasl_username: str | None = Field(None, description="SASL user")
+    sasl_password: SecretStr | None = Field(None, description="SASL password")
+    ca_file: Path | None = Field(None, description="Certificates (PEM) that may sign a broker's; unset: those of the system")
+    cert_file: Path | None = Field(None, description="Keeper's own certificate (PEM), for brokers that ask for one")
+    key_file: Path | None = Field(None, description="Its private key (PEM)")
+
+    @model_validator(mode="after")
+    def _copies_are_enough(self) -> Self:
+        if self.min_insync > self.replication:
+            raise ValueError("KEEPER_KAFKA_MIN_INSYNC must not exceed KEEPER_KAFKA_REPLICATION, or nothing could be produced")
+        return self
+
+
+class ElasticsearchSettings(_Group):
+    """The search engine; off without an address, then PostgreSQL searches."""
+
+    url: Words = Field(
+        (), description="Addresses of its nodes, comma separated, without user and password. Set, it switches Elasticsearch on"
+    )
+    api_key: SecretStr | None = Field(None, description="API key, as Elasticsearch encodes it")
+    username: str | None = Field(None, description="User, where there is no API key")
+    password: SecretStr | None = Field(None, description="Password of that user")
+    ca_file: Path | None = Field(None, description="Certificates (PEM) that may sign a node's; unset: those of the system")
+    index_prefix: str = Field("", pattern=r"^[a-z0-9._-]{0,50}$", description="Put before the name of each index and alias")
+    shards: int = Field(1, ge=1, le=100, description="Shards of an index Keeper makes")
+    replicas: int = Field(0, ge=0, le=8, description="Copies of each shard beside the first")
+    timeout_seconds: float = Field(30, gt=0, le=600, description="Longest wait for an answer, seconds")
+    metrics_days: int = Field(90, ge=1, le=3650, description="Documents of keeper-metrics are kept so long, days")
+    prices_days: int | None = Field(None, ge=1, le=36500, description="Documents of keeper-prices are kept so long, days; unset: for good")
+
+    _split = field_validator("url", mode="before")(_words)
+
+    @field_validator("url")
+    @classmethod
+    def _no_secret_in_it(cls, url: tuple[str, ...]) -> tuple[str, ...]:
+        for one in url:
+            if not re.fullmatch(r"https?://[^@\s/?#]+(/[^@\s?#]*)?", one):
+                raise ValueError("must be http(s)://host:port without user and password; those have settings of their own")
+        return url
+
+
+class RelaySettings(_Group):
+    """How events reach Kafka and Elasticsearch."""
+
+    start: Literal["oldest", "now"] = Field(
+        "oldest", description="A system that is switched on gets the events still kept (oldest), or only those to come (now)"
+    )
+    largest_backlog: int = Field(100_000, ge=1, description="More messages waiting for one system are a warning in `keeper status`")
+
+
+class ConsumeSettings(_Group):
+    """The consumers of Kafka's topics."""
+
+    batch_size: int = Field(500, ge=1, le=10_000, description="Most messages worked on at once")
+    watch_user: str | None = Field(None, description="User for whom a foreign deal's product is watched, without a target; unset: nobody")
+
+
 class KeepSettings(_Group):
     """What is kept how long."""
 
@@ -133,6 +207,10 @@ class Settings(BaseSettings):
     tokens: TokensSettings = Field(default_factory=TokensSettings, description="")
     postgres: PostgresSettings = Field(default_factory=PostgresSettings, description="")
     channels: ChannelsSettings = Field(default_factory=ChannelsSettings, description="")
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings, description="")
+    elasticsearch: ElasticsearchSettings = Field(default_factory=ElasticsearchSettings, description="")
+    relay: RelaySettings = Field(default_factory=RelaySettings, description="")
+    consume: ConsumeSettings = Field(default_factory=ConsumeSettings, description="")
     keep: KeepSettings = Field(default_factory=KeepSettings, description="")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
 

@@ -5,7 +5,6 @@ its own on the ledger's one row; nothing waits while it holds the lock.
 """
 
 import time
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -14,13 +13,14 @@ from sqlalchemy import Connection, Engine
 
 from keeper.domain.budget import Bucket, Priority, Reservation, floor_of, tokens_ahead, unexplained
 from keeper.domain.errors import KeeperError, TransientError
-from keeper.domain.events import Event, EventKind, Sink
+from keeper.domain.events import Event, EventKind
 from keeper.domain.tokens import KeepaCall, TokenStatus
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import KeepaError
 from keeper.postgres import ledger
 from keeper.postgres.ledger import Ledger
 from keeper.postgres.outbox import insert_events
+from keeper.postgres.sinks import lock_routes
 
 _LONGEST_SLEEP_SECONDS = 2.0
 _SHORTEST_SLEEP_SECONDS = 0.002
@@ -58,7 +58,7 @@ class TokenSettings:
     lease_seconds: float = 600.0
 
 
-def learn_bucket(engine: Engine, client: KeepaClient, *, sinks: Collection[Sink]) -> None:
+def learn_bucket(engine: Engine, client: KeepaClient) -> None:
     """Ask Keepa for the bucket where it is not known yet, or was another key's. Free of tokens.
 
     Raises:
@@ -69,18 +69,18 @@ def learn_bucket(engine: Engine, client: KeepaClient, *, sinks: Collection[Sink]
         if known.bucket is not None and known.key_fingerprint == client.key_fingerprint:
             return
         ledger.forget_bucket(connection)
-    ask_bucket(engine, client, sinks=sinks)
+    ask_bucket(engine, client)
 
 
-def ask_bucket(engine: Engine, client: KeepaClient, *, sinks: Collection[Sink]) -> None:
+def ask_bucket(engine: Engine, client: KeepaClient) -> None:
     """Ask Keepa for the bucket now (free of tokens) and note the call."""
     started = time.monotonic()
     try:
         answer = client.fetch_token_status()
     except KeepaError as error:
-        settle(engine, None, error.call, error.tokens, key_fingerprint=client.key_fingerprint, started=started, sinks=sinks)
+        settle(engine, None, error.call, error.tokens, key_fingerprint=client.key_fingerprint, started=started)
         raise
-    settle(engine, None, answer.call, answer.tokens, key_fingerprint=client.key_fingerprint, started=started, sinks=sinks)
+    settle(engine, None, answer.call, answer.tokens, key_fingerprint=client.key_fingerprint, started=started)
 
 
 def reserve(engine: Engine, *, operation: str, tokens: int, priority: Priority, max_wait_seconds: float, settings: TokenSettings) -> int:
@@ -167,7 +167,6 @@ def settle(
     *,
     key_fingerprint: str,
     started: float,
-    sinks: Collection[Sink],
     may_have_cost: bool = False,
     call_id: UUID | None = None,
 ) -> None:
@@ -185,6 +184,7 @@ def settle(
     """
     call_id = call_id or uuid4()
     with engine.begin() as connection:
+        routes = lock_routes(connection)
         state = ledger.lock_ledger(connection)
         elapsed = time.monotonic() - started  # the wait for the lock included: it ends when `state.now` was read
         if ledger.has_call(connection, call_id):
@@ -209,7 +209,7 @@ def settle(
         elif may_have_cost and reserved:
             ledger.write_off(connection, reserved)
         ledger.insert_call(connection, call_id, call, now=state.now)
-        insert_events(connection, events, sinks)
+        insert_events(connection, events, routes)
 
 
 def _spent_beside(connection: Connection, observed: Bucket, state: Ledger, elapsed_seconds: float) -> int:
@@ -274,12 +274,12 @@ def _call_event(call_id: UUID, call: KeepaCall, now: datetime) -> Event:
         "event_id": str(call_id),
         "schema_version": 1,
     }
-    return Event(call_id, EventKind.KEEPA_CALL, str(call_id), payload)
+    return Event.of(call_id, EventKind.KEEPA_CALL, str(call_id), payload)
 
 
 def _foreign_event(call_id: UUID, tokens: int, bucket: Bucket, now: datetime) -> Event:
     payload = {"timestamp": _zulu(now), "tokens": tokens, "tokens_left": bucket.tokens, "seen_with_call": str(call_id)}
-    return Event(uuid4(), EventKind.TOKENS_FOREIGN, "ledger", payload)
+    return Event.of(uuid4(), EventKind.TOKENS_FOREIGN, "ledger", payload)
 
 
 def _zulu(at: datetime) -> str:

@@ -51,7 +51,7 @@ def fetch(request: PlannedRequest) -> ProductAnswer:
         except BaseException:
             release(resources.engine, reservation_id)
             raise
-        return verb.fetch(resources.engine, resources.keepa, request, sinks=resources.sinks, reservation_id=reservation_id)
+        return verb.fetch(resources.engine, resources.keepa, request, reservation_id=reservation_id)
 
 
 def _pay(resources: Resources, request: PlannedRequest) -> int:

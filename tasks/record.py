@@ -15,7 +15,7 @@ from tasks.retries import on_database
 def record(request: PlannedRequest, answer: ProductAnswer) -> Checked:
     """Record one answer. A retry here pays no token twice."""
     resources = process_resources()
-    return verb.record_answer(resources.engine, request, answer, now=resources.now(), sinks=resources.sinks)
+    return verb.record_answer(resources.engine, request, answer, now=resources.now())
 
 
 @task(

@@ -1,7 +1,9 @@
 """What happened, as it goes to the sinks."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
@@ -10,10 +12,11 @@ NAMESPACE = UUID("6f1c4a52-6f0e-5c0e-9a52-6b6565706572")
 
 
 class Sink(StrEnum):
-    """A system that receives events."""
+    """A system that receives events. A search index being rebuilt is one more, named by `rebuild_sink`."""
 
     KAFKA = "kafka"
     SEARCH = "search"
+    ENRICH = "enrich"
     NOTIFY = "notify"
 
 
@@ -21,17 +24,26 @@ class EventKind(StrEnum):
     """What an event tells of; it decides which sinks carry it."""
 
     PRICE_UPDATE = "price_update"
+    DEAL_UPDATE = "deal_update"
+    RAW_PRODUCT = "raw_product"
+    RAW_DEAL = "raw_deal"
+    PRODUCT_UPDATE = "product_update"
     KEEPA_CALL = "keepa_call"
     ALERT = "alert"
     TOKENS_FOREIGN = "tokens_foreign"
 
 
-ROUTES: Mapping[EventKind, tuple[Sink, ...]] = {
-    EventKind.PRICE_UPDATE: (Sink.KAFKA, Sink.SEARCH),
-    EventKind.KEEPA_CALL: (Sink.SEARCH,),
-    EventKind.ALERT: (Sink.NOTIFY,),
-    EventKind.TOKENS_FOREIGN: (),
+KINDS: Mapping[Sink, tuple[EventKind, ...]] = {
+    Sink.KAFKA: (EventKind.PRICE_UPDATE, EventKind.DEAL_UPDATE, EventKind.RAW_PRODUCT, EventKind.RAW_DEAL),
+    Sink.SEARCH: (EventKind.PRICE_UPDATE, EventKind.DEAL_UPDATE, EventKind.KEEPA_CALL),
+    Sink.ENRICH: (EventKind.PRODUCT_UPDATE,),
+    Sink.NOTIFY: (EventKind.ALERT,),
 }
+
+
+def rebuild_sink(index: str) -> str:
+    """The name of the sink that fills `index` while it is rebuilt."""
+    return f"{Sink.SEARCH}.{index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +53,19 @@ class Event:
     Attributes:
         key: what its order is kept by: ASIN, channel id or call id.
         version: the external version of the search document; 1 for events that never change.
-        payload: JSON-ready.
+        body: JSON on one line; `Event.of` writes it.
     """
 
     event_id: UUID
     kind: EventKind
     key: str
-    payload: Mapping[str, Any]
+    body: str
     version: int = 1
+
+    @classmethod
+    def of(cls, event_id: UUID, kind: EventKind, key: str, payload: Mapping[str, Any], version: int = 1) -> "Event":
+        """An event whose payload is JSON-ready."""
+        return cls(event_id, kind, key, json.dumps(payload, ensure_ascii=False), version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +73,35 @@ class OutboxMessage:
     """One event on its way to one sink.
 
     Attributes:
-        id: rises with the order of a key's changes.
+        seq: rises with the order of a key's changes.
+        body: the event's JSON, as it was stored.
         tries: how often it was tried in vain so far.
         refusals: how many of them the far side said no to; at the others nobody answered.
         failing_seconds: since the first try in vain, on the machine's clock.
     """
 
-    id: int
+    seq: int
     event_id: UUID
     kind: EventKind
     key: str
     version: int
-    payload: Mapping[str, Any]
-    tries: int
+    body: str
+    tries: int = 0
     refusals: int = 0
     failing_seconds: float = 0.0
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        """The body, read anew at each call."""
+        decoded: Mapping[str, Any] = json.loads(self.body)
+        return decoded
 
 
 def price_event_id(asin: str, marketplace: str, price_type: str, observed_second: int, amount_minor: int | None) -> UUID:
     """The same for the same observation, so that a rebuild, a copy and a restore agree (RFC 9562, version 5)."""
     return uuid5(NAMESPACE, f"{asin}/{marketplace}/{price_type}/{observed_second}/{amount_minor if amount_minor is not None else ''}")
+
+
+def raw_event_id(asin: str, marketplace: str, answered_at: datetime) -> UUID:
+    """The same for the same answer on one product."""
+    return uuid5(NAMESPACE, f"raw/{asin}/{marketplace}/{answered_at.isoformat()}")

@@ -104,6 +104,7 @@ class Product:
         eans, upcs: primary first, as strings, leading zeros kept.
         referral_fee_pct: Amazon's share of the selling price in percent.
         package_weight_g, package_*_mm: None where unknown.
+        is_partial: seen by the way (a deal, a foreign event): what is not said here stays as it is known, and nothing counts as checked.
         dropped: what of the answer could not be understood and is left out, each as "field: reason"; empty as a rule.
     """
 
@@ -147,4 +148,5 @@ class Product:
     prime_eligible: bool | None = None
     series: Mapping[PriceType, PriceSeries] = field(default_factory=dict)
     stats: ProductStats | None = None
+    is_partial: bool = False
     dropped: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """Alerts, their deliveries, and the state of the watches that raise them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid5
@@ -8,11 +8,12 @@ from uuid import uuid5
 from sqlalchemy import Connection, text
 
 from keeper.domain.alert import PriceAlert, encode_alert
-from keeper.domain.events import NAMESPACE, Event, EventKind, Sink
+from keeper.domain.events import NAMESPACE, Event, EventKind
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.price_type import PriceType
 from keeper.postgres.outbox import insert_events
+from keeper.postgres.sinks import Routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def set_armed(connection: Connection, watch_ids: Sequence[int], *, is_armed: boo
         )
 
 
-def insert_alerts(connection: Connection, candidates: Sequence[Candidate], *, now: datetime, active: Collection[Sink]) -> int:
+def insert_alerts(connection: Connection, candidates: Sequence[Candidate], *, now: datetime, routes: Routes) -> int:
     """One alert per watch, a delivery per channel of its user, and an event per delivery. Returns how many alerts are new."""
     if not candidates:
         return 0
@@ -156,8 +157,8 @@ def insert_alerts(connection: Connection, candidates: Sequence[Candidate], *, no
         )
         payload = {"delivery_id": row.delivery_id, "channel_id": row.channel_id, "alert": encode_alert(alert)}
         event_id = uuid5(NAMESPACE, f"delivery/{row.watch_id}/{row.observed_at.isoformat()}/{row.target_minor}/{row.channel_id}")
-        events.append(Event(event_id, EventKind.ALERT, str(row.channel_id), payload))
-    insert_events(connection, events, active)
+        events.append(Event.of(event_id, EventKind.ALERT, str(row.channel_id), payload))
+    insert_events(connection, events, routes)
     return len({row.id for row in rows})
 
 

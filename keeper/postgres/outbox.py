@@ -1,13 +1,12 @@
 """Events and the outbox: written with what they tell of, read by shard, deleted on acknowledgement."""
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from keeper.domain.events import ROUTES, Event, EventKind, OutboxMessage, Sink
+from keeper.domain.events import Event, EventKind, OutboxMessage, Sink
 from keeper.postgres.engine import driver_of
 
 SHARDS = 16
@@ -16,14 +15,15 @@ OUTBOX_CHANNEL = "keeper_outbox"
 # Stored with the row, so the hash decides once and for all; hashtextextended is the same on every platform PostgreSQL runs on.
 SHARD_OF_KEY = "(hashtextextended({key}, 0) & 15)::smallint"
 
-
-def sinks_of(kind: EventKind, active: Collection[Sink]) -> list[str]:
-    """The active sinks that carry this kind."""
-    return [sink.value for sink in ROUTES[kind] if sink in active]
+KINDS_BY_VALUE = {kind.value: kind for kind in EventKind}
 
 
-def insert_events(connection: Connection, events: Sequence[Event], active: Collection[Sink]) -> None:
-    """Store events and a thin outbox row for each active sink, in their order. The caller has locked what they tell of."""
+def insert_events(connection: Connection, events: Sequence[Event], routes: Mapping[EventKind, Sequence[str]]) -> None:
+    """Store events and a thin outbox row for each sink of their kind, in their order. The caller has locked what they tell of.
+
+    Args:
+        routes: of `sinks.lock_routes` in this transaction.
+    """
     if not events:
         return
     by_kind: dict[EventKind, list[Event]] = {}
@@ -51,11 +51,11 @@ def insert_events(connection: Connection, events: Sequence[Event], active: Colle
                 "ids": [event.event_id for event in group],
                 "keys": [event.key for event in group],
                 "versions": [event.version for event in group],
-                "payloads": [json.dumps(event.payload, ensure_ascii=False) for event in group],
-                "sinks": sinks_of(kind, active),
+                "payloads": [event.body for event in group],
+                "sinks": list(routes.get(kind, ())),
             },
         )
-    if any(sinks_of(kind, active) for kind in by_kind):
+    if any(routes.get(kind) for kind in by_kind):
         notify_relays(connection)
 
 
@@ -78,73 +78,87 @@ def wait_for_notice(connection: Connection, *, longest_seconds: float) -> bool:
     return any(True for _ in driver_of(connection).notifies(timeout=longest_seconds, stop_after=1))
 
 
-def try_lock_shard(connection: Connection, sink: Sink, shard: int) -> bool:
+def try_lock_shard(connection: Connection, sink: str, shard: int) -> bool:
     """A session lock: held until unlocked or the connection ends."""
     held: bool = connection.execute(
-        text("SELECT pg_try_advisory_lock(hashtext('keeper.relay.' || :sink), :shard)"), {"sink": sink.value, "shard": shard}
+        text("SELECT pg_try_advisory_lock(hashtext('keeper.relay.' || :sink), :shard)"), {"sink": sink, "shard": shard}
     ).scalar_one()
     return held
 
 
-def unlock_shard(connection: Connection, sink: Sink, shard: int) -> None:
+def unlock_shard(connection: Connection, sink: str, shard: int) -> None:
     """Give the shard to others."""
-    connection.execute(text("SELECT pg_advisory_unlock(hashtext('keeper.relay.' || :sink), :shard)"), {"sink": sink.value, "shard": shard})
+    connection.execute(text("SELECT pg_advisory_unlock(hashtext('keeper.relay.' || :sink), :shard)"), {"sink": sink, "shard": shard})
 
 
-def select_shards(connection: Connection, sink: Sink) -> list[int]:
+def select_shards(connection: Connection, sink: str) -> list[int]:
     """Shards that have something a relay could deliver now."""
     query = text(
         """
         SELECT shard FROM generate_series(0, :shards - 1) AS shard
         WHERE EXISTS (SELECT 1 FROM outbox o WHERE o.sink = :sink AND o.shard = shard.shard)
+            AND NOT EXISTS (SELECT 1 FROM sinks WHERE name = :sink AND fill_until IS NOT NULL)
         """
     )
-    return list(connection.execute(query, {"sink": sink.value, "shards": SHARDS}).scalars())
+    return list(connection.execute(query, {"sink": sink, "shards": SHARDS}).scalars())
 
 
-def select_messages(connection: Connection, sink: Sink, shard: int, *, after_id: int, limit: int) -> list[OutboxMessage]:
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The next messages of a shard.
+
+    Attributes:
+        is_settled: nobody was writing when it was read, so nothing can still come to light before its last message.
+    """
+
+    messages: list[OutboxMessage]
+    is_settled: bool
+
+
+def select_messages(connection: Connection, sink: str, shard: int, *, after_seq: int, limit: int) -> Page:
     """The next messages of a shard in order, without the keys that wait for a later try.
 
-    A key whose message before `after_id` was refused waits for the next pass, even where its wait has ended meanwhile: order.
+    A key whose message before `after_seq` was refused waits for the next pass, even where its wait has ended meanwhile: order.
+
+    Args:
+        after_seq: to be moved past a page that is settled only. What a transaction still under way then has numbered comes to light
+            later; what follows it of the same key must not overtake it.
     """
     rows = connection.execute(
         text(
             """
-            SELECT o.id, e.event_id, e.kind, o.key, e.version, e.payload, o.tries, o.refusals,
-                coalesce(extract(epoch FROM clock_timestamp() - o.failing_since), 0)::float8 AS failing_seconds
+            SELECT o.event_seq, e.event_id, e.kind, o.key, e.version, e.payload::text AS body, o.tries, o.refusals,
+                coalesce(extract(epoch FROM clock_timestamp() - o.failing_since), 0)::float8 AS failing_seconds,
+                pg_snapshot_xmin(pg_current_snapshot()) = pg_snapshot_xmax(pg_current_snapshot()) AS is_settled
             FROM (
-                SELECT id, key, event_on, event_seq, tries, refusals, failing_since FROM outbox o
-                WHERE sink = :sink AND shard = :shard AND id > :after_id
+                SELECT event_seq, key, event_on, tries, refusals, failing_since FROM outbox o
+                WHERE sink = :sink AND shard = :shard AND event_seq > :after_seq
                     AND NOT EXISTS (
                         SELECT 1 FROM outbox held WHERE held.sink = :sink AND held.shard = :shard AND held.key = o.key
-                            AND held.id <= o.id AND held.next_try_at IS NOT NULL
-                            AND (held.id <= :after_id OR held.next_try_at > clock_timestamp())
+                            AND held.event_seq <= o.event_seq AND held.next_try_at IS NOT NULL
+                            AND (held.event_seq <= :after_seq OR held.next_try_at > clock_timestamp())
                     )
-                ORDER BY id LIMIT :limit
+                ORDER BY event_seq LIMIT :limit
             ) o JOIN events e ON e.recorded_on = o.event_on AND e.seq = o.event_seq
-            ORDER BY o.id
+            ORDER BY o.event_seq
             """
         ),
-        {"sink": sink.value, "shard": shard, "after_id": after_id, "limit": limit},
-    )
-    return [
-        OutboxMessage(
-            row.id, row.event_id, EventKind(row.kind), row.key, row.version, row.payload, row.tries, row.refusals, row.failing_seconds
-        )
-        for row in rows
-    ]
+        {"sink": sink, "shard": shard, "after_seq": after_seq, "limit": limit},
+    ).all()
+    messages = [OutboxMessage(row[0], row[1], KINDS_BY_VALUE[row[2]], *row[3:9]) for row in rows]
+    return Page(messages, is_settled=not rows or rows[0].is_settled)
 
 
-def delete_messages(connection: Connection, sink: Sink, shard: int, ids: Sequence[int]) -> None:
+def delete_messages(connection: Connection, sink: str, shard: int, seqs: Sequence[int]) -> None:
     """The sink has acknowledged them."""
     connection.execute(
-        text("DELETE FROM outbox WHERE sink = :sink AND shard = :shard AND id = ANY(:ids)"),
-        {"sink": sink.value, "shard": shard, "ids": list(ids)},
+        text("DELETE FROM outbox WHERE sink = :sink AND shard = :shard AND event_seq = ANY(:seqs)"),
+        {"sink": sink, "shard": shard, "seqs": list(seqs)},
     )
 
 
 def postpone_message(
-    connection: Connection, sink: Sink, shard: int, message_id: int, *, wait_seconds: float, failure: str, is_refusal: bool
+    connection: Connection, sink: str, shard: int, seq: int, *, wait_seconds: float, failure: str, is_refusal: bool
 ) -> None:
     """It was tried in vain: one more try later, and its key waits with it."""
     connection.execute(
@@ -153,13 +167,13 @@ def postpone_message(
             UPDATE outbox SET tries = tries + 1, refusals = refusals + CAST(:is_refusal AS boolean)::integer,
                 failing_since = coalesce(failing_since, clock_timestamp()),
                 next_try_at = clock_timestamp() + make_interval(secs => :wait_seconds), last_failure = :failure
-            WHERE sink = :sink AND shard = :shard AND id = :id
+            WHERE sink = :sink AND shard = :shard AND event_seq = :seq
             """
         ),
         {
-            "sink": sink.value,
+            "sink": sink,
             "shard": shard,
-            "id": message_id,
+            "seq": seq,
             "wait_seconds": wait_seconds,
             "failure": failure,
             "is_refusal": is_refusal,
@@ -167,18 +181,18 @@ def postpone_message(
     )
 
 
-def bury_message(connection: Connection, sink: Sink, shard: int, message_id: int, *, reason: str) -> None:
+def bury_message(connection: Connection, sink: str, shard: int, seq: int, *, reason: str) -> None:
     """After the last try: copy it whole to the dead letters and let the key's next message go."""
     connection.execute(
         text(
             """
-            WITH gone AS (DELETE FROM outbox WHERE sink = :sink AND shard = :shard AND id = :id RETURNING *)
+            WITH gone AS (DELETE FROM outbox WHERE sink = :sink AND shard = :shard AND event_seq = :seq RETURNING *)
             INSERT INTO dead_letters (sink, key, event_id, kind, version, payload, recorded_at, tries, reason)
             SELECT gone.sink, gone.key, e.event_id, e.kind, e.version, e.payload, e.recorded_at, gone.tries + 1, :reason
             FROM gone JOIN events e ON e.recorded_on = gone.event_on AND e.seq = gone.event_seq
             """
         ),
-        {"sink": sink.value, "shard": shard, "id": message_id, "reason": reason},
+        {"sink": sink, "shard": shard, "seq": seq, "reason": reason},
     )
 
 
@@ -231,7 +245,7 @@ def retry_dead_alerts(connection: Connection, alert_ids: Sequence[int] | None) -
     return count
 
 
-def has_due_message(connection: Connection, sink: Sink) -> bool:
+def has_due_message(connection: Connection, sink: str) -> bool:
     """Whether a relay could deliver something now: a message that waits for no later try, of its own or of its key."""
     is_due: bool = connection.execute(
         text(
@@ -239,12 +253,12 @@ def has_due_message(connection: Connection, sink: Sink) -> bool:
             SELECT EXISTS (
                 SELECT 1 FROM outbox o WHERE o.sink = :sink AND NOT EXISTS (
                     SELECT 1 FROM outbox held WHERE held.sink = :sink AND held.shard = o.shard AND held.key = o.key
-                        AND held.id <= o.id AND held.next_try_at > clock_timestamp()
+                        AND held.event_seq <= o.event_seq AND held.next_try_at > clock_timestamp()
                 )
             )
             """
         ),
-        {"sink": sink.value},
+        {"sink": sink},
     ).scalar_one()
     return is_due
 
@@ -279,13 +293,13 @@ def select_backlog(connection: Connection) -> list[Backlog]:
     return [Backlog(row.sink, row.messages, row.postponed, row.oldest_at, row.dead_letters) for row in rows]
 
 
-def next_try_in_seconds(connection: Connection, sink: Sink) -> float | None:
+def next_try_in_seconds(connection: Connection, sink: str) -> float | None:
     """Seconds until the next postponed message may be tried, at least 0; None when nothing is postponed."""
     seconds: float | None = connection.execute(
         text(
             "SELECT extract(epoch FROM min(next_try_at) - clock_timestamp())::float8 FROM outbox "
             "WHERE sink = :sink AND next_try_at IS NOT NULL"
         ),
-        {"sink": sink.value},
+        {"sink": sink},
     ).scalar_one()
     return None if seconds is None else max(0.0, seconds)

@@ -4,16 +4,17 @@ The caller sends at most some ten thousand observations at a time, sorted by pro
 are locked first and in order, so everything else of a product has one writer.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from keeper.domain.events import EventKind, Sink
+from keeper.domain.events import EventKind
 from keeper.postgres.engine import copy_rows
-from keeper.postgres.outbox import SHARD_OF_KEY, notify_relays, sinks_of
+from keeper.postgres.outbox import SHARD_OF_KEY, notify_relays
+from keeper.postgres.sinks import Routes
 
 _STAGES = (
     """
@@ -190,13 +191,14 @@ def _whole_units(column: str) -> str:
     )
 
 
+_FALL = "coalesce(round((change.previous_minor - change.amount_minor) * 100.0 / change.previous_minor, 2)::text, 'null')"
 # The fields of `price-updates`: Keeper adds, never removes or retypes one. Put together as text: json_build_object takes twice as long.
 _PRICE_UPDATE = f"""
     ('{{"asin":"' || change.asin || '","product_title":' || coalesce(to_json(p.title)::text, 'null')
     || ',"current_price":' || {_whole_units("amount_minor")}
     || ',"target_price":' || {_whole_units("target_minor")}
     || ',"previous_price":' || {_whole_units("previous_minor")}
-    || ',"price_change":' || coalesce(round((change.previous_minor - change.amount_minor) * 100.0 / change.previous_minor, 2)::text, 'null')
+    || ',"price_change":' || fall || ',"price_change_percent":' || fall
     || ',"domain":"' || lower(change.marketplace) || '","currency":"' || change.currency
     || '","timestamp":"' || to_char(change.observed_at, 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"')
     || '","event_type":"price_update","event_id":"' || change.event_id || '","schema_version"\\:1,"price_type":"' || change.price_type
@@ -206,19 +208,19 @@ _PRICE_UPDATE = f"""
 """
 
 
-def insert_price_events(connection: Connection, active: Collection[Sink]) -> None:
-    """One event per watched change, and a thin outbox row for each active sink, whose relays are woken on commit."""
+def insert_price_events(connection: Connection, routes: Routes) -> None:
+    """One event per watched change, and a thin outbox row for each sink of the kind, whose relays are woken on commit."""
     connection.execute(
         text(
             f"""
             INSERT INTO events (seq, event_id, kind, key, payload)
             SELECT change.event_seq, change.event_id, :kind, change.asin, {_PRICE_UPDATE}
-            FROM change JOIN products p USING (asin, marketplace) WHERE is_watched
+            FROM change JOIN products p USING (asin, marketplace) CROSS JOIN LATERAL (SELECT {_FALL} AS fall) f WHERE is_watched
             """
         ),
         {"kind": EventKind.PRICE_UPDATE.value},
     )
-    sinks = sinks_of(EventKind.PRICE_UPDATE, active)
+    sinks = list(routes.get(EventKind.PRICE_UPDATE, ()))
     if sinks:
         connection.execute(
             text(

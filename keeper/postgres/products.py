@@ -55,15 +55,16 @@ def make_stage(connection: Connection) -> None:
     columns = ", ".join(f"{name} {kind}" for name, kind in _CONTENT)
     connection.execute(
         text(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS stage_product (asin text, marketplace text, keepa_updated_at timestamptz, {columns}) "
-            "ON COMMIT DELETE ROWS"
+            "CREATE TEMPORARY TABLE IF NOT EXISTS stage_product "
+            f"(asin text, marketplace text, keepa_updated_at timestamptz, is_partial boolean, {columns}) ON COMMIT DELETE ROWS"
         )
     )
 
 
 def stage_products(connection: Connection, products: Sequence[Product]) -> None:
     """COPY the products in."""
-    copy_rows(connection, f"stage_product (asin, marketplace, keepa_updated_at, {', '.join(_NAMES)})", [_line(one) for one in products])
+    columns = f"asin, marketplace, keepa_updated_at, is_partial, {', '.join(_NAMES)}"
+    copy_rows(connection, f"stage_product ({columns})", [_line(one) for one in products])
     connection.execute(text("ANALYZE stage_product"))
 
 
@@ -75,25 +76,26 @@ def lock_products(connection: Connection, *, now: datetime) -> None:
     connection.execute(
         text(
             f"""
-            INSERT INTO products (asin, marketplace, {", ".join(_NAMES)}, keepa_updated_at, first_seen_at, checked_at)
-            SELECT asin, marketplace, {", ".join(_NAMES)}, keepa_updated_at, :now, :now FROM stage_product s
+            INSERT INTO products (asin, marketplace, {", ".join(_NAMES)}, keepa_updated_at, first_seen_at, checked_at, changed_at)
+            SELECT asin, marketplace, {", ".join(_NAMES)}, keepa_updated_at, :now, :now, :now FROM stage_product s
             WHERE NOT EXISTS (SELECT 1 FROM products p WHERE p.asin = s.asin AND p.marketplace = s.marketplace)
             ORDER BY asin, marketplace ON CONFLICT DO NOTHING
             """
         ),
         {"now": now},
     )
-    late: int = connection.execute(
+    found = connection.execute(
         text(
             """
-            SELECT count(*) FILTER (WHERE is_late) FROM (
-                SELECT s.keepa_updated_at < p.keepa_updated_at AS is_late FROM products p JOIN stage_product s USING (asin, marketplace)
+            SELECT count(*) FILTER (WHERE is_late) AS late, count(*) FILTER (WHERE is_partial) AS partial FROM (
+                SELECT s.keepa_updated_at < p.keepa_updated_at AS is_late, s.is_partial
+                FROM products p JOIN stage_product s USING (asin, marketplace)
                 ORDER BY p.asin, p.marketplace FOR UPDATE OF p
             ) locked
             """
         )
-    ).scalar_one()
-    if late:
+    ).one()
+    if found.late:
         connection.execute(
             text(
                 f"""
@@ -102,27 +104,44 @@ def lock_products(connection: Connection, *, now: datetime) -> None:
                 """
             )
         )
+    if found.partial:
+        connection.execute(
+            text(
+                f"""
+                UPDATE stage_product s SET kind = p.kind, {", ".join(f"{name} = coalesce(s.{name}, p.{name})" for name in _NAMES[1:])}
+                FROM products p WHERE p.asin = s.asin AND p.marketplace = s.marketplace AND s.is_partial
+                """
+            )
+        )
 
 
-def update_products(connection: Connection, *, now: datetime) -> None:
-    """What was staged becomes the row; the revision rises where the content, or one of its prices in `change`, is another."""
+def update_products(connection: Connection, *, now: datetime) -> list[tuple[str, str]]:
+    """What was staged becomes the row; the revision rises where the content, or one of its prices in `change`, is another.
+
+    Returns:
+        ASIN and marketplace of those whose revision rose, or that are new.
+    """
     is_other = f"({', '.join(f'p.{name}' for name in _NAMES)}) IS DISTINCT FROM ({', '.join(_new(name) for name in _NAMES)})"
-    connection.execute(
+    rows = connection.execute(
         text(
             f"""
             UPDATE products p SET {", ".join(f"{name} = {_new(name)}" for name in _NAMES)},
-                keepa_updated_at = coalesce(s.keepa_updated_at, p.keepa_updated_at), checked_at = :now,
-                revision = p.revision + CASE WHEN c.asin IS NOT NULL OR {is_other} THEN 1 ELSE 0 END
+                keepa_updated_at = coalesce(s.keepa_updated_at, p.keepa_updated_at),
+                checked_at = CASE WHEN s.is_partial THEN p.checked_at ELSE :now END,
+                revision = p.revision + CASE WHEN c.asin IS NOT NULL OR {is_other} THEN 1 ELSE 0 END,
+                changed_at = CASE WHEN c.asin IS NOT NULL OR {is_other} THEN :now ELSE p.changed_at END
             FROM stage_product s LEFT JOIN (SELECT DISTINCT asin, marketplace FROM change) c USING (asin, marketplace)
             WHERE p.asin = s.asin AND p.marketplace = s.marketplace
+            RETURNING p.asin, p.marketplace, p.changed_at = :now
             """
         ),
         {"now": now},
     )
+    return [(asin, marketplace) for asin, marketplace, is_changed in rows if is_changed]
 
 
 def _line(product: Product) -> str:
-    facts: list[str] = [product.asin, product.marketplace.value, _plain(product.updated_at)]
+    facts: list[str] = [product.asin, product.marketplace.value, _plain(product.updated_at), "t" if product.is_partial else "f"]
     for name in _NAMES:
         value = product.image_urls[0] if name == "image_url" and product.image_urls else getattr(product, name, None)
         facts.append(_field(value))

@@ -337,7 +337,7 @@ def release_claims(connection: Connection, batch_id: UUID) -> None:
 
 
 def reschedule_checked(connection: Connection, *, now: datetime, buybox: bool) -> None:
-    """The staged products have been checked: their watches are due an interval later, their claims end.
+    """The staged products, but for those seen by the way, have been checked: their watches are due an interval later, their claims end.
 
     A watch of the buy box counts as checked only where the request asked for it.
     """
@@ -347,12 +347,17 @@ def reschedule_checked(connection: Connection, *, now: datetime, buybox: bool) -
             UPDATE watched_products w SET last_checked_at = :now, next_check_at = :now + make_interval(secs => w.interval_seconds),
                 last_failure = CAST(:failures AS json) ->> s.kind
             FROM stage_product s
-            WHERE w.asin = s.asin AND w.marketplace = s.marketplace AND w.is_active AND (:buybox OR w.price_type <> 'BUY_BOX_SHIPPING')
+            WHERE w.asin = s.asin AND w.marketplace = s.marketplace AND w.is_active AND NOT s.is_partial
+                AND (:buybox OR w.price_type <> 'BUY_BOX_SHIPPING')
             """
         ),
         {"now": now, "buybox": buybox, "failures": _FAILURES},
     )
-    connection.execute(text("DELETE FROM check_claims c USING stage_product s WHERE c.asin = s.asin AND c.marketplace = s.marketplace"))
+    connection.execute(
+        text(
+            "DELETE FROM check_claims c USING stage_product s WHERE c.asin = s.asin AND c.marketplace = s.marketplace AND NOT s.is_partial"
+        )
+    )
 
 
 def postpone_failed(

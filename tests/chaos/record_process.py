@@ -3,7 +3,6 @@
 import sys
 from datetime import UTC, datetime, timedelta
 
-from keeper.domain.events import Sink
 from keeper.domain.price_type import PriceType
 from keeper.domain.product import Product
 from keeper.postgres.engine import open_engine
@@ -34,7 +33,7 @@ def main(database: str, number: int) -> None:
     print("ready", flush=True)
     for answered in checks:
         with engine.begin() as connection:
-            record(connection, answered, now=answered[0].answered_at, sinks=frozenset(Sink))
+            record(connection, answered, now=answered[0].answered_at)
     engine.dispose()
 
 

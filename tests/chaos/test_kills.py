@@ -15,7 +15,7 @@ from keeper.postgres.migrate import migrate
 from keeper.record import record
 from tests.chaos.conftest import Chaos
 from tests.chaos.record_process import START, chaos_checks
-from tests.integration.makers import ALL_SINKS, NOW, add_user, add_watch, everything, product, rows, run_record
+from tests.integration.makers import ALL_SINKS, NOW, add_user, add_watch, everything, product, rows, run_record, use_sinks
 from tests.services.mail import MailServer
 from tests.services.waiting import wait_until
 
@@ -103,6 +103,7 @@ def test_a_recorder_killed_anywhere_leaves_every_observation_once(
     user_id = add_user(engine, channels=["mailto://127.0.0.1:9/r@example.net?from=k@example.org"])
     for one in checks[0][::2]:
         add_watch(engine, user_id, 2100, asin=one.asin, now=START)
+    use_sinks(engine, ALL_SINKS)
     engine.dispose()
     whole_name = f"{database}_whole"
     postgres.create_database(whole_name, template=database)
@@ -110,7 +111,7 @@ def test_a_recorder_killed_anywhere_leaves_every_observation_once(
     try:
         for answered in checks:
             with whole.begin() as connection:
-                record(connection, answered, now=answered[0].answered_at, sinks=ALL_SINKS)
+                record(connection, answered, now=answered[0].answered_at)
         kills = 0
         for _ in range(MOST_STARTS):
             is_last = kills == KILLS_OF_RECORDER

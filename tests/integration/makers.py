@@ -1,12 +1,12 @@
 """Products, watches, channels and looks at tables, as the tests of the database need them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine, text
 
-from keeper.domain.events import Sink
+from keeper.domain.events import KINDS, EventKind, Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.price_series import PriceSeries, minute_of
@@ -14,13 +14,14 @@ from keeper.domain.price_type import PriceType
 from keeper.domain.product import Product, ProductKind, ProductStats
 from keeper.domain.watch import DEFAULT_HYSTERESIS_PCT, DEFAULT_INTERVAL, Watch
 from keeper.notify.channels import ChannelCipher, make_key, mask_url, scheme_of
+from keeper.postgres.sinks import delete_sink, insert_sink, lock_sinks, select_sinks
 from keeper.postgres.users import insert_channel, insert_user
 from keeper.postgres.watches import insert_watch
 from keeper.record import Recorded, record
 
 ASIN = "B07W6JG6Z7"
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-ALL_SINKS = frozenset(Sink)
+ALL_SINKS = frozenset({Sink.KAFKA, Sink.SEARCH, Sink.NOTIFY})
 CIPHER = ChannelCipher([make_key()])
 
 Points = Sequence[tuple[datetime, int | None]]
@@ -90,8 +91,20 @@ def add_watch(
 
 def run_record(engine: Engine, *answered: Product, sinks: frozenset[Sink] = ALL_SINKS, buybox: bool = False) -> Recorded:
     """The verb in a transaction of its own; the check's time is that of the latest answer."""
+    use_sinks(engine, sinks)
     with engine.begin() as connection:
-        return record(connection, answered, now=max(one.answered_at for one in answered), sinks=sinks, buybox=buybox)
+        return record(connection, answered, now=max(one.answered_at for one in answered), buybox=buybox)
+
+
+def use_sinks(engine: Engine, sinks: Collection[Sink], *, without: Collection[EventKind] = (EventKind.RAW_PRODUCT,)) -> None:
+    """These and no others receive events from now on; Keepa's own answers only where asked for, as they would stand beside each event."""
+    with engine.begin() as connection:
+        lock_sinks(connection)
+        for known in select_sinks(connection):
+            if known.name not in sinks:
+                delete_sink(connection, known.name)
+        for sink in sinks:
+            insert_sink(connection, sink.value, set(KINDS[sink]) - set(without), from_oldest=False)
 
 
 def rows(engine: Engine, query: str, **parameters: Any) -> list[Any]:

@@ -32,7 +32,7 @@ def main(database: str, keepa: str, key: str, seconds: float, seed: int) -> None
                 engine, operation="product", tokens=count, priority=priority, max_wait_seconds=60, settings=TokenSettings()
             )
             request = PlannedRequest(uuid4(), reservation_id, Marketplace.DE, tuple(asins[:count]), False, 2, count)
-            tokens += fetch(engine, client, request, sinks=()).tokens.tokens_consumed
+            tokens += fetch(engine, client, request).tokens.tokens_consumed
             requests += 1
     engine.dispose()
     print(json.dumps({"requests": requests, "tokens": tokens}))

@@ -30,7 +30,7 @@ from keeper.postgres.prices import Change
 from keeper.resources import agree_on_clock, jump_clock
 from keeper.simulator.server import Simulator
 from keeper.tokens import TokenSettings, TokensUnavailable, learn_bucket, reserve
-from tests.integration.makers import ALL_SINKS, NOW, add_user, add_watch, one, rows
+from tests.integration.makers import NOW, add_user, add_watch, one, rows
 
 SETTINGS = TokenSettings()
 KEY = "k" * 64
@@ -46,12 +46,10 @@ class House:
     asins: list[str]
 
     def check(self, *asins: str, buybox: bool = False, wait: float = 0.0) -> Checked:
-        return check_products(
-            self.engine, self.client, asins, Marketplace.DE, buybox=buybox, sinks=ALL_SINKS, settings=SETTINGS, max_wait_seconds=wait
-        )
+        return check_products(self.engine, self.client, asins, Marketplace.DE, buybox=buybox, settings=SETTINGS, max_wait_seconds=wait)
 
     def check_due(self, batch_size: int = 100) -> Checked:
-        return check_due(self.engine, self.client, sinks=ALL_SINKS, settings=SETTINGS, batch_size=batch_size, requests_at_once=5)
+        return check_due(self.engine, self.client, settings=SETTINGS, batch_size=batch_size, requests_at_once=5)
 
     def fault(self, kind: str, **more: object) -> None:
         httpx.post(f"{self.simulator.url}/_simulator/faults", json={"kind": kind, "path": "/product", **more}, timeout=10)
@@ -70,7 +68,7 @@ def house(engine: Engine) -> Iterator[House]:
         with engine.begin() as connection:
             installation.claim_source(connection, SIMULATOR)
         agree_on_clock(engine, simulator.url)
-        learn_bucket(engine, client, sinks=ALL_SINKS)
+        learn_bucket(engine, client)
         yield House(engine, simulator, client, simulator.keepa.catalog.asins(0, 47))
 
 
@@ -199,7 +197,7 @@ def request_of(reservation_id: int, *asins: str) -> PlannedRequest:
 def test_a_request_keepa_could_only_refuse_gives_its_tokens_back(house: House) -> None:
     reservation_id = reserve(house.engine, operation="product", tokens=9, priority=Priority.USER, max_wait_seconds=0, settings=SETTINGS)
     with pytest.raises(RequestInvalid):
-        fetch(house.engine, house.client, request_of(reservation_id, "not an asin"), sinks=())
+        fetch(house.engine, house.client, request_of(reservation_id, "not an asin"))
     assert rows(house.engine, "SELECT 1 FROM token_reservations") == []
 
 
@@ -208,7 +206,7 @@ def test_a_second_try_is_paid_from_its_own_reservation(house: House) -> None:
         reserve(house.engine, operation="product", tokens=9, priority=Priority.USER, max_wait_seconds=0, settings=SETTINGS)
         for _ in range(2)
     )
-    fetch(house.engine, house.client, request_of(first, house.asins[0]), sinks=(), reservation_id=second)
+    fetch(house.engine, house.client, request_of(first, house.asins[0]), reservation_id=second)
     assert rows(house.engine, "SELECT id FROM token_reservations") == [first]
 
 
@@ -257,11 +255,11 @@ def test_a_paid_answer_outlives_a_database_that_restarts(monkeypatch: pytest.Mon
         sleep = SimpleNamespace(monotonic=time.monotonic, sleep=start_server)
         monkeypatch.setattr("keeper.fetch.time", sleep)
         with KeepaClient(KEY, base_url=simulator.url, transport=_ServerStopper(server)) as client:
-            learn_bucket(engine, client, sinks=ALL_SINKS)
+            learn_bucket(engine, client)
             asin = simulator.keepa.catalog.asins(0, 1)[0]
             reservation_id = reserve(engine, operation="product", tokens=1, priority=Priority.USER, max_wait_seconds=0, settings=SETTINGS)
             request = PlannedRequest(uuid4(), reservation_id, Marketplace.DE, (asin,), False, 2, 1)
-            answer = fetch(engine, client, request, sinks=ALL_SINKS)
+            answer = fetch(engine, client, request)
         calls = rows(engine, "SELECT tokens_consumed FROM keepa_calls WHERE operation = 'product'")
         left = rows(engine, "SELECT 1 FROM token_reservations")
         engine.dispose()
@@ -276,7 +274,7 @@ def record_changed(house: House, products: dict[str, Product], **facts: object) 
     asins = house.asins[:5]
     answer = house.client.fetch_products(asins, Marketplace.DE)
     answer = replace(answer, products=dict(answer.products) | products, **facts)  # type: ignore[arg-type]
-    return answer, record_answer(house.engine, request_of(0, *asins), answer, now=NOW, sinks=ALL_SINKS)
+    return answer, record_answer(house.engine, request_of(0, *asins), answer, now=NOW)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from keeper.postgres.migrate import migrate
 from keeper.resources import agree_on_clock
 from keeper.simulator.server import Simulator
 from keeper.tokens import TokenSettings, learn_bucket, reserve
-from tests.integration.makers import ALL_SINKS, NOW, rows
+from tests.integration.makers import NOW, rows
 
 KEY = "k" * 64
 
@@ -54,13 +54,13 @@ def test_a_failed_call_leaves_its_row_and_its_error_although_the_database_restar
         # The wait before the second try is the time the server takes to come back.
         monkeypatch.setattr("keeper.fetch.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: server.start()))
         with KeepaClient(KEY, base_url=simulator.url, transport=_FailingStopper(server)) as client:
-            learn_bucket(engine, client, sinks=ALL_SINKS)
+            learn_bucket(engine, client)
             reservation_id = reserve(
                 engine, operation="product", tokens=1, priority=Priority.USER, max_wait_seconds=0, settings=TokenSettings()
             )
             request = PlannedRequest(uuid4(), reservation_id, Marketplace.DE, ("B07W6JG6Z7",), False, 2, 1)
             with pytest.raises(ServerDown):
-                fetch(engine, client, request, sinks=ALL_SINKS)
+                fetch(engine, client, request)
         calls = rows(engine, "SELECT success FROM keepa_calls WHERE operation = 'product'")
         left = rows(engine, "SELECT 1 FROM token_reservations")
         engine.dispose()

@@ -1,7 +1,7 @@
 """The relay with real mail servers: delivered once, in order, and nobody's dead channel in anybody's way."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from email.message import EmailMessage
@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError
 
+from keeper.domain.delivery import Outcome, SinkDown, Turn
 from keeper.domain.events import OutboxMessage, Sink
 from keeper.notify.channels import ChannelCipher, make_key
 from keeper.notify.sender import ChannelSender
 from keeper.postgres import alerts, outbox
 from keeper.postgres.users import delete_channel
-from keeper.relay import AlertSink, Outcome, Relayed, RelaySettings, SinkDown, relay
+from keeper.relay import AlertSink, Relayed, RelaySettings, relay
 from tests.integration.makers import ASIN, CIPHER, NOW, add_user, add_watch, ago, one, product, rows, run_record
 from tests.services.mail import MailServer, Mode
 from tests.services.waiting import wait_until
@@ -206,7 +207,7 @@ def test_a_wait_that_ends_within_a_pass_lets_no_later_alert_overtake(engine: Eng
 
     turning = Turning(engine, ChannelSender(connect_timeout_seconds=2, read_timeout_seconds=5), CIPHER)
     turning.batch_size = 1
-    assert relay(engine, turning, settings=AT_ONCE, longest_seconds=60).delivered == 0
+    relay(engine, turning, settings=AT_ONCE, longest_seconds=60)
     wait_until(lambda: waiting(engine) == 0 or run(engine).delivered > 0, "the alerts are not delivered")
     assert prices_in(mail.messages) == ["49.99", "48.88", "47.77"]
 
@@ -349,15 +350,15 @@ def test_a_delivery_that_cannot_be_read_costs_no_other_its_acknowledgement(engin
     alert_all(engine, [url(mail, "r0"), url(mail, "r1")], [4999, 4888])
     with engine.begin() as connection:
         connection.execute(text("UPDATE outbox SET shard = 0"))
-    first = one(engine, "SELECT min(id) FROM outbox")
+    first = one(engine, "SELECT min(event_seq) FROM outbox")
 
     class Unreadable(AlertSink):
         """The database fails for one message."""
 
-        def _send(self, message: OutboxMessage, is_over: Callable[[], bool]) -> Outcome | None:
-            if message.id == first:
+        def _send(self, message: OutboxMessage, turn: Turn) -> Outcome | None:
+            if message.seq == first:
                 raise OperationalError("SELECT", {}, Exception("gone"))
-            return super()._send(message, is_over)
+            return super()._send(message, turn)
 
     unreadable = Unreadable(engine, ChannelSender(connect_timeout_seconds=2, read_timeout_seconds=5), CIPHER)
     done = relay(engine, unreadable, settings=AT_ONCE, longest_seconds=60)
@@ -376,8 +377,8 @@ def test_an_acknowledgement_that_fails_costs_no_other_its_own(engine: Engine, ma
     class Failing(AlertSink):
         """All four mails are sent before the first answer is stored, and storing that fails."""
 
-        def _send(self, message: OutboxMessage, is_over: Callable[[], bool]) -> Outcome | None:
-            outcome = super()._send(message, is_over)
+        def _send(self, message: OutboxMessage, turn: Turn) -> Outcome | None:
+            outcome = super()._send(message, turn)
             all_sent.wait(20)
             return outcome
 
@@ -396,7 +397,7 @@ def test_an_acknowledgement_that_fails_costs_no_other_its_own(engine: Engine, ma
 class Down(AlertSink):
     """Nobody is there."""
 
-    def deliver(self, messages: Sequence[OutboxMessage], is_over: Callable[[], bool]) -> Iterator[list[Outcome]]:  # noqa: ARG002
+    def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:  # noqa: ARG002
         raise SinkDown(f"nobody is there for {len(messages)}")
 
 
@@ -443,10 +444,10 @@ def test_messages_of_a_shard_come_in_order(engine: Engine) -> None:
     alert_all(engine, ["mailto://127.0.0.1:9/r@example.net?from=k@example.org"], [4999, 4888])
     shard = one(engine, "SELECT DISTINCT shard FROM outbox")
     with engine.begin() as connection:
-        found: list[OutboxMessage] = outbox.select_messages(connection, Sink.NOTIFY, shard, after_id=0, limit=10)
-        rest = outbox.select_messages(connection, Sink.NOTIFY, shard, after_id=found[0].id, limit=10)
-    assert [message.payload["alert"]["price"]["amount_minor"] for message in found] == [4999, 4888]
-    assert rest == found[1:]
+        found = outbox.select_messages(connection, Sink.NOTIFY, shard, after_seq=0, limit=10)
+        rest = outbox.select_messages(connection, Sink.NOTIFY, shard, after_seq=found.messages[0].seq, limit=10)
+    assert [message.payload["alert"]["price"]["amount_minor"] for message in found.messages] == [4999, 4888]
+    assert rest.messages == found.messages[1:]
 
 
 def test_the_alert_of_a_later_check_waits_behind_the_first(engine: Engine, mail: MailServer) -> None:

@@ -41,7 +41,7 @@ from keeper.tokens import (
     reserve,
     settle,
 )
-from tests.integration.makers import ALL_SINKS, one, rows
+from tests.integration.makers import one, rows, use_sinks
 from tests.services.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -66,10 +66,10 @@ class House:
         request = PlannedRequest(
             uuid4(), reservation_id, Marketplace.DE, tuple(self.asins[:count]), buybox, 2, count * (3 if buybox else 1)
         )
-        return fetch(self.engine, self.client, request, sinks=ALL_SINKS)
+        return fetch(self.engine, self.client, request)
 
     def ask(self) -> None:
-        ask_bucket(self.engine, self.client, sinks=ALL_SINKS)
+        ask_bucket(self.engine, self.client)
 
     def jump(self, **parts: float) -> None:
         jump_clock(self.engine, self.simulator.url, seconds=timedelta(**parts).total_seconds())
@@ -108,7 +108,7 @@ def open_house(engine: Engine, simulator: Simulator, key: str) -> House:
         installation.claim_source(connection, SIMULATOR)
     agree_on_clock(engine, simulator.url)
     client = KeepaClient(key, base_url=simulator.url)
-    learn_bucket(engine, client, sinks=ALL_SINKS)
+    learn_bucket(engine, client)
     return House(engine, simulator, client, simulator.keepa.catalog.asins(0, 47))
 
 
@@ -135,7 +135,7 @@ def test_the_bucket_is_learned_from_keepa(house: House) -> None:
 
 
 def test_a_bucket_that_is_known_is_not_asked_again(house: House) -> None:
-    learn_bucket(house.engine, house.client, sinks=ALL_SINKS)
+    learn_bucket(house.engine, house.client)
     assert len(rows(house.engine, "SELECT 1 FROM keepa_calls")) == 1
 
 
@@ -283,7 +283,7 @@ def test_new_trackings_are_learned_without_an_alarm(house: House) -> None:
 def test_another_key_forgets_the_bucket_of_the_old_one(house: House, simulator: Simulator) -> None:
     house.fetch(house.reserve(10), 5)
     with KeepaClient("o" * 64, base_url=simulator.url) as other:
-        learn_bucket(house.engine, other, sinks=ALL_SINKS)
+        learn_bucket(house.engine, other)
         assert one(house.engine, "SELECT key_fingerprint FROM token_ledger") == other.key_fingerprint
     assert (house.bucket.tokens, house.foreign) == (1200, 0)
 
@@ -413,6 +413,7 @@ METRIC = {
 
 
 def test_a_call_leaves_its_row_and_its_event_with_the_settlement(house: House) -> None:
+    use_sinks(house.engine, {Sink.SEARCH})
     house.fetch(house.reserve(10), 2)
     query = (
         "SELECT operation, marketplace, asin_count, tokens_left, refill_per_minute, success, error FROM keepa_calls WHERE asin_count > 0"
@@ -449,7 +450,7 @@ def said(house: House, tokens_left: int, at: datetime, *, consumed: int = 0, pai
     status = TokenStatus(at, tokens_left, 60.0, 20, 0.0, consumed)
     call = KeepaCall(at, "product", consumed, tokens_left, 20, 60_000, 1, 1, "DE", True)
     fingerprint = house.client.key_fingerprint
-    settle(house.engine, paid_by, call, status, key_fingerprint=fingerprint, started=time.monotonic() - 5, sinks=frozenset[Sink]())
+    settle(house.engine, paid_by, call, status, key_fingerprint=fingerprint, started=time.monotonic() - 5)
 
 
 @pytest.mark.parametrize("skew", [timedelta(0), timedelta(hours=1), timedelta(hours=-1)], ids=["right", "ahead", "behind"])

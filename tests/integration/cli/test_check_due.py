@@ -22,7 +22,7 @@ from keeper.tokens import TokenSettings, ask_bucket
 def client(engine: Engine, simulator: Simulator) -> Iterator[KeepaClient]:
     """A client with ten watches due."""
     opened = KeepaClient(simulator.key, base_url=simulator.url)
-    ask_bucket(engine, opened, sinks=())
+    ask_bucket(engine, opened)
     with engine.begin() as connection:
         user_id, now = insert_user(connection, "anna"), select_now(connection)
         wanted = [Watch(asin, Marketplace.DE) for asin in simulator.keepa.catalog.asins(0, 10)]
@@ -32,7 +32,7 @@ def client(engine: Engine, simulator: Simulator) -> Iterator[KeepaClient]:
 
 
 def run_due(engine: Engine, client: KeepaClient, *, batch_size: int, on_planned: Callable[[int], None]) -> Checked:
-    return check_due(engine, client, sinks=(), settings=TokenSettings(), batch_size=batch_size, requests_at_once=2, on_planned=on_planned)
+    return check_due(engine, client, settings=TokenSettings(), batch_size=batch_size, requests_at_once=2, on_planned=on_planned)
 
 
 def left_behind(engine: Engine) -> tuple[int, int]:
@@ -101,7 +101,7 @@ def test_a_named_check_ended_halfway_leaves_nothing_claimed_or_reserved(
     monkeypatch.setattr(f"keeper.check.{where}", interrupt)
     (asin,) = simulator.keepa.catalog.asins(0, 1)
     with pytest.raises(KeyboardInterrupt):
-        check_products(engine, client, [asin], Marketplace.DE, buybox=False, sinks=(), settings=TokenSettings(), max_wait_seconds=0)
+        check_products(engine, client, [asin], Marketplace.DE, buybox=False, settings=TokenSettings(), max_wait_seconds=0)
     assert left_behind(engine) == (0, 0)
 
 
@@ -111,7 +111,6 @@ def test_requests_are_told_as_they_are_planned_and_done(engine: Engine, client: 
     check_due(
         engine,
         client,
-        sinks=(),
         settings=TokenSettings(),
         batch_size=4,
         requests_at_once=2,
@@ -126,5 +125,5 @@ def test_ended_halfway_nothing_stays_claimed_or_reserved(engine: Engine, client:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        check_due(engine, client, sinks=(), settings=TokenSettings(), batch_size=1, requests_at_once=1, on_checked=interrupt)
+        check_due(engine, client, settings=TokenSettings(), batch_size=1, requests_at_once=1, on_checked=interrupt)
     assert left_behind(engine) == (0, 0)

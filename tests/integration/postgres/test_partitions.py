@@ -201,6 +201,6 @@ def test_a_months_rows_are_found_by_time(engine: Engine) -> None:
 def test_todays_event_goes_to_todays_partition(engine: Engine) -> None:
     make(engine)
     with engine.begin() as connection:
-        insert_events(connection, [Event(uuid4(), EventKind.ALERT, "1", {})], [Sink.NOTIFY])
+        insert_events(connection, [Event.of(uuid4(), EventKind.ALERT, "1", {})], {EventKind.ALERT: [Sink.NOTIFY.value]})
     day, where = one(engine, "SELECT recorded_on, tableoid::regclass::text FROM events")
     assert where == f"events_{day:%Y%m%d}"

@@ -19,7 +19,7 @@ from keeper.keepa.answer import ProductAnswer
 from keeper.plan import PlannedRequest, plan, plan_products
 from keeper.postgres import installation, ledger, watches
 from keeper.tokens import TokenSettings
-from tests.integration.makers import ALL_SINKS, ASIN, add_user, add_watch, one, product, rows, run_record
+from tests.integration.makers import ASIN, add_user, add_watch, one, product, rows, run_record
 
 ALL_TOKENS = TokenSettings(user_share_pct=0)
 BUYBOX = PriceType.BUY_BOX_SHIPPING
@@ -251,7 +251,7 @@ def test_a_product_missing_in_the_answer_is_tried_again_later(engine: Engine, no
     watch_many(engine, add_user(engine), [good, missing, odd], now)
     [request] = run_plan(engine, now)
     answer = answer_of(request, product([(now - timedelta(days=1), 5000)], asin=good, at=now), missing=(missing,), **{odd: "csv: cut off"})
-    done = record_answer(engine, request, answer, now=now, sinks=ALL_SINKS)
+    done = record_answer(engine, request, answer, now=now)
     due = dict(rows(engine, "SELECT asin, next_check_at FROM watched_products"))
     failures = dict(rows(engine, "SELECT asin, last_failure FROM watched_products"))
     assert due == {good: now + timedelta(hours=6), missing: now + timedelta(minutes=15), odd: now + timedelta(minutes=15)}

@@ -267,6 +267,7 @@ def test_the_event_has_the_fields_and_types_of_price_updates(engine: Engine) -> 
         "target_price": 45.0,
         "previous_price": 59.99,
         "price_change": 16.67,
+        "price_change_percent": 16.67,
         "domain": "de",
         "currency": "EUR",
         "timestamp": "2026-02-20T12:30:00Z",
@@ -411,7 +412,7 @@ def test_a_failed_transaction_leaves_nothing(engine: Engine) -> None:
     add_watch(engine, add_user(engine), 6000)
     before = everything(engine)
     with pytest.raises(RuntimeError), engine.begin() as connection:
-        record(connection, [product([(ago(days=1), 5000)])], now=NOW, sinks=ALL_SINKS)
+        record(connection, [product([(ago(days=1), 5000)])], now=NOW)
         raise RuntimeError
     assert everything(engine) == before
 
@@ -429,13 +430,13 @@ def test_the_largest_falls_are_told(engine: Engine) -> None:
 
 def test_nothing_answered_is_nothing_recorded(engine: Engine) -> None:
     with engine.begin() as connection:
-        assert record(connection, [], now=NOW, sinks=ALL_SINKS).products == 0
+        assert record(connection, [], now=NOW).products == 0
 
 
 def test_more_than_a_transaction_takes_is_refused(engine: Engine) -> None:
     many = [product(asin=f"B{number:09d}") for number in range(LARGEST_BATCH + 1)]
     with pytest.raises(ValueError, match="at most"), engine.begin() as connection:
-        record(connection, many, now=NOW, sinks=ALL_SINKS)
+        record(connection, many, now=NOW)
 
 
 def test_concurrent_records_of_overlapping_products_agree(engine: Engine) -> None:

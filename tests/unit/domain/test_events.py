@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeper.domain.events import ROUTES, EventKind, Sink, price_event_id
+from keeper.domain.events import KINDS, EventKind, Sink, price_event_id
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PRICES
 from keeper.record import _event_id
@@ -33,14 +33,18 @@ def test_an_event_id_never_changes_with_the_program() -> None:
     ("kind", "sinks"),
     [
         (EventKind.PRICE_UPDATE, {Sink.KAFKA, Sink.SEARCH}),
+        (EventKind.DEAL_UPDATE, {Sink.KAFKA, Sink.SEARCH}),
+        (EventKind.RAW_PRODUCT, {Sink.KAFKA}),
+        (EventKind.RAW_DEAL, {Sink.KAFKA}),
+        (EventKind.PRODUCT_UPDATE, {Sink.ENRICH}),
         (EventKind.KEEPA_CALL, {Sink.SEARCH}),
         (EventKind.ALERT, {Sink.NOTIFY}),
         (EventKind.TOKENS_FOREIGN, set()),
     ],
 )
 def test_each_kind_goes_to_its_sinks(kind: EventKind, sinks: set[Sink]) -> None:
-    assert set(ROUTES[kind]) == sinks
+    assert {sink for sink, kinds in KINDS.items() if kind in kinds} == sinks
 
 
-def test_every_kind_has_a_route() -> None:
-    assert set(ROUTES) == set(EventKind)
+def test_every_sink_has_its_kinds() -> None:
+    assert set(KINDS) == set(Sink)

@@ -1,0 +1,114 @@
+"""Which systems receive events, and the queueing of kept events for one that is switched on."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from keeper.domain.events import EventKind
+from keeper.postgres.outbox import KINDS_BY_VALUE, SHARD_OF_KEY, notify_relays
+
+# Whoever records holds it shared, so that one who switches a sink waits until no event is under way that does not know of it.
+_LOCK = "hashtext('keeper.sinks')"
+
+Routes = Mapping[EventKind, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkRow:
+    """A system that receives events.
+
+    Attributes:
+        fill_until: events up to this one are still being queued; None when that is done.
+    """
+
+    name: str
+    kinds: tuple[str, ...]
+    fill_until: int | None
+    created_at: datetime
+
+
+def lock_routes(connection: Connection) -> Routes:
+    """The sinks of each kind, unchanged until this transaction ends. Before anything else of the transaction is locked."""
+    connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_LOCK})"))
+    rows = connection.execute(text("SELECT kind, array_agg(name ORDER BY name) FROM sinks, unnest(kinds) AS kind GROUP BY kind"))
+    return {KINDS_BY_VALUE[kind]: names for kind, names in rows if kind in KINDS_BY_VALUE}
+
+
+def lock_sinks(connection: Connection) -> None:
+    """Wait until nobody records, and keep others from it until this transaction ends: to be short."""
+    connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+
+
+def select_sinks(connection: Connection) -> list[SinkRow]:
+    """All of them, by name."""
+    rows = connection.execute(text("SELECT name, kinds, fill_until, created_at FROM sinks ORDER BY name"))
+    return [SinkRow(row.name, tuple(row.kinds), row.fill_until, row.created_at) for row in rows]
+
+
+def insert_sink(connection: Connection, name: str, kinds: Collection[EventKind], *, from_oldest: bool) -> None:
+    """After `lock_sinks`: from here on every event of these kinds is queued for it. One that is there already stays as it is.
+
+    Args:
+        from_oldest: the kept events too; `queue_kept_events` is to follow.
+    """
+    connection.execute(
+        text(
+            """
+            INSERT INTO sinks (name, kinds, fill_until)
+            VALUES (:name, :kinds, CASE WHEN :from_oldest THEN (SELECT last_value FROM event_seq) END)
+            ON CONFLICT DO NOTHING
+            """
+        ),
+        {"name": name, "kinds": sorted(kind.value for kind in kinds), "from_oldest": from_oldest},
+    )
+
+
+def set_kinds(connection: Connection, name: str, kinds: Collection[EventKind]) -> None:
+    """After `lock_sinks`: from here on it takes these kinds; what is queued stays."""
+    connection.execute(
+        text("UPDATE sinks SET kinds = :kinds WHERE name = :name"), {"name": name, "kinds": sorted(kind.value for kind in kinds)}
+    )
+
+
+def queue_kept_events(connection: Connection, name: str, *, after_seq: int, limit: int) -> int | None:
+    """Queue the next kept events for a sink that is being filled, in their order. Returns the last one's number, None at the end.
+
+    Idempotent: what is queued already stays queued once.
+    """
+    last: int | None = connection.execute(
+        text(
+            f"""
+            WITH kept AS (
+                SELECT s.name, e.key, e.recorded_on, e.seq FROM sinks s JOIN events e ON e.kind = ANY(s.kinds) AND e.seq <= s.fill_until
+                WHERE s.name = :name AND e.seq > :after_seq ORDER BY e.seq LIMIT :limit
+            ), queued AS (
+                INSERT INTO outbox (sink, shard, key, event_on, event_seq)
+                SELECT name, {SHARD_OF_KEY.format(key="key")}, key, recorded_on, seq FROM kept ON CONFLICT DO NOTHING
+            )
+            SELECT max(seq) FROM kept
+            """
+        ),
+        {"name": name, "after_seq": after_seq, "limit": limit},
+    ).scalar_one()
+    return last
+
+
+def mark_filled(connection: Connection, name: str) -> None:
+    """Its kept events are queued: relays may begin."""
+    connection.execute(text("UPDATE sinks SET fill_until = NULL WHERE name = :name"), {"name": name})
+    notify_relays(connection)
+
+
+def delete_sink(connection: Connection, name: str) -> bool:
+    """After `lock_sinks`: it receives nothing more. False when there is none of this name."""
+    return connection.execute(text("DELETE FROM sinks WHERE name = :name"), {"name": name}).rowcount > 0
+
+
+def delete_queued(connection: Connection, name: str, *, limit: int) -> int:
+    """Drop what is queued for a sink that is switched off, some rows at a time. Returns how many."""
+    return connection.execute(
+        text("DELETE FROM outbox WHERE ctid = ANY(ARRAY(SELECT ctid FROM outbox WHERE sink = :name LIMIT :limit))"),
+        {"name": name, "limit": limit},
+    ).rowcount

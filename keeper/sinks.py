@@ -1,0 +1,83 @@
+"""The verbs that switch sinks: on, with the events still kept or only those to come; off, with what waits dropped."""
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy import Engine
+
+from keeper.domain.events import EventKind, Sink
+from keeper.postgres import sinks
+from keeper.postgres.jobs import hold_job
+
+_ROWS_AT_ONCE = 50_000
+
+
+def switch_on(engine: Engine, name: str, kinds: Collection[EventKind], *, from_oldest: bool) -> bool:
+    """From now on events of these kinds are queued for the sink `name`; idempotent.
+
+    The kept events are queued in several transactions, in which others go on recording; relays begin when all are queued. Where another
+    process is queueing them, or one died over it, this one waits for nothing and the next call goes on.
+
+    Args:
+        from_oldest: the events still kept too, oldest first.
+
+    Returns:
+        Whether it was off.
+    """
+    with engine.begin() as connection:
+        known = {row.name: row for row in sinks.select_sinks(connection)}.get(name)
+    if known is None or set(known.kinds) != {kind.value for kind in kinds}:
+        with engine.begin() as connection:
+            sinks.lock_sinks(connection)
+            if known is None:
+                sinks.insert_sink(connection, name, kinds, from_oldest=from_oldest)
+            else:
+                sinks.set_kinds(connection, name, kinds)
+    elif known.fill_until is None:
+        return False
+    _fill(engine, name)
+    return known is None
+
+
+def _fill(engine: Engine, name: str) -> None:
+    with hold_job(engine, f"fill/{name}") as is_mine:
+        if not is_mine:
+            return
+        after_seq: int | None = 0
+        while after_seq is not None:
+            with engine.begin() as connection:
+                after_seq = sinks.queue_kept_events(connection, name, after_seq=after_seq, limit=_ROWS_AT_ONCE)
+        with engine.begin() as connection:
+            sinks.mark_filled(connection, name)
+
+
+def switch_off(engine: Engine, name: str) -> int | None:
+    """Nothing more is queued for the sink `name`, and what waits for it is dropped. Returns how much that was; None when it was off."""
+    with engine.begin() as connection:
+        sinks.lock_sinks(connection)
+        if not sinks.delete_sink(connection, name):
+            return None
+    dropped = 0
+    while True:
+        with engine.begin() as connection:
+            rows = sinks.delete_queued(connection, name, limit=_ROWS_AT_ONCE)
+        if not rows:
+            return dropped
+        dropped += rows
+
+
+def switch_configured(engine: Engine, wanted: Mapping[Sink, Collection[EventKind]], *, from_oldest: bool) -> list[str]:
+    """Switch on what is configured here. What is on and not configured here stays on: another process may have it, and nothing is lost.
+
+    Enrichment has one way: with Kafka the consumer, else the sink. So where Kafka comes, the sink takes nothing new, and what waits for
+    it is still worked off.
+
+    Returns:
+        The sinks that were switched on.
+    """
+    if Sink.KAFKA in wanted and Sink.ENRICH not in wanted:
+        with engine.begin() as connection:
+            known = {row.name: row for row in sinks.select_sinks(connection)}.get(Sink.ENRICH)
+            if known and known.kinds:
+                sinks.lock_sinks(connection)
+                sinks.set_kinds(connection, Sink.ENRICH, ())
+    return [sink.value for sink, kinds in wanted.items() if switch_on(engine, sink.value, kinds, from_oldest=from_oldest)]
