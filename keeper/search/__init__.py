@@ -1,0 +1,1 @@
+"""Elasticsearch: index templates, aliases over versioned indices, writing and reading documents."""

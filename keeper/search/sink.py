@@ -1,0 +1,188 @@
+"""The sink `search`: events as documents of `keeper-prices`, `keeper-deals` and `keeper-metrics`.
+
+A price and a Keepa call never change, so their document has the event's id. A deal does: its document has the payload's `deal_id`, and the
+event's version is the deal's revision. An event whose payload is JSON `null` deletes: a price or a call by the event's id; a deal by the
+event's key, which then has to be the deal's id, because a `null` cannot name it.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from keeper.domain.delivery import Outcome, SinkDown, Turn
+from keeper.domain.events import EventKind, OutboxMessage, Sink
+from keeper.search.bulk import BulkWriter, Document, DocumentAnswer, NotADocument, one_line
+from keeper.search.connection import SearchConnection, SearchDown, SearchRefused, open_client, plain_errors, probe
+from keeper.search.indices import make_missing, select_complaints
+from keeper.search.mapping import Alias, alias_name
+
+logger = logging.getLogger(__name__)
+
+ALIASES: Final[Mapping[EventKind, Alias]] = {
+    EventKind.PRICE_UPDATE: Alias.PRICES,
+    EventKind.DEAL_UPDATE: Alias.DEALS,
+    EventKind.KEEPA_CALL: Alias.METRICS,
+}
+
+
+class SearchSink:
+    """Events to Elasticsearch, one `_bulk` request per call of `deliver`. Opening it asks nothing of the network.
+
+    Args:
+        name: of its row in `sinks`; a rebuild has one of its own.
+        index: full name of the one index that everything goes to; None means each kind to its alias.
+
+    Raises:
+        SearchRefused: settings that cannot work, such as a CA file that is missing.
+    """
+
+    def __init__(
+        self,
+        connection: SearchConnection,
+        *,
+        name: str = Sink.SEARCH,
+        index: str | None = None,
+        batch_size: int = 2000,
+        shards_at_once: int = 2,
+    ) -> None:
+        self.name = name
+        self.batch_size = batch_size
+        self.shards_at_once = shards_at_once
+        self._connection = connection
+        self._index = index
+        self._client = open_client(connection)
+        self._writer = BulkWriter(self._client, connection, requires_alias=index is None)
+        self._connecting = threading.Lock()
+        self._is_ensured = False
+
+    def connect(self) -> None:
+        """One small question; the first time and after each outage also makes what is missing.
+
+        Raises:
+            SinkDown: nobody answers, or what answers cannot be used.
+        """
+        with self._connecting:
+            try:
+                probe(self._client, self._connection)
+                if self._is_ensured:
+                    return
+                if self._index is None:
+                    self._ensure_aliases()
+                else:
+                    self._ensure_index(self._index)
+            except (SearchDown, SearchRefused) as error:
+                self._is_ensured = False
+                raise SinkDown(str(error)) from error
+            self._is_ensured = True
+
+    def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:
+        """Outcomes per request; mostly there is one.
+
+        A request may hold several messages of a key, and Elasticsearch may take a later one although it refused an earlier one for now.
+        The later one then has no outcome, stays where it is and is delivered again after the earlier: its version makes that harmless,
+        and until then the newer document is the right one to show.
+
+        Raises:
+            SinkDown: nobody answers, or an alias is missing; said after the outcomes that are known.
+        """
+        held: set[str] = set()
+        waiting: list[tuple[OutboxMessage, Document]] = []
+        unfit: list[Outcome] = []
+        for message in messages:
+            made = self._document(message)
+            if isinstance(made, Document):
+                waiting.append((message, made))
+            else:
+                unfit.append(Outcome(message, refusal=made, is_final=True))
+        if unfit and not turn.is_over():
+            yield unfit
+        while waiting and not turn.is_over():
+            answers = self._write([document for _, document in waiting])
+            if turn.is_lost():
+                return
+            outcomes, fault = _outcomes(waiting, answers, held)
+            yield outcomes
+            if fault is not None:
+                self._is_ensured = False
+                raise SinkDown(fault)
+            waiting = [(message, document) for message, document in waiting[len(answers) :] if message.key not in held]
+
+    def store(self, connection: object, outcome: Outcome, *, is_dead: bool) -> None:
+        """Nothing: the document is the note."""
+
+    def close(self) -> None:
+        """End the connections."""
+        self._client.close()
+
+    def _write(self, documents: Sequence[Document]) -> list[DocumentAnswer]:
+        try:
+            return self._writer.write_first(documents)
+        except (SearchDown, SearchRefused) as error:
+            self._is_ensured = False
+            raise SinkDown(str(error)) from error
+
+    def _ensure_aliases(self) -> None:
+        for line in make_missing(self._client, self._connection):
+            logger.info("%s", line)
+        complaints = select_complaints(self._client, self._connection, tuple(ALIASES.values()))
+        for complaint in complaints:
+            logger.warning("%s", complaint.text)
+        blocking = [complaint.text for complaint in complaints if complaint.is_blocking]
+        if blocking:
+            raise SearchRefused("; ".join(blocking))
+
+    def _ensure_index(self, index: str) -> None:
+        with plain_errors(self._connection):
+            is_there = bool(self._client.indices.exists(index=index))
+        if not is_there:
+            raise SearchRefused(f"index {index}, which is being filled, is gone; end this rebuild and start another")
+
+    def _document(self, message: OutboxMessage) -> Document | str:
+        """The document, or why there is none."""
+        alias = ALIASES.get(message.kind)
+        if alias is None:
+            return f"events of kind {message.kind} are no documents"
+        target = alias_name(self._connection, alias) if self._index is None else self._index
+        try:
+            body = one_line(message.body.encode())
+        except NotADocument as error:
+            return str(error)
+        if message.kind is not EventKind.DEAL_UPDATE:
+            return Document(target, str(message.event_id), message.version, body)
+        if body is None:
+            return Document(target, message.key, message.version, None)
+        try:
+            deal_id = json.loads(body).get("deal_id")
+        except ValueError:
+            return "the deal is not JSON"
+        return Document(target, deal_id, message.version, body) if deal_id and isinstance(deal_id, str) else "the deal has no deal_id"
+
+
+def _outcomes(
+    sent: Sequence[tuple[OutboxMessage, Document]], answers: Sequence[DocumentAnswer], held: set[str]
+) -> tuple[list[Outcome], str | None]:
+    """What became of each message, and why an index takes nothing. Adds to `held` the keys that must wait."""
+    outcomes = []
+    fault = None
+    for (message, document), answer in zip(sent, answers, strict=False):
+        if message.key in held:
+            continue
+        if answer.is_index_fault:
+            held.add(message.key)
+            fault = fault or f"{document.target} cannot be written to: {answer.refusal}"
+            continue
+        if answer.refusal is not None and not answer.is_final:
+            held.add(message.key)
+        outcomes.append(
+            Outcome(
+                message,
+                refusal=answer.refusal,
+                receipt=answer.receipt,
+                retry_after_seconds=answer.retry_after_seconds,
+                is_final=answer.is_final,
+                is_unreachable=answer.is_unreachable,
+            )
+        )
+    return outcomes, fault
