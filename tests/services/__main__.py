@@ -91,11 +91,11 @@ def status(folder: Path) -> list[str]:
 
 
 def _kafka(folder: Path, nodes: int, say: Say) -> KafkaCluster:
-    return KafkaCluster(folder / f"kafka-{nodes}", nodes, keep=True, say=say)
+    return KafkaCluster(folder / f"kafka-{nodes}", nodes, keep=True, is_quick=False, say=say)
 
 
 def _elasticsearch(folder: Path, nodes: int, say: Say) -> ElasticsearchCluster:
-    return ElasticsearchCluster(folder / f"elasticsearch-{nodes}", nodes, keep=True, say=say)
+    return ElasticsearchCluster(folder / f"elasticsearch-{nodes}", nodes, keep=True, is_quick=False, say=say)
 
 
 def _kafkas(folder: Path) -> list[Cluster]:

@@ -28,6 +28,8 @@ _STOP_SECONDS = 30
 _KILL_SECONDS = 10
 _LOCK_SECONDS = 600
 _POLL_SECONDS = 0.1
+# Two cores: one collector thread; and no files of Java's own in the temporary folder.
+_JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError")
 _IN_USE = "Address already in use"
 
 
@@ -61,15 +63,28 @@ class Cluster:
         folder: data, logs, ports and the note of the processes; made when missing.
         nodes: how many; numbered from 1.
         keep: leave the nodes running when this process ends. Else they end with it, however it ends.
+        is_temporary: the folder is deleted with them, then; `stop` leaves it.
+        is_quick: start in half the time, and run half as fast: Java's first compiler only. Not for benchmarks.
         say: told of progress.
     """
 
     title: str
 
-    def __init__(self, folder: Path, nodes: int = 1, *, keep: bool = False, say: Say = say_nothing) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int = 1,
+        *,
+        keep: bool = False,
+        is_temporary: bool = False,
+        is_quick: bool = True,
+        say: Say = say_nothing,
+    ) -> None:
         self.folder = folder.absolute()
         self.nodes = range(1, nodes + 1)
+        self.java_options: Sequence[str] = (*_JAVA_OPTIONS, *(("-XX:TieredStopAtLevel=1",) if is_quick else ()))
         self._keep = keep
+        self._is_temporary = is_temporary
         self._say = say
         self._children: list[subprocess.Popen[bytes]] = []
         self._reaper: subprocess.Popen[bytes] | None = None
@@ -281,7 +296,7 @@ class Cluster:
         """A process that sees the end of this one, SIGKILL included, by the end of a pipe, and then ends the nodes."""
         if self._reaper is None:
             self._reaper = subprocess.Popen(
-                [sys.executable, "-m", "tests.services.cluster", self.folder],
+                [sys.executable, "-m", "tests.services.cluster", self.folder, "delete" if self._is_temporary else "leave"],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -388,9 +403,12 @@ def _replace(path: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Wait for the end of standard input, then end what is noted in the folder: the reaper."""
+    """The reaper: wait for the end of standard input, then end what is noted in the folder."""
     sys.stdin.read()
-    end_processes(read_processes(Path(sys.argv[1])), signal.SIGKILL)
+    folder = Path(sys.argv[1])
+    end_processes(read_processes(folder), signal.SIGKILL)
+    if sys.argv[2] == "delete":
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,11 @@ class ElasticsearchCluster(Cluster):
         heap: str = "512m",
         options: dict[str, str] | None = None,
         keep: bool = False,
+        is_temporary: bool = False,
+        is_quick: bool = True,
         say: Say = say_nothing,
     ) -> None:
-        super().__init__(_reachable(folder), nodes, keep=keep, say=say)
+        super().__init__(_reachable(folder), nodes, keep=keep, is_temporary=is_temporary, is_quick=is_quick, say=say)
         self._heap = heap
         self._options = options or {}
         self._home: Path | None = None
@@ -140,9 +142,7 @@ class ElasticsearchCluster(Cluster):
         return [
             f"-Xms{self._heap}",
             f"-Xmx{self._heap}",
-            "-XX:+UseSerialGC",
-            "-XX:-UsePerfData",
-            "-XX:+ExitOnOutOfMemoryError",
+            *self.java_options,
             f"-XX:ErrorFile={folder / 'logs' / 'hs_err.log'}",
             f"-Djava.io.tmpdir={folder / 'tmp'}",
         ]
@@ -158,7 +158,7 @@ class ElasticsearchCluster(Cluster):
             node,
             [
                 java,
-                *("-Xmx64m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1"),
+                *("-Xmx64m", *self.java_options),
                 *("-cp", f"{home}/lib/tools/server-launcher/*", "org.elasticsearch.server.launcher.ServerLauncher"),
                 *("-d", "-p", folder / "pid"),
             ],

@@ -79,9 +79,11 @@ class KafkaCluster(Cluster):
         heap: str = "256m",
         options: dict[str, str] | None = None,
         keep: bool = False,
+        is_temporary: bool = False,
+        is_quick: bool = True,
         say: Say = say_nothing,
     ) -> None:
-        super().__init__(folder, nodes, keep=keep, say=say)
+        super().__init__(folder, nodes, keep=keep, is_temporary=is_temporary, is_quick=is_quick, say=say)
         self.replication = replication or min(nodes, 3)
         self.least_in_sync = least_in_sync or max(1, self.replication - 1)
         self._tls = tls
@@ -178,9 +180,7 @@ class KafkaCluster(Cluster):
             home / "bin" / "java",
             "-Xms64m",
             f"-Xmx{heap}",
-            "-XX:+UseSerialGC",
-            "-XX:-UsePerfData",
-            "-XX:+ExitOnOutOfMemoryError",
+            *self.java_options,
             f"-Djava.io.tmpdir={self.node_folder(node) / 'tmp'}",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",

@@ -1,7 +1,6 @@
 """One broker and one Elasticsearch node for a whole session of tests: started behind the tests' back, cleaned after each test."""
 
 import secrets
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -52,7 +51,6 @@ class SessionCluster:
     def __init__(self, title: str, make: Callable[[Path], Cluster]) -> None:
         self._title = title
         self._make = make
-        self._folder: Path | None = None
         self._cluster: Cluster | None = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
@@ -60,10 +58,10 @@ class SessionCluster:
     def begin(self) -> None:
         """Start it, unless that has been done."""
         if self._thread is None:
-            self._folder = Path(tempfile.mkdtemp(prefix=f"keeper-{self._title}-"))
+            folder = Path(tempfile.mkdtemp(prefix=f"keeper-{self._title}-"))
             # For the account of Elasticsearch, where root runs the tests.
-            self._folder.chmod(0o711)
-            self._cluster = self._make(self._folder / "cluster")
+            folder.chmod(0o755)
+            self._cluster = self._make(folder)
             self._thread = threading.Thread(target=self._start, daemon=True, name=f"starting {self._title}")
             self._thread.start()
 
@@ -84,9 +82,8 @@ class SessionCluster:
 
     def end(self) -> None:
         """End it and delete its data; it may be starting just now."""
-        if self._cluster is not None and self._folder is not None:
+        if self._cluster is not None:
             self._cluster.remove()
-            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> None:
         assert self._cluster is not None
@@ -100,8 +97,8 @@ class SessionServices:
     """Both."""
 
     def __init__(self) -> None:
-        self._kafka = SessionCluster("kafka", lambda folder: KafkaCluster(folder))
-        self._elasticsearch = SessionCluster("elasticsearch", lambda folder: ElasticsearchCluster(folder))
+        self._kafka = SessionCluster("kafka", lambda folder: KafkaCluster(folder, is_temporary=True))
+        self._elasticsearch = SessionCluster("elasticsearch", lambda folder: ElasticsearchCluster(folder, is_temporary=True))
 
     def begin(self, fixtures: Collection[str]) -> None:
         """Start those whose fixture is among the names of fixtures that tests ask for."""
