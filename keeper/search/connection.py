@@ -8,14 +8,14 @@ No text here holds the API key or the password; the addresses hold none.
 """
 
 import logging
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from elastic_transport.client_utils import DEFAULT, DefaultType
 from elasticsearch import (
     ApiError,
     ConnectionTimeout,
@@ -58,7 +58,7 @@ class SearchConnection:
     Attributes:
         urls: of its nodes, without user and password; without a port the scheme's own.
         api_key: as Elasticsearch encodes it; goes before user and password.
-        ca_file: PEM; None means the certificates of the system.
+        ca_file: PEM; trusted beside the certificates of the system.
         index_prefix: before the name of each index, alias and template.
         timeout_seconds: longest wait for an answer.
         replicas: copies of a shard beside the first.
@@ -104,11 +104,12 @@ def open_client(connection: SearchConnection) -> Elasticsearch:
             raise SearchRefused("Elasticsearch's user has no password; set KEEPER_ELASTICSEARCH_PASSWORD")
         basic_auth = (connection.username, connection.password)
     try:
+        trust = _trust(connection)
         return Elasticsearch(
             [_with_port(url) for url in connection.urls],
             api_key=connection.api_key,
             basic_auth=basic_auth,
-            ca_certs=_trust(connection),
+            **trust,
             request_timeout=connection.timeout_seconds,
             max_retries=len(connection.urls),
             retry_on_timeout=False,
@@ -153,10 +154,12 @@ def plain_errors(connection: SearchConnection, *, timeout_seconds: float | None 
         raise SearchDown(_outage(error, connection, timeout_seconds or connection.timeout_seconds)) from error
 
 
-def _trust(connection: SearchConnection) -> str | DefaultType:
-    # Without TLS the client takes no certificates.
-    is_tls = all(url.startswith("https:") for url in connection.urls)
-    return str(connection.ca_file) if is_tls and connection.ca_file is not None else DEFAULT
+def _trust(connection: SearchConnection) -> dict[str, Any]:
+    if not any(url.startswith("https:") for url in connection.urls):
+        return {}
+    # Looked at here, because the client would first do so at a request.
+    context = ssl.create_default_context(cafile=connection.ca_file)
+    return {"ssl_context": context} if connection.ca_file is None else {"ca_certs": str(connection.ca_file)}
 
 
 def _with_port(url: str) -> str:
