@@ -31,6 +31,10 @@ CREATE FUNCTION keeper_words(title text, brand text) RETURNS tsvector LANGUAGE s
         || setweight(to_tsvector('keeper_german', keeper_fold(coalesce(brand, ''))), 'B')
 $$;
 
+CREATE FUNCTION keeper_folded(title text, brand text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT rtrim(' ' || ltrim(keeper_fold(concat_ws(' ', title, brand))))
+$$;
+
 CREATE TABLE product_texts (
     asin text NOT NULL,
     marketplace text NOT NULL,
@@ -39,19 +43,32 @@ CREATE TABLE product_texts (
     PRIMARY KEY (asin, marketplace)
 );
 COMMENT ON TABLE product_texts IS 'Title and brand of each row of products, as they are searched; kept by triggers';
+COMMENT ON COLUMN product_texts.folded IS 'With a space before each word';
+
+-- Not unique, so that two who record the same new word never wait for each other.
+CREATE TABLE product_words (word text NOT NULL);
+COMMENT ON TABLE product_words IS 'Words that titles and brands have or had, mostly once each: what a mistyped word may have meant';
+
+CREATE FUNCTION add_words(texts text[]) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO product_words (word)
+    SELECT word FROM (SELECT DISTINCT unnest(string_to_array(folded, ' ')) AS word FROM unnest(texts) folded) said
+    WHERE length(word) BETWEEN 3 AND 40 AND NOT EXISTS (SELECT 1 FROM product_words known WHERE known.word = said.word)
+$$;
 
 CREATE FUNCTION keep_added_texts() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     INSERT INTO product_texts (asin, marketplace, words, folded)
-    SELECT asin, marketplace, keeper_words(title, brand), keeper_fold(concat_ws(' ', title, brand)) FROM added
+    SELECT asin, marketplace, keeper_words(title, brand), keeper_folded(title, brand) FROM added
     ON CONFLICT (asin, marketplace) DO UPDATE SET words = excluded.words, folded = excluded.folded;
+    PERFORM add_words(array_agg(keeper_folded(title, brand))) FROM added;
     RETURN NULL;
 END $$;
 CREATE FUNCTION keep_changed_text() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     UPDATE product_texts SET asin = NEW.asin, marketplace = NEW.marketplace,
-        words = keeper_words(NEW.title, NEW.brand), folded = keeper_fold(concat_ws(' ', NEW.title, NEW.brand))
+        words = keeper_words(NEW.title, NEW.brand), folded = keeper_folded(NEW.title, NEW.brand)
     WHERE asin = OLD.asin AND marketplace = OLD.marketplace;
+    PERFORM add_words(ARRAY[keeper_folded(NEW.title, NEW.brand)]);
     RETURN NULL;
 END $$;
 CREATE FUNCTION drop_text() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
@@ -67,7 +84,10 @@ CREATE TRIGGER keep_changed_text AFTER UPDATE ON products FOR EACH ROW
 CREATE TRIGGER drop_text AFTER DELETE ON products FOR EACH ROW EXECUTE FUNCTION drop_text();
 
 INSERT INTO product_texts (asin, marketplace, words, folded)
-SELECT asin, marketplace, keeper_words(title, brand), keeper_fold(concat_ws(' ', title, brand)) FROM products;
+SELECT asin, marketplace, keeper_words(title, brand), keeper_folded(title, brand) FROM products;
+SELECT add_words(array_agg(folded)) FROM product_texts;
+CREATE INDEX product_words_exact ON product_words (word);
+CREATE INDEX product_words_alike ON product_words USING gin (word gin_trgm_ops);
 CREATE INDEX product_texts_words ON product_texts USING gin (words);
 CREATE INDEX product_texts_trigrams ON product_texts USING gin (folded gin_trgm_ops);
 
@@ -101,8 +121,9 @@ DROP TRIGGER keep_added_texts ON products;
 DROP TRIGGER keep_changed_text ON products;
 DROP TRIGGER drop_text ON products;
 DROP FUNCTION keep_added_texts, keep_changed_text, drop_text;
-DROP TABLE product_texts;
-DROP FUNCTION keeper_words, keeper_fold;
+DROP FUNCTION add_words;
+DROP TABLE product_texts, product_words;
+DROP FUNCTION keeper_folded, keeper_words, keeper_fold;
 DROP TEXT SEARCH CONFIGURATION keeper_german;
 DROP TEXT SEARCH DICTIONARY keeper_german_stem;
 """
