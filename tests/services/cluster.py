@@ -1,6 +1,7 @@
 """The nodes of one cluster on this machine: their processes, ports and folder. Kafka and Elasticsearch say how a node of theirs starts."""
 
 import atexit
+import contextlib
 import json
 import os
 import pwd
@@ -30,6 +31,7 @@ _LOCK_SECONDS = 600
 _POLL_SECONDS = 0.1
 # Two cores: one collector thread; and no files of Java's own in the temporary folder.
 _JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError")
+_ENDED = b"ended"
 _IN_USE = "Address already in use"
 
 
@@ -63,7 +65,7 @@ class Cluster:
         folder: data, logs, ports and the note of the processes; made when missing.
         nodes: how many; numbered from 1.
         keep: leave the nodes running when this process ends. Else they end with it, however it ends.
-        is_temporary: the folder is deleted with them, then; `stop` leaves it.
+        is_temporary: the folder goes with them, then; `stop` leaves it.
         is_quick: start in half the time, and run half as fast: Java's first compiler only. Not for benchmarks.
         say: told of progress.
     """
@@ -269,11 +271,10 @@ class Cluster:
         ended = self._end(self.nodes, number)
         (self.folder / "processes.json").unlink(missing_ok=True)
         if self._reaper is not None:
-            assert self._reaper.stdin is not None
-            self._reaper.stdin.close()
-            self._reaper.wait(_STOP_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._reaper.communicate(_ENDED, timeout=_STOP_SECONDS)
             self._reaper = None
-            atexit.unregister(self.stop)
+            atexit.unregister(self._end_with_this_process)
         for child in self._children:
             child.wait(_KILL_SECONDS)
         self._children.clear()
@@ -302,7 +303,13 @@ class Cluster:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            atexit.register(self.stop)
+            atexit.register(self._end_with_this_process)
+
+    def _end_with_this_process(self) -> None:
+        if self._is_temporary:
+            self.remove()
+        else:
+            self.stop()
 
     def _ports(self) -> dict[str, dict[str, int]]:
         note = self.folder / "ports.json"
@@ -403,8 +410,9 @@ def _replace(path: Path, text: str) -> None:
 
 
 def main() -> None:
-    """The reaper: wait for the end of standard input, then end what is noted in the folder."""
-    sys.stdin.read()
+    """The reaper: wait for the end of standard input; where nobody said that all is well, end what is noted in the folder."""
+    if sys.stdin.buffer.read() == _ENDED:
+        return
     folder = Path(sys.argv[1])
     end_processes(read_processes(folder), signal.SIGKILL)
     if sys.argv[2] == "delete":

@@ -77,7 +77,6 @@ class Proxy:
     def cut(self) -> None:
         """Reset every connection and refuse new ones."""
         with self._changing:
-            self._mode = "cut"
             if self._listener is not None:
                 # Without the shutdown a thread that waits in accept() would keep the port open.
                 with contextlib.suppress(OSError):
@@ -87,6 +86,8 @@ class Proxy:
             for link in self._links:
                 link.reset()
             self._links.clear()
+            # Last: what a silent connection has taken must not go on in a moment between the two.
+            self._mode = "cut"
 
     def restore(self) -> None:
         """Pass everything on again, at full speed. Connections from a time of `half_open` are reset, because bytes of theirs are lost."""
@@ -172,8 +173,8 @@ class Proxy:
             link.open_directions -= 1
             if link.open_directions == 0 and self._mode != "half_open":
                 link.reset()
-            if link in self._links and link.open_directions == 0:
-                self._links.remove(link)
+                if link in self._links:
+                    self._links.remove(link)
 
     def _pass_on(self, target: socket.socket, piece: bytes) -> None:
         rest = memoryview(piece)

@@ -115,17 +115,6 @@ def test_stop_ends_only_its_own(kafka_cluster: KafkaCluster, broker: KafkaCluste
     broker.start()
 
 
-def test_a_process_with_a_noted_pid_but_another_birth_is_left_alone(broker: KafkaCluster) -> None:
-    note = broker.folder / "processes.json"
-    noted, pid = note.read_text(), broker.pid(1)
-    assert pid is not None
-    note.write_text(noted.replace('"born": "', '"born": "9'))
-    assert not broker.is_running(1)
-    broker.kill(1)
-    note.write_text(noted)
-    assert broker.pid(1) == pid
-
-
 def test_search_node_answers_with_its_version(elasticsearch: ElasticsearchService) -> None:
     assert httpx.get(elasticsearch.url, timeout=_SECONDS).json()["version"]["number"].startswith("9.4.")
 
