@@ -46,8 +46,9 @@ PLACES = ["log", "states", "artifacts", "output", "prefect database", "keeper da
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """All that a run left behind, by place."""
+    """All that a run left behind, by place; and where its Keepa was."""
 
+    address: str
     places: dict[str, str]
 
     def holding(self, words: str) -> list[str]:
@@ -76,14 +77,14 @@ def shown(prefect_server: PrefectServer, postgres: EmbeddedServer, tmp_path_fact
             "KEEPER_KEEPA_BATCH_SIZE": "1",
             "KEEPER_KEEPA_READ_TIMEOUT_SECONDS": "2",
             "PREFECT_LOGGING_LEVEL": "DEBUG",
-            # Prefect gives its extra loggers no level of their own: theirs is the root's.
+            "PREFECT_LOGGING_EXTRA_LOGGERS": "keeper",
+            # To the output only: Prefect sends its log by httpx itself, and can lose the end of it where httpx is one of its extra loggers.
             "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
-            "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-            "PREFECT_LOGGING_EXTRA_LOGGERS": "keeper,httpx,httpcore",
         }
         run_id, output = run(installation)
         assert installation.simulator_says("state")["faults"] == []
         yield Shown(
+            simulator.url,
             {
                 "log": "\n".join(prefect_server.logs(run_id)),
                 "states": states_of(prefect_server, run_id),
@@ -97,7 +98,7 @@ def shown(prefect_server: PrefectServer, postgres: EmbeddedServer, tmp_path_fact
                     for one in root.rglob("*")
                     if one.is_file()
                 ),
-            }
+            },
         )
     postgres.drop_database("loud")
 
@@ -163,6 +164,6 @@ def test_place_where_the_run_shows_holds_no_key(shown: Shown, place: str) -> Non
 
 
 def test_requests_with_the_key_are_told(shown: Shown) -> None:
-    """It is this key that is used, and the address that gets it on the wire stands in the logs."""
+    """It is this key that is used, and the address that gets it on the wire is printed."""
     assert "keeper database" in shown.holding(ApiKey(KEY).fingerprint)
-    assert {"log", "output", "prefect database"} <= set(shown.holding("HTTP Request: GET http://127.0.0.1:"))
+    assert "output" in shown.holding(f"HTTP Request: GET {shown.address}/product?")
