@@ -108,7 +108,7 @@ def test_restored_proxy_listens_where_it_did(proxy: Proxy) -> None:
 def test_server_that_is_away_ends_the_connection() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        with Proxy(closed.getsockname()[1]) as proxy, _connect(proxy) as connection, contextlib.suppress(ConnectionResetError):
+        with Proxy(closed.getsockname()[1]) as proxy, _connect(proxy) as connection, contextlib.suppress(ConnectionError):
             assert connection.recv(1) == b""
 
 
@@ -160,7 +160,7 @@ def test_connection_that_was_half_open_is_dropped_by_restore(proxy: Proxy) -> No
         proxy.half_open()
         lost.sendall(b"swallowed")
         proxy.restore()
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(ConnectionError):
             assert lost.recv(1) == b""
     with _connect(proxy) as fresh:
         assert _ask(fresh, b"price") == b"price"
