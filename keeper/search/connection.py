@@ -9,6 +9,7 @@ No text here holds the API key or the password; the addresses hold none.
 
 import logging
 import ssl
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,16 +94,14 @@ def open_client(connection: SearchConnection) -> Elasticsearch:
     A request whose connection breaks is sent once more per node, because each of ours may be repeated; one that takes too long is not.
 
     Raises:
-        SearchRefused: a CA file that cannot be read, a user without password.
+        SearchRefused: a CA file that cannot be read, a user without password, an API key that can be none.
     """
     # Its loggers hold whole requests, and write a line for each.
     logging.getLogger("elastic_transport").setLevel(logging.ERROR)
     logging.getLogger("elastic_transport.node").propagate = False
-    basic_auth = None
-    if connection.api_key is None and connection.username is not None:
-        if connection.password is None:
-            raise SearchRefused("Elasticsearch's user has no password; set KEEPER_ELASTICSEARCH_PASSWORD")
-        basic_auth = (connection.username, connection.password)
+    basic_auth = _basic_auth(connection)
+    if connection.api_key is not None and not (connection.api_key.isascii() and connection.api_key.isprintable()):
+        raise SearchRefused("KEEPER_ELASTICSEARCH_API_KEY holds characters that no API key has")
     try:
         trust = _trust(connection)
         return Elasticsearch(
@@ -152,6 +151,15 @@ def plain_errors(connection: SearchConnection, *, timeout_seconds: float | None 
         raise _refusal(error, connection) from error
     except TransportError as error:
         raise SearchDown(_outage(error, connection, timeout_seconds or connection.timeout_seconds)) from error
+
+
+def _basic_auth(connection: SearchConnection) -> str | None:
+    """Encoded here: the client knows ASCII only, and its error would show the password."""
+    if connection.api_key is not None or connection.username is None:
+        return None
+    if connection.password is None:
+        raise SearchRefused("Elasticsearch's user has no password; set KEEPER_ELASTICSEARCH_PASSWORD")
+    return b64encode(f"{connection.username}:{connection.password}".encode()).decode()
 
 
 def _trust(connection: SearchConnection) -> dict[str, Any]:

@@ -93,3 +93,9 @@ def test_user_without_password_is_refused() -> None:
 def test_ca_file_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SearchRefused, match="cannot be spoken to"):
         open_client(SearchConnection(("https://search.test:9200",), ca_file=tmp_path / "ca.pem"))
+
+
+def test_api_key_that_can_be_none_is_refused_and_not_shown() -> None:
+    with pytest.raises(SearchRefused, match="KEEPER_ELASTICSEARCH_API_KEY") as caught:
+        open_client(SearchConnection(("http://search.test:9200",), api_key="schlüssel"))
+    assert "schlüssel" not in repr(caught.value)
