@@ -95,6 +95,7 @@ OURS: dict[Alias, set[str]] = {
         "deal_id",
         "revision",
         "ended_at",
+        "brand",
     },
     Alias.METRICS: {"event_id", "schema_version"},
     Alias.PRODUCTS: {
