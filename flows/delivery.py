@@ -7,6 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import deployment
 from prefect.states import Cancelled, Completed, Failed
 
+from keeper.domain.events import Sink
 from keeper.postgres.jobs import hold_job
 from keeper.resources import process_resources
 from tasks.relay import relay
@@ -23,10 +24,14 @@ def delivery(longest_seconds: float = 240) -> State[Any]:
     with hold_job(process_resources().engine, job) as is_mine:
         if not is_mine:
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
-        done = relay(longest_seconds=longest_seconds)
-    parts = [f"delivered {done.delivered}, refused {done.refused}, dead {done.dead}"]
-    if done.down:
-        parts.append(done.down)
-    elif not done.is_complete:
+        by_sink = relay(longest_seconds=longest_seconds)
+    parts = [
+        f"{sink}: delivered {done.delivered}, refused {done.refused}, dead {done.dead}"
+        for sink, done in by_sink.items()
+        if done.known or sink == Sink.NOTIFY
+    ]
+    parts += [done.down for done in by_sink.values() if done.down]
+    if not all(done.is_complete or done.down for done in by_sink.values()):
         parts.append("more waits for the next run")
-    return (Failed if done.dead or done.down else Completed)(message="; ".join(parts))
+    is_bad = any(done.dead or done.down for done in by_sink.values())
+    return (Failed if is_bad else Completed)(message="; ".join(parts))

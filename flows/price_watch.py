@@ -16,10 +16,11 @@ from prefect.utilities.annotations import quote
 from flows.artifacts import show_checks
 from keeper.check import Checked, give_back
 from keeper.domain.errors import KeeperError
+from keeper.domain.events import Sink
 from keeper.keepa.answer import ProductAnswer
 from keeper.plan import PlannedRequest
 from keeper.postgres.jobs import hold_job
-from keeper.resources import process_resources
+from keeper.resources import configured_sinks, process_resources
 from tasks.fetch import RequestExpired, fetch
 from tasks.limits import LimitMissing, SlotsUnavailable, largest_request
 from tasks.plan import plan
@@ -42,12 +43,14 @@ class _Run:
 
     Attributes:
         troubles: what keeps the run from being green; each once.
+        notes: what does not.
         waiting: products whose requests were planned but not sent.
         unpaid: products that are overdue, but the budget allowed none of them when the run ended.
     """
 
     done: Checked = field(default_factory=Checked)
     troubles: dict[str, None] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
     waiting: int = 0
     unpaid: int = 0
 
@@ -58,7 +61,7 @@ class _Run:
             parts.append(f"{self.waiting} products wait for the next run")
         if self.unpaid:
             parts.append(f"{self.unpaid} products wait for tokens")
-        parts += self.troubles
+        parts += [*self.troubles, *self.notes]
         return (Failed if self.troubles else Completed)(message="; ".join(parts))
 
 
@@ -85,7 +88,7 @@ def price_watch(
         while True:
             requests = plan(interval=interval, ahead=timedelta(minutes=ahead_minutes), **_bounds())
             done = _check(requests, run)
-            if done.alerts:
+            if done.alerts or (done.events and configured_sinks(resources.settings)):
                 _tell(run)
             spent = time.monotonic() - started
             if done.checked and not run.waiting and spent < longest_seconds:
@@ -153,17 +156,21 @@ def _settle(future: Fetched, request: PlannedRequest, run: _Run) -> Checked:
 
 
 def _tell(run: _Run) -> None:
-    """Deliver the alerts just made. What cannot be delivered waits in the outbox for `flows.delivery`."""
+    """Deliver what was just recorded, to people, Kafka and search. What cannot be delivered waits in the outbox for `flows.delivery`."""
     try:
-        done = relay(longest_seconds=60)
+        by_sink = relay(longest_seconds=60)
     except Exception as error:  # noqa: BLE001  the prices are recorded; checking goes on
-        get_run_logger().error("alerts wait in the outbox: %s", _reason(error))
-        run.troubles[f"alerts wait in the outbox: {_reason(error)}"] = None
+        get_run_logger().error("events wait in the outbox: %s", _reason(error))
+        run.troubles[f"events wait in the outbox: {_reason(error)}"] = None
         return
-    if done.dead:
-        run.troubles["alerts were given up; `keeper alerts` says why"] = None
-    if done.down:
-        run.troubles[f"alerts wait in the outbox: {done.down[:_LONGEST_REASON]}"] = None
+    for sink, done in by_sink.items():
+        what = "alerts" if sink == Sink.NOTIFY else f"events for {sink}"
+        if done.dead:
+            run.troubles[f"{what} were given up; `keeper {'alerts' if sink == Sink.NOTIFY else 'status'}` says why"] = None
+        if done.down:
+            # People wait for alerts; what waits for another system is no failure of the check.
+            notes = run.troubles if sink == Sink.NOTIFY else run.notes
+            notes[f"{what} wait in the outbox: {done.down[:_LONGEST_REASON]}"] = None
 
 
 def _reason(error: Exception) -> str:

@@ -122,13 +122,14 @@ def _product_events(
 
 
 def _raw_event(product: Product, body: str) -> Event:
-    event_id = raw_event_id(product.asin, product.marketplace.value, product.answered_at)
+    timestamp = f"{product.answered_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    event_id = raw_event_id(product.asin, product.marketplace.value, timestamp)
     return Event(
         event_id,
         EventKind.RAW_PRODUCT,
         product.asin,
         f'{{"asin":"{product.asin}","domain":"{product.marketplace.value.lower()}","event_id":"{event_id}","schema_version":1,'
-        f'"timestamp":"{product.answered_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}","event_type":"raw_product","product":{body}}}',
+        f'"timestamp":"{timestamp}","event_type":"raw_product","product":{body}}}',
     )
 
 
@@ -192,9 +193,10 @@ def _price_lines(product: Product, history_lines: list[str]) -> Iterator[str]:
             f"{head}{minute}\t{amount if amount is not None else _NULL}\t{prior_fields}\t"
             f"{_event_id(product.asin, product.marketplace.value, name, minute, amount)}\n"
         )
+        # What was seen by the way may be older than what is known: then it is a point of the history and nothing else.
         history_lines.extend(
             f"{head}{minutes[point]}\t{amounts[point] or _NULL}\n"
-            for point in range(prior + 1)
+            for point in range(last + 1 if product.is_partial else prior + 1)
             if point == 0 or amounts[point] != amounts[point - 1]
         )
 

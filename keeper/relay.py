@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from keeper.domain.alert import AlertUnreadable, decode_alert
 from keeper.domain.delivery import Outcome, SinkDown, Turn
-from keeper.domain.errors import KeeperError
+from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import OutboxMessage, Sink
 from keeper.notify.channels import ChannelCipher
 from keeper.notify.sender import ChannelRefused, ChannelSender, ChannelUnreachable
@@ -34,6 +34,10 @@ _LONGEST_RECONNECT_SECONDS = 30.0
 # How soon a relay that waits for work notices that it shall end.
 _STOP_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
+
+
+class RelayBusy(TransientError):
+    """Not everything could be delivered now."""
 
 
 class DeliverySink(Protocol):
@@ -224,6 +228,28 @@ def relay(
     return done
 
 
+def relay_all(
+    engine: Engine,
+    sinks: Sequence[DeliverySink],
+    *,
+    settings: RelaySettings,
+    longest_seconds: float,
+    circuits: Mapping[str, Circuit] | None = None,
+) -> dict[str, Relayed]:
+    """`relay` for each sink, side by side: one that is down or slow delays no other. Returns what was done, by sink.
+
+    Raises:
+        SQLAlchemyError: the database failed one of them; the others were still waited for.
+    """
+
+    def relay_one(sink: DeliverySink) -> Relayed:
+        return relay(engine, sink, settings=settings, longest_seconds=longest_seconds, circuit=(circuits or {}).get(sink.name))
+
+    with ThreadPoolExecutor(max(1, len(sinks)), thread_name_prefix="relay") as pool:
+        running = {sink.name: pool.submit(relay_one, sink) for sink in sinks}
+    return {name: future.result() for name, future in running.items()}
+
+
 def keep_relaying(
     engine: Engine,
     sinks: Sequence[DeliverySink],
@@ -287,6 +313,32 @@ def keep_relaying(
             _ring_all(rings)
     for future in running:
         future.result()
+
+
+def drain(engine: Engine, sink: DeliverySink, *, settings: RelaySettings, longest_seconds: float, then: Callable[[], None]) -> Relayed:
+    """Hold every shard of `sink`, deliver all that waits, call `then`, and deliver what has come meanwhile, before letting go.
+
+    Raises:
+        SinkDown: it went away; `then` may or may not have been called.
+        RelayBusy: somebody else holds a shard, or refused messages wait for a later try.
+    """
+    deadline = time.monotonic() + longest_seconds
+    done, lost = Relayed(), threading.Event()
+    turn = Turn(lambda: time.monotonic() >= deadline or lost.is_set(), lost.is_set)
+    with engine.connect() as lock_connection, ExitStack() as held:
+        locks = _ShardLocks(lock_connection, sink.name)
+        for shard in range(outbox.SHARDS):
+            if not held.enter_context(locks.hold(shard)):
+                raise RelayBusy(f"another relay delivers to {sink.name}")
+        held.enter_context(locks.watch(lost))
+        for is_last in (False, True):
+            for shard in range(outbox.SHARDS):
+                _deliver_shard(engine, locks, sink, shard, settings, turn, done)
+            if done.refused or not done.is_complete:
+                raise RelayBusy(f"{done.refused} messages were not taken by {sink.name}" if done.refused else f"{sink.name} is too slow")
+            if not is_last:
+                then()
+    return done
 
 
 def _ring_all(rings: Mapping[str, threading.Event]) -> None:
@@ -486,6 +538,28 @@ def _is_dead(outcome: Outcome, settings: RelaySettings) -> bool:
     if outcome.is_unreachable:
         return outcome.message.failing_seconds >= settings.longest_unreachable_seconds
     return outcome.is_final or outcome.message.refusals + 1 >= settings.most_tries
+
+
+class UnusableSink:
+    """Stands for a sink whose settings cannot work: down until somebody mends them."""
+
+    batch_size = 1
+    shards_at_once = 1
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = str(name)
+        self._reason = reason
+
+    def connect(self) -> None:
+        """Say why."""
+        raise SinkDown(self._reason)
+
+    def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:  # noqa: ARG002
+        """Say why."""
+        raise SinkDown(self._reason)
+
+    def store(self, connection: Connection, outcome: Outcome, *, is_dead: bool) -> None:
+        """There is no outcome."""
 
 
 class AlertSink:

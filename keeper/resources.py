@@ -3,18 +3,22 @@
 import atexit
 import contextlib
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import httpx
+from pydantic import SecretStr
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from keeper.domain.errors import KeeperError, TransientError
+from keeper.domain.events import KINDS, Sink
+from keeper.enrich import EnrichSink
 from keeper.keepa.client import KeepaClient
 from keeper.notify.channels import ChannelCipher, load_or_create_key
 from keeper.notify.sender import ChannelSender
@@ -22,9 +26,18 @@ from keeper.postgres import installation, watches
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.postgres.engine import open_engine
 from keeper.postgres.installation import KEEPA, SIMULATOR, ClockNumbers
-from keeper.relay import AlertSink, Circuit, RelaySettings
+from keeper.relay import AlertSink, Circuit, DeliverySink, RelaySettings, UnusableSink
 from keeper.settings import Settings, read_settings
+from keeper.sinks import switch_configured
 from keeper.tokens import TokenSettings, learn_bucket
+
+if TYPE_CHECKING:
+    from keeper.kafka.connection import KafkaConnection
+    from keeper.kafka.topics import TopicSettings
+    from keeper.search.connection import SearchConnection
+    from keeper.search.products import ProductWriter
+
+logger = logging.getLogger(__name__)
 
 # The simulator accepts any key of Keepa's form.
 SIMULATOR_KEY = "simulator".ljust(64, "0")
@@ -47,6 +60,20 @@ class ChannelKeyMissing(KeeperError):
     """An external database without a channel key."""
 
 
+class NotConfigured(KeeperError):
+    """A system that no setting names."""
+
+
+class Closable(Protocol):
+    """What holds connections."""
+
+    def close(self) -> None:
+        """End them."""
+
+
+C = TypeVar("C", bound=Closable)
+
+
 @dataclass(slots=True)
 class Resources:
     """What a process works with. Safe to share between threads.
@@ -54,6 +81,7 @@ class Resources:
     Attributes:
         client: None until Keepa is asked for.
         source: `keepa` or `simulator`.
+        circuits: what this process knows of each sink's health.
     """
 
     settings: Settings
@@ -61,7 +89,9 @@ class Resources:
     client: KeepaClient | None
     source: str
     _opening: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _circuits: dict[str, Circuit] = field(default_factory=dict, repr=False)
+    circuits: dict[str, Circuit] = field(default_factory=lambda: {sink.value: Circuit() for sink in Sink}, repr=False)
+    _sinks: dict[Sink, DeliverySink] = field(default_factory=dict, repr=False)
+    _opened: list[Closable] = field(default_factory=list, repr=False)
 
     @property
     def keepa(self) -> KeepaClient:
@@ -151,15 +181,127 @@ class Resources:
         """The sink of alerts."""
         return AlertSink(self.engine, self.sender(), self.cipher())
 
-    def circuit(self, sink: str) -> Circuit:
-        """What this process knows of a sink's health."""
-        return self._circuits.setdefault(sink, Circuit())
+    def sinks(self) -> list[DeliverySink]:
+        """Everything events go to by these settings, made once. Nothing is asked of the network.
+
+        One whose settings cannot work is down and says why; the others work.
+        """
+        with self._opening:
+            return [self._known_sink(name) for name in (Sink.NOTIFY, *configured_sinks(self.settings))]
+
+    def _known_sink(self, name: Sink) -> DeliverySink:
+        if name not in self._sinks:
+            try:
+                self._sinks[name] = self._sink(name)
+            except KeeperError as error:
+                return UnusableSink(name, str(error))
+        return self._sinks[name]
+
+    def _sink(self, name: Sink) -> DeliverySink:
+        match name:
+            case Sink.NOTIFY:
+                return self.alert_sink()
+            case Sink.KAFKA:
+                from keeper.kafka.producer import KafkaSink
+
+                return self._kept(KafkaSink(self.kafka_connection(), self.topic_settings()))
+            case Sink.SEARCH:
+                from keeper.search.sink import SearchSink
+
+                return self._kept(SearchSink(self.search_connection()))
+            case Sink.ENRICH:
+                return EnrichSink(self.engine, self.product_index())
+
+    def product_index(self) -> "ProductWriter":
+        """The index `products`."""
+        from keeper.search.products import ProductWriter
+
+        return self._kept(ProductWriter(self.search_connection()))
+
+    def kafka_connection(self) -> "KafkaConnection":
+        """Where Kafka is.
+
+        Raises:
+            NotConfigured: nowhere.
+        """
+        from keeper.kafka.connection import KafkaConnection
+
+        kafka = self.settings.kafka
+        if kafka.bootstrap_servers is None:
+            raise NotConfigured("there is no Kafka: set KEEPER_KAFKA_BOOTSTRAP_SERVERS (`make services` starts one)")
+        return KafkaConnection(
+            bootstrap_servers=kafka.bootstrap_servers,
+            topic_prefix=kafka.topic_prefix,
+            security_protocol=kafka.security_protocol,
+            sasl_mechanism=kafka.sasl_mechanism,
+            sasl_username=kafka.sasl_username,
+            sasl_password=_revealed(kafka.sasl_password),
+            ca_file=kafka.ca_file,
+            cert_file=kafka.cert_file,
+            key_file=kafka.key_file,
+            compression=kafka.compression,
+            connect_timeout_seconds=kafka.connect_timeout_seconds,
+            delivery_timeout_seconds=kafka.delivery_timeout_seconds,
+        )
+
+    def topic_settings(self) -> "TopicSettings":
+        """How topics are made."""
+        from keeper.kafka.topics import TopicSettings
+
+        kafka = self.settings.kafka
+        return TopicSettings(kafka.partitions, kafka.replication, kafka.min_insync, kafka.retention_days)
+
+    def search_connection(self) -> "SearchConnection":
+        """Where Elasticsearch is.
+
+        Raises:
+            NotConfigured: nowhere.
+        """
+        from keeper.search.connection import SearchConnection
+
+        search = self.settings.elasticsearch
+        if not search.url:
+            raise NotConfigured("there is no Elasticsearch: set KEEPER_ELASTICSEARCH_URL (`make services` starts one)")
+        return SearchConnection(
+            urls=search.url,
+            api_key=_revealed(search.api_key),
+            username=search.username,
+            password=_revealed(search.password),
+            ca_file=search.ca_file,
+            index_prefix=search.index_prefix,
+            timeout_seconds=search.timeout_seconds,
+            shards=search.shards,
+            replicas=search.replicas,
+        )
+
+    def _kept(self, opened: C) -> C:
+        """To be closed with the rest."""
+        self._opened.append(opened)
+        return opened
 
     def close(self) -> None:
         """End every connection."""
+        for opened in self._opened:
+            opened.close()
         if self.client is not None:
             self.client.close()
         self.engine.dispose()
+
+
+def configured_sinks(settings: Settings) -> list[Sink]:
+    """Where events go by these settings, beside people's channels."""
+    sinks = []
+    if settings.kafka.bootstrap_servers is not None:
+        sinks.append(Sink.KAFKA)
+    if settings.elasticsearch.url:
+        sinks.append(Sink.SEARCH)
+        if Sink.KAFKA not in sinks:
+            sinks.append(Sink.ENRICH)
+    return sinks
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
 
 
 def embedded_server(settings: Settings) -> EmbeddedServer:
@@ -261,6 +403,9 @@ def make_resources(settings: Settings, *, keepa: bool = True, application_name: 
             migrate_database(engine)
         with engine.begin() as connection:
             installation.claim_source(connection, source)
+        wanted = {sink: KINDS[sink] for sink in configured_sinks(settings)}
+        for name in switch_configured(engine, wanted, from_oldest=settings.relay.start == "oldest"):
+            logger.info("%s receives events from now on", name)
         resources = Resources(settings, engine, None, source)
         if keepa:
             _ = resources.keepa

@@ -260,7 +260,7 @@ def _is_newer(tokens: TokenStatus, state: Ledger, elapsed_seconds: float) -> boo
 def _call_event(call_id: UUID, call: KeepaCall, now: datetime) -> Event:
     """The document of `keeper-metrics`."""
     payload = {
-        "timestamp": _zulu(call.timestamp or now),
+        "timestamp": _zulu(now),
         "operation": call.operation,
         "tokens_consumed": call.tokens_consumed,
         "tokens_left": call.tokens_left,

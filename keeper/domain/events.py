@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
@@ -102,6 +101,26 @@ def price_event_id(asin: str, marketplace: str, price_type: str, observed_second
     return uuid5(NAMESPACE, f"{asin}/{marketplace}/{price_type}/{observed_second}/{amount_minor if amount_minor is not None else ''}")
 
 
-def raw_event_id(asin: str, marketplace: str, answered_at: datetime) -> UUID:
-    """The same for the same answer on one product."""
-    return uuid5(NAMESPACE, f"raw/{asin}/{marketplace}/{answered_at.isoformat()}")
+def raw_event_id(asin: str, marketplace: str, timestamp: str) -> UUID:
+    """The same for the same answer on one product; `timestamp` as the event bears it."""
+    return uuid5(NAMESPACE, f"raw/{asin}/{marketplace}/{timestamp}")
+
+
+def deal_id_of(asin: str, marketplace: str, price_type: str, changed_second: int) -> str:
+    """The entity: one deal from the change of price that made it; the id of its document."""
+    return f"{asin}-{marketplace}-{price_type}-{changed_second}"
+
+
+def deal_event_id(deal_id: str, revision: int) -> UUID:
+    """The same for the same state of a deal."""
+    return uuid5(NAMESPACE, f"deal/{deal_id}/{revision}")
+
+
+def enriched_event_id(asin: str, revision: int) -> UUID:
+    """The same for the same state of a product over all marketplaces."""
+    return uuid5(NAMESPACE, f"enriched/{asin}/{revision}")
+
+
+def foreign_event_id(topic: str, asin: str, marketplace: str, timestamp: str, amount_minor: int | None) -> UUID:
+    """For events of others that bear none: a second copy of the same event gets the same."""
+    return uuid5(NAMESPACE, f"foreign/{topic}/{asin}/{marketplace}/{timestamp}/{'' if amount_minor is None else amount_minor}")

@@ -311,6 +311,26 @@ def decode_products(body: bytes, asked: Sequence[str], marketplace: Marketplace)
     return DecodedProducts(envelope, wire.products is not None, products, raw, missing, unreadable, tuple(unasked))
 
 
+def decode_raw_product(raw: bytes, asin: str, marketplace: Marketplace, answered_at: datetime) -> Product:
+    """One product from Keepa's own JSON of it, as an event carries it.
+
+    Raises:
+        NotAnAnswer: of another ASIN or marketplace, or not in a shape that can be understood.
+    """
+    dropped: list[str] = []
+    try:
+        product = _read_product_piece(msgspec.Raw(raw), dropped)
+    except _UNREADABLE as error:
+        raise NotAnAnswer(_reason(error)) from error
+    if product is None or product.asin != asin:
+        raise NotAnAnswer(f"the product is not {asin}")
+    if product.domainId is not None and product.domainId != DOMAIN_IDS[marketplace]:
+        raise NotAnAnswer(f"the product is of Keepa's domain {product.domainId}, not of {marketplace}")
+    if lost := [reason for reason in dropped if reason.partition(":")[0] in _INDISPENSABLE]:
+        raise NotAnAnswer("; ".join(lost))
+    return decode_product(product, marketplace, answered_at, dropped)
+
+
 def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: datetime, dropped: Sequence[str] = ()) -> Product:
     """One product. Prices are left out for the kinds that have none, whatever Keepa's arrays hold."""
     reasons = list(dropped)

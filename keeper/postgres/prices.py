@@ -193,12 +193,12 @@ def _whole_units(column: str) -> str:
 
 _FALL = "coalesce(round((change.previous_minor - change.amount_minor) * 100.0 / change.previous_minor, 2)::text, 'null')"
 # The fields of `price-updates`: Keeper adds, never removes or retypes one. Put together as text: json_build_object takes twice as long.
-_PRICE_UPDATE = f"""
+PRICE_UPDATE_OF = f"""
     ('{{"asin":"' || change.asin || '","product_title":' || coalesce(to_json(p.title)::text, 'null')
     || ',"current_price":' || {_whole_units("amount_minor")}
     || ',"target_price":' || {_whole_units("target_minor")}
     || ',"previous_price":' || {_whole_units("previous_minor")}
-    || ',"price_change":' || fall || ',"price_change_percent":' || fall
+    || ',"price_change":' || {_FALL} || ',"price_change_percent":' || {_FALL}
     || ',"domain":"' || lower(change.marketplace) || '","currency":"' || change.currency
     || '","timestamp":"' || to_char(change.observed_at, 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"')
     || '","event_type":"price_update","event_id":"' || change.event_id || '","schema_version"\\:1,"price_type":"' || change.price_type
@@ -214,8 +214,8 @@ def insert_price_events(connection: Connection, routes: Routes) -> None:
         text(
             f"""
             INSERT INTO events (seq, event_id, kind, key, payload)
-            SELECT change.event_seq, change.event_id, :kind, change.asin, {_PRICE_UPDATE}
-            FROM change JOIN products p USING (asin, marketplace) CROSS JOIN LATERAL (SELECT {_FALL} AS fall) f WHERE is_watched
+            SELECT change.event_seq, change.event_id, :kind, change.asin, {PRICE_UPDATE_OF}
+            FROM change JOIN products p USING (asin, marketplace) WHERE is_watched
             """
         ),
         {"kind": EventKind.PRICE_UPDATE.value},

@@ -21,7 +21,7 @@ def test_delivery_sweeps_what_the_recording_run_left(installation: Installation)
 
     assert watched.state == "Completed"
     assert left == installation.count("price_alerts") > 0
-    assert (swept.state, swept.message) == ("Completed", f"delivered {left}, refused 0, dead 0")
+    assert (swept.state, swept.message) == ("Completed", f"notify: delivered {left}, refused 0, dead 0")
     assert len(mail.messages) == left
     assert installation.count("outbox") == 0
 
@@ -45,7 +45,7 @@ def test_price_watch_without_keepa_fails_and_says_why(installation: Installation
 def test_delivery_of_an_empty_outbox_is_green(installation: Installation) -> None:
     end = installation.run("delivery.delivery")
 
-    assert (end.state, end.message) == ("Completed", "delivered 0, refused 0, dead 0")
+    assert (end.state, end.message) == ("Completed", "notify: delivered 0, refused 0, dead 0")
 
 
 def test_message_given_up_leaves_no_green_delivery(installation: Installation) -> None:
@@ -57,7 +57,7 @@ def test_message_given_up_leaves_no_green_delivery(installation: Installation) -
         installation.run("price_watch.price_watch")
         end = installation.run("delivery.delivery", longest_seconds=30)
 
-    assert (end.state, end.message) == ("Failed", "delivered 0, refused 0, dead 1")
+    assert (end.state, end.message) == ("Failed", "notify: delivered 0, refused 0, dead 1")
     assert installation.count("dead_letters") == 1
 
 

@@ -1,0 +1,116 @@
+"""A product over all its marketplaces, composed whole: the document of the index `products` and of `products.enriched`."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+STATISTICS_DAYS = 90
+
+# Whose words a product bears where marketplaces differ: in this order.
+_ORDER = "array_position(ARRAY['DE','UK','US','FR','IT','ES','CA','MX','BR','IN','JP'], p.marketplace)"
+
+
+@dataclass(frozen=True, slots=True)
+class ProductDocument:
+    """One product over all marketplaces.
+
+    Attributes:
+        revision: rises with every change; the document's version.
+        changed_at: when it last rose.
+        body: JSON on one line.
+    """
+
+    asin: str
+    revision: int
+    changed_at: datetime
+    body: str
+
+
+def select_documents(connection: Connection, asins: Collection[str]) -> list[ProductDocument]:
+    """The documents of these ASINs, by ASIN; unknown ones are left out.
+
+    `current_prices` is the price of new goods, in minor units by marketplace; `statistics` looks at the 90 days before its last change,
+    so that the same revision is always the same document.
+    """
+    rows = connection.execute(
+        text(
+            f"""
+            WITH place AS (
+                SELECT p.asin, p.marketplace, p.title, p.brand, p.category_path, p.category_ids, p.sales_rank, p.rating_tenths,
+                    p.review_count, p.image_url, p.kind, p.first_seen_at, p.changed_at, p.revision, {_ORDER} AS turn,
+                    current.amount_minor, list.amount_minor AS list_minor
+                FROM products p
+                LEFT JOIN LATERAL (
+                    SELECT c.amount_minor FROM current_prices c
+                    WHERE c.asin = p.asin AND c.marketplace = p.marketplace AND c.price_type IN ('NEW', 'AMAZON', 'BUY_BOX_SHIPPING')
+                        AND c.amount_minor IS NOT NULL
+                    ORDER BY array_position(ARRAY['NEW', 'AMAZON', 'BUY_BOX_SHIPPING'], c.price_type) LIMIT 1
+                ) current ON true
+                LEFT JOIN current_prices list
+                    ON list.asin = p.asin AND list.marketplace = p.marketplace AND list.price_type = 'LISTPRICE'
+                WHERE p.asin = ANY(:asins)
+            ), point AS (
+                SELECT place.asin, place.marketplace, h.amount_minor,
+                    greatest(h.observed_at, place.changed_at - make_interval(days => :days)) AS start_at,
+                    lead(h.observed_at, 1, greatest(place.changed_at, h.observed_at))
+                        OVER (PARTITION BY h.asin, h.marketplace ORDER BY h.observed_at) AS end_at
+                FROM place JOIN price_history h
+                    ON h.asin = place.asin AND h.marketplace = place.marketplace AND h.price_type = 'NEW'
+                    AND h.observed_at >= coalesce((
+                        SELECT max(f.observed_at) FROM price_history f
+                        WHERE f.asin = place.asin AND f.marketplace = place.marketplace AND f.price_type = 'NEW'
+                            AND f.observed_at <= place.changed_at - make_interval(days => :days)
+                    ), place.changed_at - make_interval(days => :days))
+            ), statistic AS (
+                SELECT asin, marketplace, json_build_object(
+                    'minimum', min(amount_minor), 'maximum', max(amount_minor), 'average', round(
+                        sum(amount_minor * extract(epoch FROM end_at - start_at))
+                        / nullif(sum(extract(epoch FROM end_at - start_at)) FILTER (WHERE amount_minor IS NOT NULL), 0)
+                    ), 'changes', count(*) - 1
+                ) AS figures
+                FROM point GROUP BY asin, marketplace HAVING count(amount_minor) > 0
+            )
+            SELECT asin, sum(revision)::bigint AS revision, max(changed_at) AS changed_at, json_build_object(
+                'asin', asin,
+                'title', (array_agg(title ORDER BY turn) FILTER (WHERE title IS NOT NULL))[1],
+                'brand', (array_agg(brand ORDER BY turn) FILTER (WHERE brand IS NOT NULL))[1],
+                'current_prices', coalesce(
+                    json_object_agg(marketplace, amount_minor ORDER BY turn) FILTER (WHERE amount_minor IS NOT NULL), '{{}}'
+                ),
+                'list_prices', coalesce(
+                    json_object_agg(marketplace, list_minor ORDER BY turn) FILTER (WHERE list_minor IS NOT NULL), '{{}}'
+                ),
+                'discount_percent', coalesce(
+                    json_object_agg(marketplace, round((list_minor - amount_minor) * 100.0 / list_minor, 2) ORDER BY turn)
+                        FILTER (WHERE amount_minor < list_minor), '{{}}'
+                ),
+                'category', (array_agg(category_path[cardinality(category_path)] ORDER BY turn)
+                    FILTER (WHERE cardinality(category_path) > 0))[1],
+                'category_path', (array_agg(to_json(category_path) ORDER BY turn) FILTER (WHERE cardinality(category_path) > 0))[1],
+                'category_ids', (array_agg(to_json(category_ids::text[]) ORDER BY turn) FILTER (WHERE cardinality(category_ids) > 0))[1],
+                'sales_rank', coalesce(json_object_agg(marketplace, sales_rank ORDER BY turn) FILTER (WHERE sales_rank > 0), '{{}}'),
+                'rating', (array_agg(rating_tenths / 10.0 ORDER BY turn) FILTER (WHERE rating_tenths IS NOT NULL))[1]::float8,
+                'review_count', (array_agg(review_count ORDER BY turn) FILTER (WHERE review_count IS NOT NULL))[1],
+                'image', (array_agg(image_url ORDER BY turn) FILTER (WHERE image_url IS NOT NULL))[1],
+                'statistics', coalesce(json_object_agg(marketplace, figures ORDER BY turn) FILTER (WHERE figures IS NOT NULL), '{{}}'),
+                'first_seen', to_char(min(first_seen_at), 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"'),
+                'last_updated', to_char(max(changed_at), 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"'),
+                'is_active', bool_or(kind NOT IN ('inaccessible', 'invalid')),
+                'revision', sum(revision)::bigint,
+                'schema_version', 1
+            )::text AS body
+            FROM place LEFT JOIN statistic USING (asin, marketplace)
+            GROUP BY asin ORDER BY asin
+            """
+        ),
+        {"asins": list(asins), "days": STATISTICS_DAYS},
+    )
+    return [ProductDocument(row.asin, row.revision, row.changed_at, row.body.replace("\n", " ")) for row in rows]
+
+
+def select_asins(connection: Connection, *, after: str, limit: int) -> Sequence[str]:
+    """The next ASINs in order, for a walk over all products."""
+    query = text("SELECT DISTINCT asin FROM products WHERE asin > :after ORDER BY asin LIMIT :limit")
+    return connection.execute(query, {"after": after, "limit": limit}).scalars().all()
