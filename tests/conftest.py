@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from tests.services import kafka as kafka_service
 from tests.services.elasticsearch import ElasticsearchCluster
 from tests.services.java import DOWNLOADS, JAVA_HOME
 from tests.services.kafka import KafkaCluster
-from tests.services.session import NEEDS, ElasticsearchService, KafkaService, SessionServices, lent_elasticsearch, lent_kafka
+from tests.services.session import PROGRAMS, ElasticsearchService, KafkaService, SessionServices, lent_elasticsearch, lent_kafka
 
 if TYPE_CHECKING:
     from tests.services.installation import Installation
@@ -47,20 +47,30 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DO_NOT_TRACK"] = "1"
 
 
+def _say_of(config: pytest.Config) -> Callable[[str], None]:
+    """To the terminal, past pytest's capture."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return reporter.write_line if isinstance(reporter, pytest.TerminalReporter) else print
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What cannot run here is left out, by name: without recordings their tests, without Java or Maven those of the real services.
+
+    A download is made here, after the choice of tests and before their time limits.
 
     Raises:
         pytest.UsageError: a real service is required and cannot run.
     """
     folder = os.environ.get(RECORDINGS)
     without = {} if folder and Path(folder).is_dir() else {RECORDINGS: [one for one in items if one.get_closest_marker("recordings")]}
-    for fixture, complaint_of in NEEDS.items():
+    for fixture, program in PROGRAMS.items():
         needing = [one for one in items if fixture in getattr(one, "fixturenames", ())]
-        if needing and (complaint := complaint_of()) is not None:
+        if needing and not config.option.collectonly and (obstacle := program.obstacle(_say_of(config))) is not None:
             if os.environ.get(REQUIRE_SERVICES) == "1":
-                raise pytest.UsageError(f"{REQUIRE_SERVICES}=1, and {len(needing)} tests need {complaint}")
-            without.setdefault(complaint, []).extend(needing)
+                raise pytest.UsageError(f"{REQUIRE_SERVICES}=1, and {len(needing)} tests need {obstacle}")
+            known = without.setdefault(obstacle, [])
+            known.extend(one for one in needing if one not in known)
     for reason, needing in without.items():
         _left_out[reason] = [one.nodeid for one in needing]
     deselected = [one for one in items if any(one in needing for needing in without.values())]
@@ -86,7 +96,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name in names:
             terminalreporter.write_line(f"left out without {reason}: {name}")
         if names:
-            hint = f"set {RECORDINGS} to a folder of recorded Keepa answers" if reason == RECORDINGS else f"install {reason}"
+            hint = f"set {RECORDINGS} to a folder of recorded Keepa answers" if reason == RECORDINGS else f"this machine lacks {reason}"
             terminalreporter.write_line(f"{len(names)} tests left out: {hint}")
 
 

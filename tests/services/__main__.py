@@ -5,6 +5,7 @@
           The first start downloads Kafka (44 MB) and Elasticsearch (0.9 GB, of which 0.2 GB are kept) with Maven.
   down    end what `up` started, and only that; the data stay for the next `up`, unless --delete
   status  what runs, where it listens, which processes it is, and where it writes its log
+  check   whether Kafka and Elasticsearch can run here; names what must be installed first
 
 Needed: Maven, Java 17 or newer for Kafka, a JDK 21 or newer for Elasticsearch. A node takes about 300 MB (Kafka) or 800 MB (Elasticsearch).
 Everything lies below .keeper/services/ and listens on free ports of 127.0.0.1, the same ones at the next start where they are free.
@@ -18,11 +19,11 @@ from pathlib import Path
 
 from keeper.domain.errors import KeeperError
 from keeper.postgres.embedded import EmbeddedServer
-from tests.services import elasticsearch, kafka
 from tests.services.cluster import Cluster
 from tests.services.elasticsearch import ElasticsearchCluster
 from tests.services.java import SERVICES_FOLDER, Say, ServiceMissing
 from tests.services.kafka import KafkaCluster
+from tests.services.session import PROGRAMS
 
 _SIZES = (1, 3)
 _DATABASE = "keeper"
@@ -32,15 +33,24 @@ class OtherSizeRuns(KeeperError):
     """A cluster with another number of nodes is running."""
 
 
+def check() -> None:
+    """Whether the programs can run here.
+
+    Raises:
+        ServiceMissing: not both.
+    """
+    complaints = [f"{one.title} needs {complaint}" for one in PROGRAMS.values() if (complaint := one.missing()) is not None]
+    if complaints:
+        raise ServiceMissing("; ".join(complaints))
+
+
 def up(folder: Path, *, brokers: int, search_nodes: int, say: Say) -> dict[str, str]:
     """Start what is not running. Returns the settings to export.
 
     Raises:
         KeeperError: its subclasses say what is missing or did not start.
     """
-    for program, complaint in (("Kafka", kafka.missing()), ("Elasticsearch", elasticsearch.missing())):
-        if complaint is not None:
-            raise ServiceMissing(f"{program} needs {complaint}")
+    check()
     broker, search = _kafka(folder, brokers, say), _elasticsearch(folder, search_nodes, say)
     for wanted, sizes in ((broker, _kafkas(folder)), (search, _elasticsearches(folder))):
         for other in sizes:
@@ -130,13 +140,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.services", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="up|down|status")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="up|down|status|check")
     of_up = commands.add_parser("up", help="start and print the settings to export")
     of_up.add_argument("--brokers", type=int, choices=_SIZES, default=1, help="Kafka brokers (3: replication 3, min in-sync 2)")
     of_up.add_argument("--search-nodes", type=int, choices=_SIZES, default=1, help="Elasticsearch nodes")
     of_down = commands.add_parser("down", help="end what up started")
     of_down.add_argument("--delete", action="store_true", help="and delete its data, PostgreSQL's too (the downloads stay)")
     commands.add_parser("status", help="what runs where")
+    commands.add_parser("check", help="whether they can run here")
     arguments = parser.parse_args(words)
     try:
         if arguments.command == "up":
@@ -145,6 +156,9 @@ def main(words: Sequence[str] | None = None) -> None:
                 print(f"export {name}='{value}'")
         elif arguments.command == "down":
             _say(f"ended {', '.join(down(SERVICES_FOLDER, is_deleting=arguments.delete)) or 'nothing'}")
+        elif arguments.command == "check":
+            check()
+            _say("Kafka and Elasticsearch can run here")
         else:
             print("\n".join(status(SERVICES_FOLDER)) or "nothing runs; `make services` starts it")
     except KeeperError as error:

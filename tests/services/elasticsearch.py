@@ -27,6 +27,7 @@ from tests.services.java import (
 )
 
 VERSION: Final = "9.4.3"
+_PROGRAM = f"elasticsearch-{VERSION}"
 OLDEST_JAVA: Final = 21
 _MODULES = ("jdk.attach", "jdk.jlink", "jdk.jdi")
 # Elasticsearch refuses to run as root.
@@ -38,7 +39,7 @@ _ANSWER_SECONDS = 5
 
 def missing() -> str | None:
     """What must be installed before Elasticsearch runs here; None where nothing is missing."""
-    return missing_programs(OLDEST_JAVA, _MODULES)
+    return missing_programs(_PROGRAM, _account(), OLDEST_JAVA, _MODULES)
 
 
 def fetch_distribution(say: Say = say_nothing) -> Path:
@@ -48,7 +49,7 @@ def fetch_distribution(say: Say = say_nothing) -> Path:
         DownloadFailed: see there.
     """
     return download(
-        f"elasticsearch-{VERSION}",
+        _PROGRAM,
         "elasticsearch.xml",
         ["dependency:unpack-dependencies", "-Dmdep.unpack.includes=sonarqube-*/elasticsearch/**"],
         folder=downloads_folder(_account(), say),
@@ -197,9 +198,10 @@ class ElasticsearchCluster(Cluster):
             time.sleep(_POLL_SECONDS)
 
     def _is_ready(self, node: int) -> bool:
-        """The node answers, in a cluster of ours that has as many nodes as there are processes."""
+        """The node answers, in a cluster of ours that has as many nodes as there are processes; where all are there, with all documents."""
         living = sum(self.is_running(one) for one in self.nodes)
-        health = _get(f"{self.address(node)}/_cluster/health?timeout=1s&wait_for_nodes={living}")
+        wanted = f"wait_for_nodes={living}" + ("&wait_for_status=yellow" if living == len(self.nodes) else "")
+        health = _get(f"{self.address(node)}/_cluster/health?timeout=1s&{wanted}")
         return health is not None and health["cluster_name"] == self._cluster_name and not health["timed_out"]
 
     @property

@@ -4,6 +4,7 @@ A download lives in a folder of its own below `downloads_folder`; the folder app
 whole. Two processes that want the same one wait for one another.
 """
 
+import atexit
 import fcntl
 import os
 import re
@@ -54,12 +55,12 @@ def find_java_home(oldest: int, modules: Sequence[str] = ()) -> Path | None:
     return min(found, default=(0, None))[1]
 
 
-def missing_programs(oldest: int, modules: Sequence[str] = ()) -> str | None:
-    """What must be installed first, for a person; None where nothing is missing."""
+def missing_programs(name: str, account: int | None, oldest: int, modules: Sequence[str] = ()) -> str | None:
+    """What must be installed before a program of this name (see `download`) runs, for a person; None where nothing is missing."""
     wanted = []
     if find_java_home(oldest, modules) is None:
         wanted.append(f"{'a JDK' if modules else 'Java'} {oldest} or newer (JAVA_HOME or {JAVA_HOME} names it)")
-    if shutil.which("mvn") is None:
+    if shutil.which("mvn") is None and not (downloads_folder(account) / name).exists():
         wanted.append("Maven (mvn)")
     return " and ".join(wanted) or None
 
@@ -107,6 +108,7 @@ def download(name: str, pom: str, goal: Sequence[str], *, folder: Path, finish: 
             return kept
         for stale in folder.glob(f"{name}.partial-*"):
             shutil.rmtree(stale, ignore_errors=True)
+        # Its name differs each time: a Maven whose starter was killed may still write.
         partial = Path(tempfile.mkdtemp(prefix=f"{name}.partial-", dir=folder))
         say(f"{name}: downloading (once, {size})...")
         began = time.monotonic()
@@ -153,6 +155,8 @@ def _run_maven(arguments: Sequence[str | Path], *, log: Path) -> None:
         process = subprocess.Popen(
             [maven, "-B", "-q", *arguments], cwd=log.parent, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
+        # A thread that waits for it may itself be ended with the interpreter.
+        atexit.register(process.kill)
         try:
             code = process.wait(_DOWNLOAD_SECONDS)
         except subprocess.TimeoutExpired as error:
@@ -160,6 +164,7 @@ def _run_maven(arguments: Sequence[str | Path], *, log: Path) -> None:
         finally:
             process.kill()
             process.wait()
+            atexit.unregister(process.kill)
     if code != 0:
         raise DownloadFailed(f"Maven ended with {code}:\n{tail(log)}")
 

@@ -21,6 +21,7 @@ from tests.services.java import Say, download, downloads_folder, find_java_home,
 from tests.services.proxy import Proxy
 
 VERSION: Final = "4.3.1"
+_PROGRAM = f"kafka-{VERSION}"
 OLDEST_JAVA: Final = 17
 # More than Keeper's largest message, so that a refusal for size is a choice of the test's own.
 LARGEST_MESSAGE_BYTES: Final = 8 * 1024 * 1024
@@ -31,7 +32,7 @@ _STARTED = b"Kafka Server started"
 
 def missing() -> str | None:
     """What must be installed before Kafka runs here; None where nothing is missing."""
-    return missing_programs(OLDEST_JAVA)
+    return missing_programs(_PROGRAM, None, OLDEST_JAVA)
 
 
 def fetch_jars(say: Say = say_nothing) -> Path:
@@ -41,7 +42,7 @@ def fetch_jars(say: Say = say_nothing) -> Path:
         DownloadFailed: see there.
     """
     return download(
-        f"kafka-{VERSION}",
+        _PROGRAM,
         "kafka.xml",
         ["dependency:copy-dependencies", "-DincludeScope=runtime"],
         folder=downloads_folder(None, say),

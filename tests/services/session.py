@@ -14,11 +14,42 @@ from confluent_kafka.admin import AdminClient
 from tests.services import elasticsearch, kafka
 from tests.services.cluster import Cluster
 from tests.services.elasticsearch import ElasticsearchCluster
+from tests.services.java import DownloadFailed, Say
 from tests.services.kafka import KafkaCluster
 
-# The fixture that every test of a service has among its fixtures, and what says whether the service can run here.
-NEEDS: dict[str, Callable[[], str | None]] = {"kafka_jars": kafka.missing, "elasticsearch_distribution": elasticsearch.missing}
 _CLEANING_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What must be there before a service starts.
+
+    Attributes:
+        missing: says what must be installed first; None where nothing is missing.
+        fetch: downloads it, where that has not been done.
+    """
+
+    title: str
+    missing: Callable[[], str | None]
+    fetch: Callable[[Say], Path]
+
+    def obstacle(self, say: Say) -> str | None:
+        """Download it. Returns why it cannot run here, in a few words; None where it can."""
+        complaint = self.missing()
+        if complaint is None:
+            try:
+                self.fetch(say)
+            except DownloadFailed as error:
+                say(f"{self.title}: {error}")
+                return f"{self.title}, whose download failed"
+        return complaint
+
+
+# The fixture that every test of a service has among its fixtures.
+PROGRAMS = {
+    "kafka_jars": Program("Kafka", kafka.missing, kafka.fetch_jars),
+    "elasticsearch_distribution": Program("Elasticsearch", elasticsearch.missing, elasticsearch.fetch_distribution),
+}
 
 
 @dataclass(frozen=True, slots=True)

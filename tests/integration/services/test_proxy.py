@@ -108,7 +108,7 @@ def test_restored_proxy_listens_where_it_did(proxy: Proxy) -> None:
 def test_server_that_is_away_ends_the_connection() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        with Proxy(closed.getsockname()[1]) as proxy, _connect(proxy) as connection, contextlib.suppress(ConnectionError):
+        with Proxy(closed.getsockname()[1]) as proxy, contextlib.suppress(ConnectionError), _connect(proxy) as connection:
             assert connection.recv(1) == b""
 
 
