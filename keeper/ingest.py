@@ -50,13 +50,13 @@ class Ingested(Generic[M]):
     Attributes:
         own: Keeper's own events, or copies of what was ingested before.
         rejected: what can never be recorded, with the reason.
-        asins: of every message that could be read, in order, own ones included.
+        read: every message that could be read, with its ASIN, in order; own ones too.
     """
 
     recorded: int = 0
     own: int = 0
     rejected: list[tuple[M, str]] = field(default_factory=list)
-    asins: list[str] = field(default_factory=list)
+    read: list[tuple[M, str]] = field(default_factory=list)
 
 
 def ingest_prices(engine: Engine, messages: Sequence[M], *, now: datetime) -> Ingested[M]:
@@ -114,7 +114,7 @@ def _ingest(
         except MessageUnreadable as error:
             done.rejected.append((message, str(error)))
             continue
-        done.asins.append(event.asin)
+        done.read.append((message, event.asin))
         if event.is_own or event.event_id in foreign:
             done.own += 1
         else:
