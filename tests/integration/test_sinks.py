@@ -1,0 +1,321 @@
+"""Who receives which events: switched on with the kept events or from now, and off; and in whose order."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from keeper.domain.delivery import Outcome, SinkDown, Turn
+from keeper.domain.events import KINDS, EventKind, OutboxMessage, Sink
+from keeper.domain.marketplace import Marketplace
+from keeper.postgres import outbox
+from keeper.postgres.sinks import lock_routes, select_sinks
+from keeper.record import record
+from keeper.relay import Circuit, Relayed, RelaySettings, keep_relaying, relay, relay_all
+from keeper.sinks import switch_configured, switch_off, switch_on
+from tests.integration.makers import ASIN, NOW, add_user, add_watch, ago, one, product, rows, run_record, use_sinks
+from tests.services.waiting import wait_until
+
+SETTINGS = RelaySettings(most_tries=3, first_wait_seconds=600)
+PRICES = [EventKind.PRICE_UPDATE]
+
+
+@dataclass
+class Taker:
+    """A sink that takes everything, or is down while told so."""
+
+    name: str = Sink.KAFKA.value
+    batch_size: int = 100
+    shards_at_once: int = 2
+    is_down: bool = False
+    taken: list[OutboxMessage] = field(default_factory=list)
+    probes: int = 0
+    deliveries: int = 0
+
+    def connect(self) -> None:
+        self.probes += 1
+        if self.is_down:
+            raise SinkDown("nobody is there")
+
+    def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:  # noqa: ARG002
+        self.deliveries += 1
+        if self.is_down:
+            raise SinkDown("nobody is there")
+        self.taken += messages
+        yield [Outcome(message) for message in messages]
+
+    def store(self, connection: Connection, outcome: Outcome, *, is_dead: bool) -> None:
+        """Nothing."""
+
+    @property
+    def amounts(self) -> list[int]:
+        return [message.payload["current_price_minor"] for message in self.taken]
+
+
+def watch(engine: Engine, *asins: str) -> None:
+    user_id = add_user(engine)
+    for asin in asins or (ASIN,):
+        add_watch(engine, user_id, 1, asin=asin)
+
+
+def price(engine: Engine, amount: int, minutes_ago: int, sinks: frozenset[Sink] = frozenset({Sink.KAFKA}), asin: str = ASIN) -> None:
+    run_record(engine, product([(ago(minutes=minutes_ago), amount)], asin=asin, at=ago(minutes=minutes_ago)), sinks=sinks)
+
+
+def run(engine: Engine, sink: Taker, circuit: Circuit | None = None) -> Relayed:
+    return relay(engine, sink, settings=SETTINGS, longest_seconds=60, circuit=circuit)
+
+
+@pytest.mark.parametrize(("from_oldest", "amounts"), [(True, [5000, 4900]), (False, [])], ids=["oldest", "now"])
+def test_a_sink_switched_on_gets_the_kept_events_or_those_to_come(engine: Engine, from_oldest: bool, amounts: list[int]) -> None:
+    watch(engine)
+    price(engine, 5000, 30, frozenset())
+    price(engine, 4900, 20, frozenset())
+    assert switch_on(engine, "kafka", PRICES, from_oldest=from_oldest)
+    price(engine, 4800, 10)
+    taker = Taker()
+    run(engine, taker)
+    assert taker.amounts == [*amounts, 4800]
+
+
+def test_switching_on_again_queues_nothing_twice(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30, frozenset())
+    assert [switch_on(engine, "kafka", PRICES, from_oldest=True) for _ in range(2)] == [True, False]
+    assert one(engine, "SELECT count(*) FROM outbox WHERE sink = 'kafka'") == 1
+
+
+def test_a_filling_that_died_goes_on_at_the_next_call_and_delivers_nothing_before(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30, frozenset())
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO sinks (name, kinds, fill_until) SELECT 'kafka', '{price_update}', last_value FROM event_seq"))
+    price(engine, 4900, 10)
+    taker = Taker()
+    run(engine, taker)
+    assert taker.taken == []
+    switch_on(engine, "kafka", PRICES, from_oldest=True)
+    run(engine, taker)
+    assert taker.amounts == [5000, 4900]
+
+
+def test_switching_off_drops_what_waits_and_queues_no_more(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30)
+    assert switch_off(engine, "kafka") == 1
+    price(engine, 4900, 20, frozenset())
+    assert (rows(engine, "SELECT 1 FROM outbox"), switch_off(engine, "kafka")) == ([], None)
+
+
+def test_whoever_switches_waits_for_whoever_records(engine: Engine) -> None:
+    """An event recorded without knowing of the sink is among the kept ones when these are queued."""
+    watch(engine)
+    done = threading.Event()
+
+    def switch() -> None:
+        switch_on(engine, "kafka", PRICES, from_oldest=True)
+        done.set()
+
+    with engine.begin() as connection:
+        assert EventKind.PRICE_UPDATE not in lock_routes(connection)
+        switching = threading.Thread(target=switch)
+        switching.start()
+        waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        wait_until(lambda: bool(rows(engine, waiting)), "nobody waits for the lock")
+        assert not done.is_set()
+    switching.join(20)
+    assert done.is_set()
+
+
+def test_what_another_process_has_configured_stays_on(engine: Engine) -> None:
+    switch_configured(engine, {Sink.KAFKA: KINDS[Sink.KAFKA], Sink.SEARCH: KINDS[Sink.SEARCH]}, from_oldest=True)
+    assert switch_configured(engine, {}, from_oldest=True) == []
+    with engine.begin() as connection:
+        assert [row.name for row in select_sinks(connection)] == ["kafka", "notify", "search"]
+
+
+def test_with_kafka_the_enriching_sink_takes_nothing_new_and_works_off_what_waits(engine: Engine) -> None:
+    """Enrichment has one way at a time."""
+    switch_configured(engine, {Sink.ENRICH: KINDS[Sink.ENRICH]}, from_oldest=True)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO outbox (sink, shard, key, event_on, event_seq) VALUES ('enrich', 0, 'x', current_date, 1)"))
+    switch_configured(engine, {Sink.KAFKA: KINDS[Sink.KAFKA]}, from_oldest=True)
+    with engine.begin() as connection:
+        assert EventKind.PRODUCT_UPDATE not in lock_routes(connection)
+    assert rows(engine, "SELECT sink FROM outbox") == ["enrich"]
+
+
+def test_a_kind_a_newer_keeper_routes_is_taken_from_then_on(engine: Engine) -> None:
+    switch_on(engine, "kafka", PRICES, from_oldest=True)
+    switch_on(engine, "kafka", [*PRICES, EventKind.DEAL_UPDATE], from_oldest=True)
+    with engine.begin() as connection:
+        assert lock_routes(connection)[EventKind.DEAL_UPDATE] == ["kafka"]
+
+
+def test_what_comes_to_light_late_is_not_overtaken(engine: Engine) -> None:
+    """A transaction has numbered its event and not yet committed when a batch of its shard is read and passed."""
+    use_sinks(engine, {Sink.KAFKA})
+    watch(engine)
+
+    def insert(connection: Connection, key: str, amount: int) -> None:
+        seq = connection.execute(
+            text(
+                "INSERT INTO events (event_id, kind, key, payload) VALUES (gen_random_uuid(), 'price_update', :key, "
+                "json_build_object('current_price_minor', CAST(:amount AS integer))) RETURNING seq"
+            ),
+            {"key": key, "amount": amount},
+        ).scalar_one()
+        connection.execute(
+            text("INSERT INTO outbox (sink, shard, key, event_on, event_seq) VALUES ('kafka', 0, :key, current_date, :seq)"),
+            {"key": key, "seq": seq},
+        )
+
+    late = engine.connect()
+    insert(late, "A", 1)
+    with engine.begin() as connection:
+        insert(connection, "B", 1)
+
+    class Committing(Taker):
+        """The late one commits, and its key's next one after it, while the first batch is under way."""
+
+        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:
+            if late.in_transaction():
+                late.commit()
+                with engine.begin() as connection:
+                    insert(connection, "A", 2)
+            yield from super().deliver(messages, turn)
+
+    taker = Committing(batch_size=1)
+    run(engine, taker)
+    late.close()
+    assert [(message.key, message.payload["current_price_minor"]) for message in taker.taken] == [("B", 1), ("A", 1), ("A", 2)]
+
+
+def test_a_sink_that_is_down_delays_no_other(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30, frozenset({Sink.KAFKA, Sink.SEARCH}))
+    dead, alive = Taker(name="search", is_down=True), Taker()
+    done = relay_all(engine, [dead, alive], settings=SETTINGS, longest_seconds=60)
+    assert (done["search"].down, done["kafka"].delivered, alive.amounts) == ("nobody is there", 1, [5000])
+
+
+def test_an_open_circuit_costs_neither_a_probe_nor_a_batch(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30)
+    taker, circuit = Taker(is_down=True), Circuit(first_wait_seconds=600)
+    for _ in range(3):
+        run(engine, taker, circuit)
+    assert (taker.probes, taker.deliveries) == (1, 0)
+
+
+def test_a_sink_that_dies_amid_its_batches_is_probed_before_the_next(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30)
+    taker, circuit = Taker(), Circuit(first_wait_seconds=0.001, longest_wait_seconds=0.001)
+    run(engine, taker, circuit)
+    price(engine, 4900, 20)
+    taker.is_down = True
+    run(engine, taker, circuit)
+    assert (taker.probes, taker.deliveries) == (1, 2)
+    taker.is_down = False
+    wait_until(lambda: run(engine, taker, circuit).down is None and taker.amounts == [5000, 4900], "the circuit stays open")
+    assert taker.probes == 2
+
+
+def test_an_outage_counts_no_try(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30)
+    run(engine, Taker(is_down=True))
+    assert rows(engine, "SELECT tries, next_try_at FROM outbox") == [(0, None)]
+
+
+def test_the_relaying_service_delivers_to_one_while_another_is_away_and_to_that_when_it_is_back(engine: Engine) -> None:
+    watch(engine)
+    use_sinks(engine, {Sink.KAFKA, Sink.SEARCH})
+    takers = Taker(), Taker(name="search", is_down=True)
+    stop, listening = threading.Event(), threading.Event()
+    service = threading.Thread(
+        target=keep_relaying, args=(engine, takers), kwargs={"settings": SETTINGS, "stop": stop, "on_listening": listening.set}
+    )
+    service.start()
+    try:
+        assert listening.wait(20)
+        price(engine, 5000, 30, frozenset({Sink.KAFKA, Sink.SEARCH}))
+        wait_until(lambda: takers[0].amounts == [5000], "the living sink got nothing")
+        assert takers[1].taken == []
+        takers[1].is_down = False
+        wait_until(lambda: takers[1].amounts == [5000], "the sink that is back got nothing")
+    finally:
+        stop.set()
+        service.join(30)
+    assert not service.is_alive()
+
+
+def test_a_failure_nobody_foresaw_ends_the_service_and_is_told(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30)
+
+    class Broken(Taker):
+        """A bug."""
+
+        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:  # noqa: ARG002
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        keep_relaying(engine, [Broken(), Taker(name="search")], settings=SETTINGS, stop=threading.Event())
+
+
+def test_a_lost_lock_ends_a_delivery_that_waits(engine: Engine) -> None:
+    """The relay's lock connection is cut while the far side is silent: it is told, and acknowledges nothing."""
+    watch(engine)
+    price(engine, 5000, 30)
+
+    class Waiting(Taker):
+        """Waits until it is told that its turn is lost."""
+
+        was_told = False
+
+        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:  # noqa: ARG002
+            with engine.begin() as connection:
+                connection.execute(
+                    text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()")
+                )
+            wait_until(turn.is_lost, "nobody says that the lock is lost")
+            self.was_told = turn.is_over()
+            yield from ()
+
+    waiting = Waiting()
+    done = relay(engine, waiting, settings=SETTINGS, longest_seconds=60)
+    assert (waiting.was_told, done.delivered, done.is_complete) == (True, 0, False)
+    assert one(engine, "SELECT count(*) FROM outbox") == 1
+
+
+def test_keepas_own_answer_is_an_event_for_kafka(engine: Engine) -> None:
+    use_sinks(engine, {Sink.KAFKA}, without=())
+    with engine.begin() as connection:
+        record(connection, [product([(ago(days=1), 5000)])], now=NOW, raw=lambda asin: b'{"asin":"%s","csv":null}' % asin.encode())
+    payload = one(engine, "SELECT payload FROM events WHERE kind = 'raw_product'")
+    assert payload["product"] == {"asin": ASIN, "csv": None}
+    assert (payload["asin"], payload["domain"], payload["timestamp"]) == (ASIN, "de", "2026-11-20T12:00:00Z")
+
+
+def test_without_kafka_keepas_own_answers_are_kept_nowhere(engine: Engine) -> None:
+    run_record(engine, product([(ago(days=1), 5000)]), sinks=frozenset({Sink.NOTIFY, Sink.SEARCH}))
+    assert rows(engine, "SELECT 1 FROM events WHERE kind = 'raw_product'") == []
+
+
+def test_a_changed_product_is_one_event_for_the_enrichment_however_many_marketplaces(engine: Engine) -> None:
+    use_sinks(engine, {Sink.ENRICH})
+    for at in (ago(hours=1), NOW):
+        both = [product([(ago(days=1), 5000)], at=at), product([(ago(days=1), 4500)], marketplace=Marketplace.UK, at=at)]
+        run_record(engine, *both, sinks=frozenset({Sink.ENRICH}))
+    assert rows(engine, "SELECT key FROM events WHERE kind = 'product_update'") == [ASIN]
+
+
+def test_backlog_and_age_are_told_by_sink(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30, frozenset({Sink.KAFKA, Sink.SEARCH}))
+    with engine.begin() as connection:
+        assert [(one_.sink, one_.messages) for one_ in outbox.select_backlog(connection)] == [("kafka", 1), ("search", 1)]
