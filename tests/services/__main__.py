@@ -154,6 +154,7 @@ def main(words: Sequence[str] | None = None) -> None:
             settings = up(SERVICES_FOLDER, brokers=arguments.brokers, search_nodes=arguments.search_nodes, say=_say)
             for name, value in settings.items():
                 print(f"export {name}='{value}'")
+            _say("`make services-down` ends them. Alert channels also want a key with such a database: `keeper channel key`.")
         elif arguments.command == "down":
             _say(f"ended {', '.join(down(SERVICES_FOLDER, is_deleting=arguments.delete)) or 'nothing'}")
         elif arguments.command == "check":

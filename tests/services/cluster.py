@@ -71,6 +71,8 @@ class Cluster:
     """
 
     title: str
+    # Names of ports that others listen on for a node: that they do so takes nothing from it.
+    foreign_ports: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -128,6 +130,7 @@ class Cluster:
         Raises:
             NodeFailed: it ended or was not ready in time.
         """
+        self._is_ended = False
         with locked(self.folder / "start.lock", _LOCK_SECONDS):
             if self.is_running(node):
                 return
@@ -163,7 +166,7 @@ class Cluster:
         self._signal(node, signal.SIGCONT)
 
     def is_running(self, node: int | None = None) -> bool:
-        """Whether this node (None: every node) has a living process."""
+        """Whether this node (None: every node) has a living process, suspended or not."""
         alive = {one.node for one in self.processes() if _lives(one)}
         return node in alive if node is not None else alive.issuperset(self.nodes)
 
@@ -328,7 +331,8 @@ class Cluster:
         _replace(self.folder / "ports.json", json.dumps(ports))
 
     def _has_taken_port(self, node: int) -> bool:
-        return any(not _is_free(port) for port in self._ports().get(str(node), {}).values())
+        ours = self._ports().get(str(node), {})
+        return any(not _is_free(port) for name, port in ours.items() if name not in self.foreign_ports)
 
 
 def read_processes(folder: Path) -> list[NodeProcess]:

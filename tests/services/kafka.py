@@ -66,6 +66,7 @@ class KafkaCluster(Cluster):
     """
 
     title = "Kafka"
+    foreign_ports = frozenset({"proxy"})
 
     def __init__(
         self,

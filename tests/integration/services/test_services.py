@@ -95,6 +95,14 @@ def test_client_of_a_proxied_broker_goes_through_the_proxy(broker: KafkaCluster)
         assert proxy.passed_bytes > 0
 
 
+def test_broker_started_again_behind_open_proxies_is_where_they_look(broker: KafkaCluster) -> None:
+    with broker.open_proxies() as (proxy,):
+        broker.stop()
+        broker.start()
+        assert f"127.0.0.1:{proxy.port}" == broker.proxied_bootstrap_servers
+        assert _send("proxied-again", b"1", **{"bootstrap.servers": broker.proxied_bootstrap_servers}) is None
+
+
 def test_killed_broker_comes_back_on_its_port_with_its_messages(broker: KafkaCluster) -> None:
     servers = {"bootstrap.servers": broker.bootstrap_servers}
     assert _send("kept", b"1", **servers) is None
@@ -112,7 +120,8 @@ def test_stop_ends_only_its_own(kafka_cluster: KafkaCluster, broker: KafkaCluste
     assert broker.stop() == [1]
     assert born_at(ours) is None
     assert born_at(others) is not None
-    broker.start()
+    broker.start_node(1)
+    assert broker.is_running()
 
 
 def test_search_node_answers_with_its_version(elasticsearch: ElasticsearchService) -> None:
