@@ -77,6 +77,7 @@ class BrokerVoice:
     """What librdkafka said last about the brokers; it goes on trying by itself, so most of it is no error of ours.
 
     Attributes:
+        is_down: no broker could be reached, and none has answered since.
         is_fatal: the client cannot be used any more.
     """
 
@@ -84,19 +85,23 @@ class BrokerVoice:
         self._connection = connection
         self._code: int | None = None
         self._said = ""
+        self.is_down = False
         self.is_fatal = False
 
     def hear(self, error: KafkaError) -> None:
         """Called by librdkafka, from whichever thread polls."""
         self.is_fatal = self.is_fatal or error.fatal()
         # "All brokers are down" follows the reason and says less.
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.is_down = True
+        else:
             self._code, self._said = error.code(), error.str()
         logger.debug("%s", self._connection.redact(error.str()))
 
     def forget(self) -> None:
         """The brokers answer."""
         self._code, self._said = None, ""
+        self.is_down = False
 
     def down(self, error: KafkaError | None = None) -> SinkDown:
         """Why no broker can be used, in words for people."""
@@ -210,10 +215,13 @@ def consumer_config(connection: KafkaConnection, group: str, *, longest_pause_se
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
         "session.timeout.ms": min(_SESSION_MS, _ms(longest_pause_seconds)),
+        # A member hears by it that others come or go.
+        "heartbeat.interval.ms": 1000,
         "max.poll.interval.ms": _ms(longest_pause_seconds),
         # A topic that is made again, or comes late, is seen so soon.
         "topic.metadata.refresh.interval.ms": 10_000,
         "fetch.wait.max.ms": 100,
+        "socket.timeout.ms": 10_000,
         "queued.max.messages.kbytes": _LARGEST_FETCH_KILOBYTES,
         "isolation.level": "read_committed",
     }

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -43,9 +43,8 @@ _NOT_ALLOWED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER
 Headers = list[tuple[str, str | bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is sent.
+class Record(NamedTuple):
+    """What is sent; a tuple, because it is made for every message and thrice as fast.
 
     Attributes:
         topic: full name.

@@ -6,7 +6,7 @@ from typing import Final
 from keeper.domain.delivery import Outcome, SinkDown, Turn
 from keeper.domain.events import OutboxMessage, Sink
 from keeper.kafka.connection import KafkaConnection
-from keeper.kafka.line import Lines, Record, Refusal
+from keeper.kafka.line import Headers, Lines, Record, Refusal
 from keeper.kafka.topics import TOPICS, TopicSettings, topic_name
 
 _LONGEST_REASON = 500
@@ -29,7 +29,7 @@ class KafkaSink:
         self.batch_size = batch_size
         self.shards_at_once = shards_at_once
         self._lines = Lines(connection, settings)
-        self._topics = {kind: topic_name(connection, topic) for kind, topic in TOPICS.items()}
+        self._topics = {kind: (topic_name(connection, topic), ("kind", kind.value)) for kind, topic in TOPICS.items()}
 
     def connect(self) -> None:
         """A cheap probe; the first time and after each outage also makes topics that are missing.
@@ -72,12 +72,9 @@ class KafkaSink:
         self._lines.close()
 
     def _record(self, message: OutboxMessage) -> Record:
-        headers: list[tuple[str, str | bytes]] = [
-            ("event_id", str(message.event_id)),
-            ("kind", message.kind.value),
-            ("sequence", str(message.seq)),
-        ]
-        return Record(self._topics[message.kind], message.key, message.body, headers)
+        topic, kind = self._topics[message.kind]
+        headers: Headers = [("event_id", str(message.event_id)), kind, ("sequence", str(message.seq))]
+        return Record(topic, message.key, message.body, headers)
 
 
 class _Queue:
@@ -90,6 +87,10 @@ class _Queue:
 
     def take(self, verdicts: Mapping[int, Refusal | None]) -> list[Outcome]:
         """The outcomes that may be told now: within a key none after a message without one, or after one that is refused for now."""
+        if len(verdicts) == len(self._waiting) and not self._refused and not any(verdicts.values()):
+            outcomes = [Outcome(message) for message in self._waiting.values()]
+            self._waiting.clear()
+            return outcomes
         self._verdicts.update(verdicts)
         held = set(self._refused)
         outcomes = []

@@ -118,10 +118,12 @@ def topic_config(topic: Topic, settings: TopicSettings) -> dict[str, str]:
     }
 
 
-def ensure(connection: KafkaConnection, settings: TopicSettings) -> Ensured:
+def ensure(connection: KafkaConnection, settings: TopicSettings, *, longest_seconds: float | None = None) -> Ensured:
     """Make the topics that are missing; look at the others and change nothing. Idempotent, also side by side with another one.
 
-    Takes at most a few times the connection's `connect_timeout_seconds`.
+    Args:
+        longest_seconds: of waiting for any broker's first answer, where less than the connection's. The whole takes at most a few times
+            the connection's.
 
     Raises:
         SinkDown: no broker answers, or not in time.
@@ -130,7 +132,8 @@ def ensure(connection: KafkaConnection, settings: TopicSettings) -> Ensured:
     voice = BrokerVoice(connection)
     admin = open_client(connection, AdminClient, client_config(connection), voice)
     try:
-        cluster = admin.list_topics(timeout=connection.connect_timeout_seconds)
+        seconds = connection.connect_timeout_seconds
+        cluster = admin.list_topics(timeout=seconds if longest_seconds is None else min(seconds, longest_seconds))
         partitions = {name: there.partitions for name, there in cluster.topics.items() if there.error is None}
         known = [topic for topic in Topic if topic_name(connection, topic) in partitions]
         made = _make(admin, connection, settings, [topic for topic in Topic if topic not in known])
