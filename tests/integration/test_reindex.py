@@ -1,0 +1,196 @@
+"""An index anew from PostgreSQL on a real Elasticsearch, under writes."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from elasticsearch import Elasticsearch
+from sqlalchemy import Engine, text
+
+from keeper.domain.events import KINDS, Sink
+from keeper.domain.marketplace import Marketplace
+from keeper.enrich import EnrichSink
+from keeper.record import record
+from keeper.reindex import Reindexed, ReindexFailed, delete_old_indices, reindex
+from keeper.relay import RelaySettings, keep_relaying, relay
+from keeper.search import indices
+from keeper.search.connection import SearchConnection, open_client
+from keeper.search.mapping import Alias, alias_name
+from keeper.search.products import ProductWriter
+from keeper.search.sink import SearchSink
+from keeper.sinks import switch_off, switch_on
+from tests.integration.makers import NOW, add_user, add_watch, ago, one, product, rows, run_record
+from tests.services.session import ElasticsearchService
+
+SETTINGS = RelaySettings(first_wait_seconds=0.1, longest_wait_seconds=0.1)
+ASINS = [f"B{number:09d}" for number in range(60)]
+SINKS = frozenset({Sink.SEARCH, Sink.ENRICH})
+
+
+@dataclass(frozen=True)
+class House:
+    """A database with prices, and an Elasticsearch."""
+
+    engine: Engine
+    client: Elasticsearch
+    connection: SearchConnection
+
+    def record(self, step: int) -> None:
+        """A new price of every third product, the others as they were."""
+        at = ago(minutes=600 - step)
+        changed = [asin for place, asin in enumerate(ASINS) if step == 0 or (place + step) % 3 == 0]
+        german = [product([(at, 2000 + step)], asin=asin, at=at) for asin in changed]
+        british = product([(at, 1500 + step)], asin=ASINS[0], marketplace=Marketplace.UK, at=at)
+        with self.engine.begin() as transaction:
+            record(transaction, [*german, british], now=at)
+
+    def relay(self) -> None:
+        """Until nothing waits."""
+        for sink in (SearchSink(self.connection), EnrichSink(self.engine, ProductWriter(self.connection))):
+            assert relay(self.engine, sink, settings=SETTINGS, longest_seconds=60).is_complete
+
+    def reindex(self, alias: Alias) -> Reindexed:
+        return reindex(self.engine, alias, client=self.client, connection=self.connection, settings=SETTINGS, now=NOW)
+
+    def documents(self, alias: Alias) -> dict[str, Any]:
+        """What is behind the alias, by id, with its version."""
+        name = alias_name(self.connection, alias)
+        indices.refresh(self.client, self.connection, name)
+        found = self.client.search(index=name, size=10_000, version=True)["hits"]["hits"]
+        return {one_["_id"]: (one_["_version"], one_["_source"]) for one_ in found}
+
+    def live(self, alias: Alias) -> list[str]:
+        return [state.name for state in indices.list_indices(self.client, self.connection, alias) if state.is_live]
+
+
+@pytest.fixture
+def house(engine: Engine, elasticsearch: ElasticsearchService) -> Iterator[House]:
+    connection = SearchConnection(urls=(elasticsearch.url,), index_prefix=elasticsearch.prefix)
+    client = open_client(connection)
+    indices.connect(client, connection)
+    user_id = add_user(engine)
+    for asin in ASINS:
+        add_watch(engine, user_id, 1, asin=asin)
+    with engine.begin() as transaction:
+        transaction.execute(
+            text(
+                "INSERT INTO keepa_calls (id, called_at, operation, marketplace, asin_count, response_time_ms, success) "
+                "SELECT gen_random_uuid(), CAST(:now AS timestamptz) - make_interval(secs => n), 'product', 'DE', 1, 5, true "
+                "FROM generate_series(1, 50) n"
+            ),
+            {"now": NOW},
+        )
+        transaction.execute(
+            text(
+                "INSERT INTO collected_deals (asin, marketplace, price_type, changed_at, amount_minor, list_price_minor, currency, "
+                "discount_pct, first_seen_at, last_seen_at, event_id) SELECT 'B' || lpad(n::text, 9, '0'), 'DE', 'NEW', "
+                "CAST(:now AS timestamptz), 3999, 5999, 'EUR', 33.34, CAST(:now AS timestamptz), CAST(:now AS timestamptz), "
+                "gen_random_uuid() FROM generate_series(0, 29) n"
+            ),
+            {"now": NOW},
+        )
+    made = House(engine, client, connection)
+    for sink in SINKS:
+        switch_on(engine, sink.value, KINDS[sink], from_oldest=True)
+    for step in range(4):
+        made.record(step)
+    made.relay()
+    yield made
+    client.close()
+
+
+@pytest.mark.parametrize("alias", list(Alias))
+def test_a_rebuilt_index_holds_what_postgresql_holds(house: House, alias: Alias) -> None:
+    old = house.documents(alias)
+    done = house.reindex(alias)
+    new = house.documents(alias)
+    assert (done.copied, done.documents, house.live(alias)) == (len(new), len(new), [done.new])
+    expected = {Alias.PRICES: len(old), Alias.PRODUCTS: len(ASINS), Alias.METRICS: 50, Alias.DEALS: 30}
+    assert len(new) == expected[alias]
+    if alias in (Alias.PRICES, Alias.PRODUCTS):
+        assert new == old
+
+
+def test_the_old_index_is_kept_until_told(house: House) -> None:
+    [old] = house.live(Alias.PRICES)
+    assert house.reindex(Alias.PRICES).old == old
+    assert delete_old_indices(house.client, house.connection, Alias.PRICES) == [old]
+    assert [state.name for state in indices.list_indices(house.client, house.connection, Alias.PRICES)] == house.live(Alias.PRICES)
+
+
+def test_nothing_is_left_queued_for_the_new_index(house: House) -> None:
+    house.reindex(Alias.PRICES)
+    assert rows(house.engine, "SELECT name FROM sinks ORDER BY 1") == ["enrich", "notify", "search"]
+    assert rows(house.engine, "SELECT sink FROM outbox") == []
+
+
+@pytest.mark.parametrize("alias", [Alias.PRICES, Alias.PRODUCTS])
+def test_nothing_is_lost_or_doubled_under_writes(house: House, alias: Alias) -> None:
+    """Recording and relaying go on during three rebuilds; at the end the index holds exactly what PostgreSQL holds."""
+    stop, failures = threading.Event(), list[BaseException]()
+
+    def write() -> None:
+        try:
+            for step in range(4, 200):
+                if stop.is_set():
+                    return
+                house.record(step)
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    sinks = SearchSink(house.connection), EnrichSink(house.engine, ProductWriter(house.connection))
+    service = threading.Thread(target=keep_relaying, args=(house.engine, sinks), kwargs={"settings": SETTINGS, "stop": stop})
+    writer = threading.Thread(target=write)
+    for thread in (service, writer):
+        thread.start()
+    try:
+        done = [house.reindex(alias) for _ in range(3)]
+    finally:
+        stop.set()
+        writer.join(60)
+        service.join(60)
+    assert failures == []
+    house.relay()
+    assert house.live(alias) == [done[-1].new]
+    found = house.documents(alias)
+    if alias is Alias.PRICES:
+        assert set(found) == {str(one_) for one_ in rows(house.engine, "SELECT event_id FROM price_history WHERE event_id IS NOT NULL")}
+    else:
+        revisions = dict(rows(house.engine, "SELECT asin, sum(revision)::bigint FROM products GROUP BY asin"))
+        assert {asin: version for asin, (version, _) in found.items()} == revisions
+        assert one(house.engine, "SELECT count(DISTINCT asin) FROM products") == len(found)
+
+
+def test_an_old_price_is_left_out_where_only_newer_ones_are_kept(house: House) -> None:
+    run_record(house.engine, product([(NOW - timedelta(days=400), 9999)], asin="B000000099", at=NOW - timedelta(days=400)), sinks=SINKS)
+    add_watch(house.engine, one(house.engine, "SELECT id FROM users"), 1, asin="B000000098")
+    run_record(house.engine, product([(NOW - timedelta(days=400), 9999)], asin="B000000098", at=NOW - timedelta(days=400)), sinks=SINKS)
+    house.relay()
+    before = len(house.documents(Alias.PRICES))
+    reindex(house.engine, Alias.PRICES, client=house.client, connection=house.connection, settings=SETTINGS, now=NOW, prices_days=30)
+    assert len(house.documents(Alias.PRICES)) == before - 1
+
+
+def test_what_a_rebuild_that_died_has_left_is_cleared_away(house: House) -> None:
+    index = indices.make_next_index(house.client, house.connection, Alias.PRICES)
+    switch_on(house.engine, f"search.{index}", KINDS[Sink.SEARCH], from_oldest=False)
+    house.client.index(index=index, id="left", document={})
+    done = house.reindex(Alias.PRICES)
+    assert house.live(Alias.PRICES) == [done.new]
+    assert "left" not in house.documents(Alias.PRICES)
+    assert rows(house.engine, "SELECT name FROM sinks ORDER BY 1") == ["enrich", "notify", "search"]
+
+
+def test_an_index_that_lacks_documents_is_not_put_in_place(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    [old] = house.live(Alias.PRICES)
+    monkeypatch.setattr("keeper.postgres.rebuild.walk_prices", lambda *_, **__: iter(()))
+    with pytest.raises(ReindexFailed, match="holds 0 documents"):
+        house.reindex(Alias.PRICES)
+    assert house.live(Alias.PRICES) == [old]
+    assert [state.name for state in indices.list_indices(house.client, house.connection, Alias.PRICES)] == [old]
+    assert switch_off(house.engine, "search.x") is None
+    assert rows(house.engine, "SELECT name FROM sinks ORDER BY 1") == ["enrich", "notify", "search"]
