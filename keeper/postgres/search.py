@@ -56,7 +56,8 @@ _KEY_TYPES = {
     SearchSort.RATING: "bigint",
     SearchSort.NEWEST: "timestamptz",
 }
-_PRODUCT_PRICE = "coalesce(n.amount_minor, a.amount_minor, b.amount_minor)"
+_BY_PRICE = (SearchSort.PRICE_ASCENDING, SearchSort.PRICE_DESCENDING, SearchSort.DISCOUNT)
+_PRODUCT_PRICE = "coalesce(n.amount_minor, a.amount_minor)"
 _PRODUCT_DISCOUNT = (
     f"CASE WHEN l.amount_minor > {_PRODUCT_PRICE} THEN round((l.amount_minor - {_PRODUCT_PRICE}) * 100.0 / l.amount_minor, 2) END"
 )
@@ -64,14 +65,16 @@ _PRODUCT_DISCOUNT = (
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """How one subject is read. `s` is its table; what a query does not name of the joins, the planner leaves out.
+    """How one subject is read. `s` is its table.
 
     Attributes:
+        prices: joins what `price` and `discount` name, where that is in other tables.
         words: joins the searched words as `t`.
         ids: what tells two hits of one marketplace apart.
     """
 
     source: str
+    prices: str
     words: str
     ids: tuple[str, ...]
     price: str
@@ -86,10 +89,15 @@ class _Table:
 
 _TABLES: Final[Mapping[SearchSubject, _Table]] = {
     SearchSubject.PRODUCTS: _Table(
-        source="""products s
+        source="products s",
+        prices="""
             LEFT JOIN current_prices n ON n.asin = s.asin AND n.marketplace = s.marketplace AND n.price_type = 'NEW'
-            LEFT JOIN current_prices a ON a.asin = s.asin AND a.marketplace = s.marketplace AND a.price_type = 'AMAZON'
-            LEFT JOIN current_prices b ON b.asin = s.asin AND b.marketplace = s.marketplace AND b.price_type = 'BUY_BOX_SHIPPING'
+            LEFT JOIN LATERAL (
+                SELECT c.amount_minor FROM current_prices c
+                WHERE n.amount_minor IS NULL AND c.asin = s.asin AND c.marketplace = s.marketplace
+                    AND c.price_type IN ('AMAZON', 'BUY_BOX_SHIPPING') AND c.amount_minor IS NOT NULL
+                ORDER BY c.price_type LIMIT 1
+            ) a ON true
             LEFT JOIN current_prices l ON l.asin = s.asin AND l.marketplace = s.marketplace AND l.price_type = 'LISTPRICE'""",
         words="JOIN product_texts t ON t.asin = s.asin AND t.marketplace = s.marketplace",
         ids=("s.asin",),
@@ -107,6 +115,7 @@ _TABLES: Final[Mapping[SearchSubject, _Table]] = {
     ),
     SearchSubject.DEALS: _Table(
         source="collected_deals s LEFT JOIN products p ON p.asin = s.asin AND p.marketplace = s.marketplace",
+        prices="",
         words="JOIN product_texts t ON t.asin = s.asin AND t.marketplace = s.marketplace",
         ids=("s.asin", "s.price_type", "s.changed_at"),
         price="s.amount_minor",
@@ -133,9 +142,9 @@ class PostgresSearcher:
         """See `keeper.find.Searcher`."""
         table = _TABLES[query.subject]
         words = self._words_of(terms)
-        source, conditions, parameters = _matching(query, words)
         if words is None and query.sort is SearchSort.RELEVANCE:
             query = replace(query, sort=SearchSort.NEWEST)
+        source, conditions, parameters = _matching(query, words, with_prices=query.sort in _BY_PRICE)
         key, is_falling = _sort_key(query.sort, table)
         beyond = ""
         if after is not None:
@@ -150,7 +159,7 @@ class PostgresSearcher:
                     SELECT {key} AS key, {ids} FROM {source} WHERE {conditions} {beyond}
                     ORDER BY {key} {direction}, {", ".join(table.ids)} LIMIT :most
                 )
-                SELECT page.key, {table.columns} FROM page CROSS JOIN {table.source} WHERE {table.page}
+                SELECT page.key, {table.columns} FROM page CROSS JOIN {table.source} {table.prices} WHERE {table.page}
                 ORDER BY page.key {direction}, {", ".join(table.ids)}
                 """
             ),
@@ -160,7 +169,7 @@ class PostgresSearcher:
         end = _position(query.subject, rows[query.limit - 1]) if len(rows) > query.limit else None
         total = None
         if after is None:
-            total = len(rows) if end is None else self._count(source, conditions, parameters)
+            total = len(rows) if end is None else self._count(*_matching(query, words))
         return Found(hits, total, end)
 
     def select_unknown(self, query: SearchQuery, terms: Sequence[SearchTerm]) -> list[int]:
@@ -184,7 +193,7 @@ class PostgresSearcher:
     def count_facets(self, query: SearchQuery, terms: Sequence[SearchTerm]) -> tuple[Facet, ...]:
         """See `keeper.find.Searcher`. One look at the matches of all marketplaces."""
         table = _TABLES[query.subject]
-        source, conditions, parameters = _matching(query, self._words_of(terms), everywhere=True)
+        source, conditions, parameters = _matching(query, self._words_of(terms), with_prices=True, everywhere=True)
         here, more = _here(query, "matched.price", "matched.marketplace")
         price_ends = price_bands_minor(query.marketplace.currency)
 
@@ -299,10 +308,14 @@ class PostgresSearcher:
         return counted
 
 
-def _matching(query: SearchQuery, words: str | None, *, everywhere: bool = False) -> tuple[str, str, dict[str, Any]]:
+def _matching(
+    query: SearchQuery, words: str | None, *, with_prices: bool = False, everywhere: bool = False
+) -> tuple[str, str, dict[str, Any]]:
     """FROM, WHERE and their parameters; `everywhere` leaves out marketplace and price."""
     table = _TABLES[query.subject]
     source = table.source
+    if with_prices or any(bound is not None for bound in (query.price_from_minor, query.price_to_minor, query.discount_from_pct)):
+        source += table.prices
     conditions = ["true"]
     parameters: dict[str, Any] = {}
     if words is not None:
@@ -349,7 +362,7 @@ def _here(query: SearchQuery, price: str, marketplace: str) -> tuple[str, dict[s
 
 def _sort_key(sort: SearchSort, table: _Table) -> tuple[str, bool]:
     """The expression hits are sorted by, never null, and whether it falls. A deal always has a price, and an index on it."""
-    if table.price == "s.amount_minor" and sort in (SearchSort.PRICE_ASCENDING, SearchSort.PRICE_DESCENDING):
+    if not table.prices and sort in (SearchSort.PRICE_ASCENDING, SearchSort.PRICE_DESCENDING):
         return table.price, sort is SearchSort.PRICE_DESCENDING
     match sort:
         case SearchSort.RELEVANCE:
