@@ -6,20 +6,33 @@ What a command works with is imported inside it: `keeper --help` would otherwise
 import json
 import os
 import re
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from keeper import cli_streams
+from keeper.cli_common import (
+    HOUSE,
+    MARKET,
+    PEOPLE,
+    TITLE_LENGTH,
+    CommandFailed,
+    Json,
+    Market,
+    NothingKnown,
+    end_by_signal,
+    make_group,
+    open_resources,
+    read_settings,
+    show_json,
+    show_money,
+)
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money, minor_digits
@@ -39,18 +52,12 @@ _ASIN_IN_LINK = re.compile(r"/(?:dp|gp/product|gp/aw/d)/([A-Z0-9]{10})(?:[/?#]|$
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(sec|s|min|m|h|d|w)", re.IGNORECASE)
 _SPAN_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _INTERRUPTED = 130
-_ONCE_SECONDS = 240.0
-_ALERT_SECONDS = 60.0
+_RELAY_SECONDS = 60.0
 _PAGE = 1000
-_TITLE_LENGTH = 44
 _IS_JSON = "keeper.is_json"
 _MASK = "********"
 # Variables of commands and of the tests, no settings.
 _READ_ELSEWHERE = frozenset({"KEEPER_CHANNEL_URL", "KEEPER_RECORDINGS", "KEEPER_REQUIRE_SERVICES", "KEEPER_BENCH_DATABASE_URL"})
-
-
-class CommandFailed(KeeperError):
-    """A command did what it could, and that was not all of it."""
 
 
 class SimulatorRuns(KeeperError):
@@ -59,10 +66,6 @@ class SimulatorRuns(KeeperError):
 
 class NotSimulated(KeeperError):
     """A command for the simulator while the real Keepa is in use."""
-
-
-class NothingKnown(KeeperError):
-    """No history of a product."""
 
 
 class _Keeper(TyperGroup):
@@ -114,10 +117,6 @@ def main() -> None:
         sys.exit(_INTERRUPTED)
 
 
-def _group(text: str) -> typer.Typer:
-    return typer.Typer(help=text, no_args_is_help=True, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
-
-
 app = typer.Typer(
     cls=_Keeper,
     no_args_is_help=True,
@@ -142,9 +141,9 @@ app = typer.Typer(
       [bold]keeper history B00OCMRV40[/bold]                                  a chart
     """,
 )
-user_app = _group("Add and list people.")
-channel_app = _group("Where alerts go: mail, Telegram, Discord, ntfy, Slack.")
-watch_app = _group("What is watched, and at which price you want to hear of it.")
+user_app = make_group("Add and list people.")
+channel_app = make_group("Where alerts go: mail, Telegram, Discord, ntfy, Slack.")
+watch_app = make_group("What is watched, and at which price you want to hear of it.")
 alerts_app = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode="rich",
@@ -173,12 +172,12 @@ simulator_app = typer.Typer(
       [bold]keeper simulator --port 8765 --products 1000 --rate 100[/bold]
     """,
 )
-_PEOPLE, _MARKET, _HOUSE = "People", "Prices", "Running it"
-app.add_typer(user_app, name="user", rich_help_panel=_PEOPLE)
-app.add_typer(channel_app, name="channel", rich_help_panel=_PEOPLE)
-app.add_typer(watch_app, name="watch", rich_help_panel=_MARKET)
-app.add_typer(alerts_app, name="alerts", rich_help_panel=_MARKET)
-app.add_typer(simulator_app, name="simulator", rich_help_panel=_HOUSE)
+app.add_typer(user_app, name="user", rich_help_panel=PEOPLE)
+app.add_typer(channel_app, name="channel", rich_help_panel=PEOPLE)
+app.add_typer(watch_app, name="watch", rich_help_panel=MARKET)
+app.add_typer(alerts_app, name="alerts", rich_help_panel=MARKET)
+app.add_typer(simulator_app, name="simulator", rich_help_panel=HOUSE)
+cli_streams.add_commands(app)
 
 
 def _asin(text: str) -> str:
@@ -217,47 +216,11 @@ def _moment(text: str) -> float:
 
 
 UserName = Annotated[str | None, typer.Option("--user", "-u", help="Whose; needed where there are several users", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document for a program; errors too, on standard error")]
-Market = Annotated[Marketplace, typer.Option("--marketplace", "-m", case_sensitive=False, help="The Amazon store")]
 Asin = Annotated[str, typer.Argument(parser=_asin, metavar="ASIN", help="Ten letters or digits, or a link to the product's page")]
 Asins = Annotated[list[str], typer.Argument(parser=_asin, metavar="ASIN...", help="One or many; links to product pages work too")]
 KindOfPrice = Annotated[
     PriceType, typer.Option("--price-type", "-t", parser=_price_type, metavar="TYPE", help="NEW, AMAZON, USED, buybox, …")
 ]
-
-
-@contextmanager
-def _resources(*, keepa: bool = False) -> "Iterator[Resources]":
-    from keeper.resources import open_resources
-
-    with open_resources(keepa=keepa, application_name="keeper command") as resources:
-        yield resources
-
-
-def _settings() -> "Settings":
-    from keeper.settings import read_settings
-
-    return read_settings()
-
-
-def _show_json(value: object) -> None:
-    print(json.dumps(value, default=_jsonable, ensure_ascii=False))
-
-
-def _jsonable(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, (set, frozenset, tuple)):
-        return list(value)
-    return str(value)
-
-
-def _money(amount_minor: int | None, currency: str) -> str:
-    return "–" if amount_minor is None else str(Money(amount_minor, currency))
 
 
 def _tell_version(is_asked: bool) -> None:
@@ -286,10 +249,10 @@ def user_add(name: Annotated[str, typer.Argument(help="Letters, digits and . _ @
     from keeper.accounts import add_user
     from keeper.terminal import say
 
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         new = add_user(connection, name)
     if is_json:
-        _show_json({"user_id": new.user_id, "name": name, "api_key": new.shown_key})
+        show_json({"user_id": new.user_id, "name": name, "api_key": new.shown_key})
         return
     say(f"Added {name}. The API key is shown only now, keep it safe:")
     print(new.shown_key)
@@ -301,10 +264,10 @@ def user_list(is_json: Json = False) -> None:
     from keeper.postgres.users import select_users
     from keeper.terminal import show_table
 
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         found = select_users(connection)
     if is_json:
-        _show_json(found)
+        show_json(found)
         return
     show_table(
         ["Name", "Role", "Watches", "Channels", "API keys", "Since"],
@@ -345,7 +308,7 @@ def channel_add(
         if not sys.stdin.isatty():
             raise typer.BadParameter("give the channel's URL, or --url-stdin")
         url = str(typer.prompt("URL", hide_input=True))
-    with _resources() as resources:
+    with open_resources() as resources:
         cipher = resources.cipher()
         with resources.engine.begin() as connection:
             user_id = find_user(connection, user)
@@ -353,7 +316,7 @@ def channel_add(
             channel_id = add_channel(connection, cipher, user_id, name=name, url=url, schemes=schemes)
     shown = mask_url(url)
     if is_json:
-        _show_json({"channel_id": channel_id, "name": name, "url": shown})
+        show_json({"channel_id": channel_id, "name": name, "url": shown})
         return
     say(f"Added channel {name} ({shown}). `keeper channel test {name}` sends a first message.")
 
@@ -364,10 +327,10 @@ def channel_list(user: UserName = None, is_json: Json = False) -> None:
     from keeper.postgres.users import find_user, select_channels
     from keeper.terminal import show_table
 
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         found = select_channels(connection, user_id=find_user(connection, user) if user else None)
     if is_json:
-        _show_json([{"channel_id": one.channel_id, "user": one.user, "name": one.name, "url": one.shown} for one in found])
+        show_json([{"channel_id": one.channel_id, "user": one.user, "name": one.name, "url": one.shown} for one in found])
         return
     show_table(["User", "Name", "URL", "Since"], [(one.user, one.name, one.shown, f"{one.created_at:%Y-%m-%d}") for one in found])
 
@@ -381,13 +344,13 @@ def channel_test(name: Annotated[str, typer.Argument(help="The channel's name")]
     from keeper.postgres.users import find_channel, find_user
     from keeper.terminal import say
 
-    with _resources() as resources:
+    with open_resources() as resources:
         cipher = resources.cipher()
         with resources.engine.begin() as connection:
             channel = find_channel(connection, find_user(connection, user), name)
         receipt = resources.sender().send(cipher.decrypt(channel.url_encrypted), compose_test(name), message_id=str(uuid4()))
     if is_json:
-        _show_json(receipt)
+        show_json(receipt)
         return
     answer = f": {receipt.answer}" if receipt.answer else ""
     say(f"{receipt.channel} took the message after {receipt.elapsed_seconds:.1f} s{answer}")
@@ -399,11 +362,11 @@ def channel_remove(name: Annotated[str, typer.Argument(help="The channel's name"
     from keeper.postgres.users import delete_channel, find_channel, find_user
     from keeper.terminal import say
 
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         channel = find_channel(connection, find_user(connection, user), name)
         delete_channel(connection, channel.channel_id)
     if is_json:
-        _show_json({"removed": name})
+        show_json({"removed": name})
         return
     say(f"Removed channel {name} ({channel.shown}).")
 
@@ -428,12 +391,12 @@ def channel_rotate(is_json: Json = False) -> None:
     from keeper.accounts import rotate_channels
     from keeper.terminal import say
 
-    with _resources() as resources:
+    with open_resources() as resources:
         cipher = resources.cipher()
         with resources.engine.begin() as connection:
             count = rotate_channels(connection, cipher)
     if is_json:
-        _show_json({"channels": count, "key_fingerprint": cipher.fingerprint})
+        show_json({"channels": count, "key_fingerprint": cipher.fingerprint})
         return
     say(f"{count} channels are encrypted with key {cipher.fingerprint} now; the other keys can go.")
 
@@ -472,7 +435,7 @@ def watch_add(
     amount = None if target is None else Money.parse(target, marketplace.currency)
     interval = timedelta(seconds=_seconds(every))
     wanted = [Watch(asin, marketplace, price_type, amount, interval, hysteresis) for asin in dict.fromkeys(asins)]
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         user_id, now = find_user(connection, user), select_now(connection)
         if len(wanted) == 1:
             ids = [insert_watch(connection, user_id, wanted[0], now=now)]
@@ -482,7 +445,7 @@ def watch_add(
         raise WatchExists("you watch all of these already; `keeper watch list` shows them")
     known = len(wanted) - len(ids)
     if is_json:
-        _show_json({"watch_ids": ids, "already_watched": known})
+        show_json({"watch_ids": ids, "already_watched": known})
         return
     told = f"you are told at {amount} or below" if amount else "without a target, so nobody is told"
     what = f"watch {ids[0]} of {wanted[0].asin}" if len(wanted) == 1 else f"{len(ids)} watches"
@@ -498,13 +461,13 @@ def watch_list(user: UserName = None, is_json: Json = False) -> None:
     from keeper.terminal import ago, shorten, show_table, span
 
     found: list[WatchRow] = []
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         user_id = find_user(connection, user) if user else None
         now = select_now(connection)
         while page := select_watches(connection, user_id=user_id, after_id=found[-1].watch_id if found else 0, limit=_PAGE):
             found += page
     if is_json:
-        _show_json(found)
+        show_json(found)
         return
     show_table(
         ["ID", "User", "ASIN", "Store", "Price of", "Title", "Now", "Target", "Every", "Checked", "Next", "Problem"],
@@ -515,9 +478,9 @@ def watch_list(user: UserName = None, is_json: Json = False) -> None:
                 one.asin,
                 one.marketplace,
                 one.price_type,
-                shorten(one.title, _TITLE_LENGTH),
-                _money(one.amount_minor, one.currency),
-                _money(one.target_minor, one.currency),
+                shorten(one.title, TITLE_LENGTH),
+                show_money(one.amount_minor, one.currency),
+                show_money(one.target_minor, one.currency),
                 span(one.interval_seconds),
                 ago(one.last_checked_at, now),
                 ago(one.next_check_at, now) if one.next_check_at > now else "due",
@@ -540,12 +503,12 @@ def watch_remove(
     from keeper.postgres.watches import deactivate_watch
     from keeper.terminal import say
 
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         user_id = find_user(connection, user)
         for watch_id in dict.fromkeys(ids):
             deactivate_watch(connection, user_id, watch_id)
     if is_json:
-        _show_json({"removed": ids})
+        show_json({"removed": ids})
         return
     say(f"Removed {'watch' if len(ids) == 1 else 'watches'} {', '.join(map(str, ids))}.")
 
@@ -565,18 +528,18 @@ def watch_target(
     from keeper.postgres.watches import find_watch, update_target
     from keeper.terminal import say
 
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         user_id = find_user(connection, user)
         watch = find_watch(connection, user_id, watch_id)
         target = None if amount.strip().lower() == "none" else Money.parse(amount, watch.currency)
         update_target(connection, user_id, watch_id, target.amount_minor if target else None)
     if is_json:
-        _show_json({"watch_id": watch_id, "target_minor": target.amount_minor if target else None, "currency": watch.currency})
+        show_json({"watch_id": watch_id, "target_minor": target.amount_minor if target else None, "currency": watch.currency})
         return
     say(f"Watch {watch_id} of {watch.asin} has {f'the target {target}' if target else 'no target'} now.")
 
 
-@app.command(rich_help_panel=_MARKET)
+@app.command(rich_help_panel=MARKET)
 def check(
     asins: Annotated[
         list[str] | None,
@@ -591,16 +554,18 @@ def check(
 
     Examples: [bold]keeper check[/bold] · [bold]keeper check B00OCMRV40 --marketplace IT[/bold]
     """
-    with _resources(keepa=True) as resources:
+    from keeper.terminal import say
+
+    with open_resources(keepa=True) as resources:
         try:
             done = _check_named(resources, list(dict.fromkeys(asins)), marketplace) if asins else _check_due(resources)
         except Exception:
-            # The shares before are recorded, and their alerts do not wait for the next check.
-            _relay_alerts(resources, is_new=False)
+            # The shares before are recorded, and their events do not wait for the next check.
+            _relay_recorded(resources, is_new=False)
             raise
-        relayed, problem = _relay_alerts(resources, is_new=done.alerts > 0)
+        relayed, problem, waiting = _relay_recorded(resources, is_new=done.alerts > 0)
         if is_json:
-            _show_json(
+            show_json(
                 {
                     "source": resources.source,
                     "checked": done.checked,
@@ -611,11 +576,14 @@ def check(
                     "history_points": done.history_points,
                     "alerts": done.alerts,
                     "delivered": relayed.delivered if relayed else 0,
+                    "waiting": waiting,
                     "falls": done.falls,
                 }
             )
         else:
             _show_checked(resources, done, relayed, is_named=bool(asins))
+            for sink, why in waiting.items():
+                say(f"events wait for {sink}: {why}")
     if problem:
         raise CommandFailed(f"the alerts are recorded, but wait: {problem}")
     if done.failures:
@@ -666,21 +634,36 @@ def _check_due(resources: "Resources") -> "Checked":
         )
 
 
-def _relay_alerts(resources: "Resources", *, is_new: bool) -> "tuple[Relayed | None, str | None]":
-    """What was delivered, of earlier checks too; or why nothing could be. What was recorded stays recorded either way."""
+def _relay_recorded(resources: "Resources", *, is_new: bool) -> "tuple[Relayed | None, str | None, dict[str, str]]":
+    """What became of the alerts, of earlier checks too; why none could be sent; why events wait, by sink. What was recorded stays recorded.
+
+    Args:
+        is_new: this check brought alerts.
+    """
     from keeper.domain.events import Sink
     from keeper.postgres.outbox import has_due_message
-    from keeper.relay import relay
+    from keeper.relay import relay_all
 
-    try:
-        if not is_new:
-            with resources.engine.begin() as connection:
-                if not has_due_message(connection, Sink.NOTIFY):
-                    return None, None
-        done = relay(resources.engine, resources.alert_sink(), settings=resources.relay_settings, longest_seconds=_ALERT_SECONDS)
-        return done, done.down
-    except KeeperError as error:
-        return None, str(error)
+    problem = None
+    with resources.engine.begin() as connection:
+        has_alerts = is_new or has_due_message(connection, Sink.NOTIFY)
+    if has_alerts:
+        try:
+            resources.alert_sink()
+        except KeeperError as error:
+            problem = str(error)
+    done = relay_all(
+        resources.engine,
+        resources.sinks(),
+        settings=resources.relay_settings,
+        longest_seconds=_RELAY_SECONDS,
+        circuits=resources.circuits,
+    )
+    told = done.pop(Sink.NOTIFY)
+    waiting = {name: one.down for name, one in done.items() if one.down}
+    if problem or not has_alerts:
+        return None, problem, waiting
+    return told, told.down, waiting
 
 
 def _show_checked(resources: "Resources", done: "Checked", relayed: "Relayed | None", *, is_named: bool) -> None:
@@ -705,9 +688,9 @@ def _show_checked(resources: "Resources", done: "Checked", relayed: "Relayed | N
                 (
                     one.asin,
                     one.marketplace,
-                    shorten(titles[one.marketplace].get(one.asin), _TITLE_LENGTH),
-                    _money(one.previous_minor, one.currency),
-                    _money(one.amount_minor, one.currency),
+                    shorten(titles[one.marketplace].get(one.asin), TITLE_LENGTH),
+                    show_money(one.previous_minor, one.currency),
+                    show_money(one.amount_minor, one.currency),
                     f"{100 * ((one.previous_minor or 0) - (one.amount_minor or 0)) / (one.previous_minor or 1):.1f} %",
                     ago(one.observed_at, now),
                 )
@@ -744,7 +727,7 @@ def _why_nothing(connection: "Connection") -> str:
     return f"Nothing is due; the next check is {ago(due_at, now)}."
 
 
-@app.command(rich_help_panel=_MARKET)
+@app.command(rich_help_panel=MARKET)
 def history(
     asin: Asin,
     marketplace: Market = Marketplace.DE,
@@ -763,7 +746,7 @@ def history(
     from keeper.postgres.users import find_user
     from keeper.postgres.watches import select_target
 
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         now = select_now(connection)
         start = now - timedelta(days=days)
         points = select_history(connection, asin, marketplace.value, price_type.value, start=start, end=now)
@@ -776,7 +759,7 @@ def history(
             f"nothing is known of {asin} in {marketplace} ({price_type}); `keeper check {asin} --marketplace {marketplace}` asks Keepa"
         )
     if is_json:
-        _show_json(
+        show_json(
             {
                 "asin": asin,
                 "marketplace": marketplace,
@@ -820,12 +803,12 @@ def _show_chart(
         )
         print(drawn)
     at, amount = points[-1]
-    facts = [f"now {_money(amount, currency) if amount is not None else 'no offer'} (since {ago(at, now).removesuffix(' ago')})"]
+    facts = [f"now {show_money(amount, currency) if amount is not None else 'no offer'} (since {ago(at, now).removesuffix(' ago')})"]
     if known:
         low, high = min(known), max(known)
-        facts += [f"lowest {_money(low[0], currency)} {ago(max(low[1], start), now)}", f"highest {_money(high[0], currency)}"]
+        facts += [f"lowest {show_money(low[0], currency)} {ago(max(low[1], start), now)}", f"highest {show_money(high[0], currency)}"]
     if target_minor is not None:
-        facts.append(f"target {_money(target_minor, currency)}")
+        facts.append(f"target {show_money(target_minor, currency)}")
     say(", ".join(facts))
 
 
@@ -844,11 +827,11 @@ def alerts(
     from keeper.postgres.users import find_user
     from keeper.terminal import ago, say, shorten, show_table
 
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         now = select_now(connection)
         found = select_alerts(connection, user_id=find_user(connection, user) if user else None, limit=limit)
     if is_json:
-        _show_json(found)
+        show_json(found)
         return
     if not found:
         say("No alerts yet.")
@@ -862,10 +845,10 @@ def alerts(
                 one.user,
                 one.asin,
                 one.marketplace,
-                shorten(one.title, _TITLE_LENGTH),
-                _money(one.amount_minor, one.currency),
-                _money(one.previous_minor, one.currency),
-                _money(one.target_minor, one.currency),
+                shorten(one.title, TITLE_LENGTH),
+                show_money(one.amount_minor, one.currency),
+                show_money(one.previous_minor, one.currency),
+                show_money(one.target_minor, one.currency),
                 one.channel or "–",
                 _receipt(one.status, one.tries or 0, one.receipt, one.last_failure),
             )
@@ -890,12 +873,12 @@ def alerts_retry(
 
     if bool(ids) == is_all:
         raise typer.BadParameter("name the alerts to send once more, or --all")
-    with _resources() as resources, resources.engine.begin() as connection:
+    with open_resources() as resources, resources.engine.begin() as connection:
         count = retry_dead_alerts(connection, None if is_all else ids)
     if ids and not count:
         raise NothingKnown("no delivery of these alerts was given up; `keeper alerts` shows them all")
     if is_json:
-        _show_json({"retried": count})
+        show_json({"retried": count})
         return
     say(f"{count} deliveries wait for the relay again; `keeper relay --once` sends them now." if count else "Nothing was given up.")
 
@@ -908,7 +891,7 @@ def _receipt(status: str | None, tries: int, receipt: str | None, failure: str |
     return f"{status}{times}{f': {said}' if said else ''}"
 
 
-@app.command(rich_help_panel=_MARKET)
+@app.command(rich_help_panel=MARKET)
 def tokens(
     is_fresh: Annotated[bool, typer.Option("--refresh", help="Ask Keepa now; that is free of tokens")] = False, is_json: Json = False
 ) -> None:
@@ -916,7 +899,7 @@ def tokens(
     from keeper.postgres.ledger import read_ledger, select_spending
     from keeper.tokens import ask_bucket
 
-    with _resources(keepa=is_fresh) as resources:
+    with open_resources(keepa=is_fresh) as resources:
         if is_fresh:
             ask_bucket(resources.engine, resources.keepa)
         with resources.engine.begin() as connection:
@@ -951,7 +934,7 @@ def tokens(
         "foreign_seen_at": ledger.foreign_seen_at,
     }
     if is_json:
-        _show_json(report)
+        show_json(report)
         return
     _show_tokens(report, ledger.now)
 
@@ -1009,10 +992,10 @@ def simulator(
     from keeper.simulator.server import serve
 
     started_at = None if start_at is None else _moment(start_at)
-    note = simulator_note(_settings())
+    note = simulator_note(read_settings())
     _refuse_second_simulator(note)
     _warn_of_other_clock(ctx)
-    ended = _ended_by_signal()
+    ended = end_by_signal()
 
     def leave_note(url: str) -> None:
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -1048,7 +1031,7 @@ def _warn_of_other_clock(ctx: typer.Context) -> None:
     from keeper.resources import embedded_server
 
     asked = [name for name in ("speed", "start_at") if (said := ctx.get_parameter_source(name)) is not None and said.name == "COMMANDLINE"]
-    settings = _settings()
+    settings = read_settings()
     if asked and (settings.database_url is not None or embedded_server(settings).status().major is not None):
         options = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
         print(
@@ -1079,26 +1062,13 @@ def _refuse_second_simulator(note: Path) -> None:
     raise SimulatorRuns(f"a simulator runs at {known['url']} already (pid {known.get('pid', 'unknown')}); end it first, or set KEEPER_DATA")
 
 
-def _ended_by_signal() -> threading.Event:
-    """Set by the first SIGTERM or SIGINT; a second one ends the program the hard way."""
-    ended = threading.Event()
-
-    def end(number: int, _frame: object) -> None:
-        ended.set()
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-    return ended
-
-
 @contextmanager
 def _simulated() -> "Iterator[tuple[Resources, str]]":
     from keeper.resources import keepa_url
 
-    if not _settings().is_simulated:
+    if not read_settings().is_simulated:
         raise NotSimulated("KEEPER_KEEPA_API_KEY is set, so the real Keepa is in use, and its clock is everybody's")
-    with _resources() as resources:
+    with open_resources() as resources:
         yield resources, keepa_url(resources.settings)
 
 
@@ -1137,13 +1107,13 @@ def simulator_status(is_json: Json = False) -> None:
     from keeper.resources import fetch_simulator_state, keepa_url
     from keeper.terminal import say
 
-    settings = _settings()
+    settings = read_settings()
     if not settings.is_simulated:
         raise NotSimulated("KEEPER_KEEPA_API_KEY is set, so the real Keepa is in use")
     url = keepa_url(settings)
     state: dict[str, Any] = fetch_simulator_state(url)
     if is_json:
-        _show_json({"url": url} | state)
+        show_json({"url": url} | state)
         return
     say(f"The simulator at {url} has {state['products']} products (seed {state['seed']}).")
     say(f"Its time is {_utc(datetime.fromtimestamp(state['now_ms'] / 1000, UTC))}, {state['speed']:g} s in a second.")
@@ -1159,7 +1129,7 @@ def _show_time(resources: "Resources", *, is_json: bool) -> None:
         speed = select_clock_speed(connection)
     now = resources.now()
     if is_json:
-        _show_json({"now": now, "speed": speed})
+        show_json({"now": now, "speed": speed})
         return
     say(f"Business time is {_utc(now)} now, {speed:g} s in a second.")
 
@@ -1171,68 +1141,7 @@ def _utc(at: datetime) -> str:
 # --- running it
 
 
-@app.command(rich_help_panel=_HOUSE)
-def relay(is_once: Annotated[bool, typer.Option("--once", help="Deliver what waits now, and end")] = False, is_json: Json = False) -> None:
-    """Deliver alerts as they come, until SIGTERM or Ctrl-C. Any number may run; a message is delivered by one of them.
-
-    It wakes when a check records an alert, when a refused message is due again, and every 30 seconds.
-    """
-    if is_once:
-        _relay_once(is_json=is_json)
-        return
-    import logging
-
-    from keeper.relay import keep_relaying
-    from keeper.terminal import say
-
-    ended = _ended_by_signal()
-    with _resources() as resources:
-        logging.basicConfig(level=resources.settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-        keep_relaying(
-            resources.engine,
-            [resources.alert_sink()],
-            settings=resources.relay_settings,
-            stop=ended,
-            on_listening=lambda: _show_json({"relay": "listening"}) if is_json else say("Relaying; Ctrl-C ends it."),
-            on_relayed=_teller(is_json=is_json),
-        )
-
-
-def _teller(*, is_json: bool) -> "Callable[[Any, Relayed], None]":
-    def tell(sink: Any, done: "Relayed") -> None:
-        if not (done.delivered or done.refused or done.dead or done.down):
-            return
-        if is_json:
-            _show_json({"sink": str(sink), "delivered": done.delivered, "refused": done.refused, "dead": done.dead, "down": done.down})
-        else:
-            print(f"{sink}: {_relayed(done)}")
-        sys.stdout.flush()
-
-    return tell
-
-
-def _relay_once(*, is_json: bool) -> None:
-    from keeper.relay import relay as relay_verb
-    from keeper.terminal import say
-
-    with _resources() as resources:
-        done = relay_verb(resources.engine, resources.alert_sink(), settings=resources.relay_settings, longest_seconds=_ONCE_SECONDS)
-    if is_json:
-        _show_json(
-            {"delivered": done.delivered, "refused": done.refused, "dead": done.dead, "down": done.down, "is_complete": done.is_complete}
-        )
-    else:
-        say(_relayed(done))
-    if done.down or done.dead:
-        raise CommandFailed(done.down or f"{done.dead} messages were given up; `keeper alerts` says why")
-
-
-def _relayed(done: "Relayed") -> str:
-    text = f"delivered {done.delivered}, refused {done.refused}, given up {done.dead}"
-    return f"{text}; the far side is down: {done.down}" if done.down else text
-
-
-@app.command(rich_help_panel=_HOUSE)
+@app.command(rich_help_panel=HOUSE)
 def migrate(
     to: Annotated[str, typer.Option("--to", help="A revision, `head`, or `base`: no tables at all")] = "head",
     is_sure: Annotated[bool, typer.Option("--yes", help="Do not ask before data is dropped")] = False,
@@ -1247,21 +1156,21 @@ def migrate(
 
     if to == "base" and not is_sure:
         typer.confirm("This drops every table of Keeper with all that is in it. Go on?", abort=True, err=True)
-    engine = open_database(_settings(), application_name="keeper migrate")
+    engine = open_database(read_settings(), application_name="keeper migrate")
     try:
         revision = migrate_database(engine, to)
     finally:
         engine.dispose()
     if is_json:
-        _show_json({"revision": revision})
+        show_json({"revision": revision})
         return
     say(f"The database is at schema {revision}." if revision else "The database holds no schema of Keeper any more.")
 
 
-@app.command("settings", rich_help_panel=_HOUSE)
+@app.command("settings", rich_help_panel=HOUSE)
 def show_settings(is_json: Json = False) -> None:
     """Every setting as it is in force, secrets masked. Set them as environment variables or in a file .env."""
-    from keeper.settings import SettingsInvalid, list_fields, read_settings
+    from keeper.settings import SettingsInvalid, list_fields
     from keeper.terminal import show_table
 
     problem: KeeperError | None = None
@@ -1272,7 +1181,7 @@ def show_settings(is_json: Json = False) -> None:
     _warn_of_unknown_settings(is_json=is_json)
     rows = [(name, values[name] if name in values else _plain(default), text) for name, text, default in list_fields()]
     if is_json and problem is None:
-        _show_json([{"variable": name, "value": value, "description": text} for name, value, text in rows])
+        show_json([{"variable": name, "value": value, "description": text} for name, value, text in rows])
     elif not is_json:
         heading = "Value" if problem is None else "Default"
         show_table(["Variable", heading, "Meaning"], [(name, _shown(value), text) for name, value, text in rows])
@@ -1324,7 +1233,7 @@ def _shown(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-@app.command(rich_help_panel=_HOUSE)
+@app.command(rich_help_panel=HOUSE)
 def doctor(is_json: Json = False) -> None:
     """Look at everything Keeper needs, and say what to do. Ends with 1 when something is broken.
 
@@ -1334,12 +1243,12 @@ def doctor(is_json: Json = False) -> None:
     from keeper.terminal import say_finding
 
     found: list[Finding] = []
-    for finding in examine(_settings()):
+    for finding in examine(read_settings()):
         found.append(finding)
         if not is_json:
             say_finding(finding.about, finding.health.value, finding.text, finding.remedy)
     broken = [one for one in found if one.health is Health.BROKEN]
     if is_json:
-        _show_json({"ok": not broken, "findings": found})
+        show_json({"ok": not broken, "findings": found})
     if broken:
         raise CommandFailed(f"{len(broken)} of {len(found)} checks found something broken: {', '.join(one.about for one in broken)}")

@@ -36,7 +36,7 @@ class Message(Protocol):
     def topic(self) -> str: ...
 
     @property
-    def value(self) -> bytes: ...
+    def value(self) -> bytes | None: ...
 
 
 M = TypeVar("M", bound=Message)
@@ -110,6 +110,8 @@ def _ingest(
     foreign: dict[UUID, tuple[M, D]] = {}
     for message in messages:
         try:
+            if message.value is None:
+                raise MessageUnreadable("it has no value")
             event = decode(message.value, topic=message.topic, now=now)
         except MessageUnreadable as error:
             done.rejected.append((message, str(error)))

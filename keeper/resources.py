@@ -32,8 +32,13 @@ from keeper.sinks import switch_configured
 from keeper.tokens import TokenSettings, learn_bucket
 
 if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from keeper.find import Searcher
     from keeper.kafka.connection import KafkaConnection
-    from keeper.kafka.topics import TopicSettings
+    from keeper.kafka.consumer import TopicConsumer
+    from keeper.kafka.producer import Publisher
+    from keeper.kafka.topics import Group, Topic, TopicSettings
     from keeper.search.connection import SearchConnection
     from keeper.search.products import ProductWriter
 
@@ -91,6 +96,7 @@ class Resources:
     _opening: threading.Lock = field(default_factory=threading.Lock, repr=False)
     circuits: dict[str, Circuit] = field(default_factory=lambda: {sink.value: Circuit() for sink in Sink}, repr=False)
     _sinks: dict[Sink, DeliverySink] = field(default_factory=dict, repr=False)
+    _search_client: "Elasticsearch | None" = field(default=None, repr=False)
     _opened: list[Closable] = field(default_factory=list, repr=False)
 
     @property
@@ -184,10 +190,14 @@ class Resources:
     def sinks(self) -> list[DeliverySink]:
         """Everything events go to by these settings, made once. Nothing is asked of the network.
 
-        One whose settings cannot work is down and says why; the others work.
+        One whose settings cannot work is down and says why; the others work. Enrichment is there with Kafka too: it takes nothing new
+        then, and what was queued before Kafka came is worked off.
         """
+        names = [Sink.NOTIFY, *configured_sinks(self.settings)]
+        if Sink.SEARCH in names and Sink.ENRICH not in names:
+            names.append(Sink.ENRICH)
         with self._opening:
-            return [self._known_sink(name) for name in (Sink.NOTIFY, *configured_sinks(self.settings))]
+            return [self._known_sink(name) for name in names]
 
     def _known_sink(self, name: Sink) -> DeliverySink:
         if name not in self._sinks:
@@ -219,60 +229,63 @@ class Resources:
         return self._kept(ProductWriter(self.search_connection()))
 
     def kafka_connection(self) -> "KafkaConnection":
-        """Where Kafka is.
-
-        Raises:
-            NotConfigured: nowhere.
-        """
-        from keeper.kafka.connection import KafkaConnection
-
-        kafka = self.settings.kafka
-        if kafka.bootstrap_servers is None:
-            raise NotConfigured("there is no Kafka: set KEEPER_KAFKA_BOOTSTRAP_SERVERS (`make services` starts one)")
-        return KafkaConnection(
-            bootstrap_servers=kafka.bootstrap_servers,
-            topic_prefix=kafka.topic_prefix,
-            security_protocol=kafka.security_protocol,
-            sasl_mechanism=kafka.sasl_mechanism,
-            sasl_username=kafka.sasl_username,
-            sasl_password=_revealed(kafka.sasl_password),
-            ca_file=kafka.ca_file,
-            cert_file=kafka.cert_file,
-            key_file=kafka.key_file,
-            compression=kafka.compression,
-            connect_timeout_seconds=kafka.connect_timeout_seconds,
-            delivery_timeout_seconds=kafka.delivery_timeout_seconds,
-        )
+        """See `kafka_connection`."""
+        return kafka_connection(self.settings)
 
     def topic_settings(self) -> "TopicSettings":
-        """How topics are made."""
-        from keeper.kafka.topics import TopicSettings
-
-        kafka = self.settings.kafka
-        return TopicSettings(kafka.partitions, kafka.replication, kafka.min_insync, kafka.retention_days)
+        """See `topic_settings`."""
+        return topic_settings(self.settings)
 
     def search_connection(self) -> "SearchConnection":
-        """Where Elasticsearch is.
+        """See `search_connection`."""
+        return search_connection(self.settings)
+
+    def consumer(self, topic: "Topic", group: "Group") -> "TopicConsumer":
+        """A member of a consumer group. Nothing is asked of the network.
 
         Raises:
-            NotConfigured: nowhere.
+            NotConfigured: there is no Kafka.
         """
-        from keeper.search.connection import SearchConnection
+        from keeper.kafka.consumer import TopicConsumer
 
-        search = self.settings.elasticsearch
-        if not search.url:
-            raise NotConfigured("there is no Elasticsearch: set KEEPER_ELASTICSEARCH_URL (`make services` starts one)")
-        return SearchConnection(
-            urls=search.url,
-            api_key=_revealed(search.api_key),
-            username=search.username,
-            password=_revealed(search.password),
-            ca_file=search.ca_file,
-            index_prefix=search.index_prefix,
-            timeout_seconds=search.timeout_seconds,
-            shards=search.shards,
-            replicas=search.replicas,
-        )
+        batch_size = self.settings.consume.batch_size
+        return self._kept(TopicConsumer(self.kafka_connection(), topic, group, self.topic_settings(), batch_size=batch_size))
+
+    def publisher(self) -> "Publisher":
+        """What sends to Kafka beside the sink.
+
+        Raises:
+            NotConfigured: there is no Kafka.
+        """
+        from keeper.kafka.producer import Publisher
+
+        return self._kept(Publisher(self.kafka_connection(), self.topic_settings()))
+
+    def search_client(self) -> "Elasticsearch":
+        """Elasticsearch's own client, made once.
+
+        Raises:
+            NotConfigured: there is no Elasticsearch.
+        """
+        from keeper.search.connection import open_client as open_search_client
+
+        with self._opening:
+            if self._search_client is None:
+                self._search_client = self._kept(open_search_client(self.search_connection()))
+            return self._search_client
+
+    @contextlib.contextmanager
+    def searcher(self) -> "Iterator[Searcher]":
+        """What answers searches: Elasticsearch where there is one, else PostgreSQL in a transaction of its own."""
+        if self.settings.elasticsearch.url:
+            from keeper.search.query import ElasticsearchSearcher
+
+            yield ElasticsearchSearcher(self.search_client(), self.search_connection())
+            return
+        from keeper.postgres.search import PostgresSearcher
+
+        with self.engine.begin() as connection:
+            yield PostgresSearcher(connection)
 
     def _kept(self, opened: C) -> C:
         """To be closed with the rest."""
@@ -286,6 +299,65 @@ class Resources:
         if self.client is not None:
             self.client.close()
         self.engine.dispose()
+
+
+def kafka_connection(settings: Settings) -> "KafkaConnection":
+    """Where Kafka is.
+
+    Raises:
+        NotConfigured: nowhere.
+    """
+    from keeper.kafka.connection import KafkaConnection
+
+    kafka = settings.kafka
+    if kafka.bootstrap_servers is None:
+        raise NotConfigured("there is no Kafka: set KEEPER_KAFKA_BOOTSTRAP_SERVERS (`make services` starts one)")
+    return KafkaConnection(
+        bootstrap_servers=kafka.bootstrap_servers,
+        topic_prefix=kafka.topic_prefix,
+        security_protocol=kafka.security_protocol,
+        sasl_mechanism=kafka.sasl_mechanism,
+        sasl_username=kafka.sasl_username,
+        sasl_password=_revealed(kafka.sasl_password),
+        ca_file=kafka.ca_file,
+        cert_file=kafka.cert_file,
+        key_file=kafka.key_file,
+        compression=kafka.compression,
+        connect_timeout_seconds=kafka.connect_timeout_seconds,
+        delivery_timeout_seconds=kafka.delivery_timeout_seconds,
+    )
+
+
+def topic_settings(settings: Settings) -> "TopicSettings":
+    """How topics are made."""
+    from keeper.kafka.topics import TopicSettings
+
+    kafka = settings.kafka
+    return TopicSettings(kafka.partitions, kafka.replication, kafka.min_insync, kafka.retention_days)
+
+
+def search_connection(settings: Settings) -> "SearchConnection":
+    """Where Elasticsearch is.
+
+    Raises:
+        NotConfigured: nowhere.
+    """
+    from keeper.search.connection import SearchConnection
+
+    search = settings.elasticsearch
+    if not search.url:
+        raise NotConfigured("there is no Elasticsearch: set KEEPER_ELASTICSEARCH_URL (`make services` starts one)")
+    return SearchConnection(
+        urls=search.url,
+        api_key=_revealed(search.api_key),
+        username=search.username,
+        password=_revealed(search.password),
+        ca_file=search.ca_file,
+        index_prefix=search.index_prefix,
+        timeout_seconds=search.timeout_seconds,
+        shards=search.shards,
+        replicas=search.replicas,
+    )
 
 
 def configured_sinks(settings: Settings) -> list[Sink]:
