@@ -1,0 +1,118 @@
+"""A schema may only grow: `released/` holds the last released ones, and a released field stays as it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from keeper.kafka.schema import TOPICS_WITH_SCHEMA, load_schema
+from keeper.kafka.topics import Topic
+
+RELEASED = Path(__file__).parent / "released"
+_FIXED = ("const", "enum", "pattern", "format", "minimum", "minLength", "minItems", "maximum", "maxLength", "maxItems")
+
+
+def breaks(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
+    """What a reader of the old schema could trip over in messages of the new one, or its sender be refused for."""
+    found = []
+    if _types(old) != _types(new):
+        found.append(f"{path or '/'}: type {_types(old)} became {_types(new)}")
+    found += [f"{path or '/'}: {name} changed" for name in _FIXED if old.get(name) != new.get(name)]
+    if old.get("additionalProperties", True) is not False and new.get("additionalProperties", True) is False:
+        found.append(f"{path or '/'}: further fields became forbidden")
+    if added := set(new.get("required", ())) - set(old.get("required", ())):
+        found.append(f"{path or '/'}: {sorted(added)} became required")
+    if dropped := set(old.get("required", ())) - set(new.get("required", ())):
+        found.append(f"{path or '/'}: {sorted(dropped)} may be missing now")
+    for name, inner in old.get("properties", {}).items():
+        if name not in new.get("properties", {}):
+            found.append(f"{path}/{name}: removed")
+        else:
+            found += breaks(inner, new["properties"][name], f"{path}/{name}")
+    return found
+
+
+def _types(schema: dict[str, Any]) -> list[str]:
+    types = schema.get("type", [])
+    return sorted([types] if isinstance(types, str) else types)
+
+
+@pytest.mark.parametrize("topic", TOPICS_WITH_SCHEMA)
+def test_schema_is_valid(topic: Topic) -> None:
+    Draft202012Validator.check_schema(load_schema(topic))
+
+
+@pytest.mark.parametrize("topic", TOPICS_WITH_SCHEMA)
+def test_schema_has_only_grown_since_the_last_release(topic: Topic) -> None:
+    released = json.loads((RELEASED / f"{topic}.json").read_text())
+    assert breaks(released, load_schema(topic)) == []
+
+
+def test_every_released_schema_is_still_there() -> None:
+    assert {path.stem for path in RELEASED.glob("*.json")} <= {topic.value for topic in TOPICS_WITH_SCHEMA}
+
+
+OLD = {
+    "type": "object",
+    "required": ["asin"],
+    "properties": {"asin": {"type": "string"}, "price": {"type": ["number", "null"], "minimum": 0}},
+}
+
+
+def _with(**changes: Any) -> dict[str, Any]:
+    return {**OLD, **changes}
+
+
+@pytest.mark.parametrize(
+    ("new", "complaints"),
+    [
+        pytest.param(OLD, 0, id="same"),
+        pytest.param(_with(properties={**OLD["properties"], "brand": {"type": "string"}}), 0, id="a field more"),  # type: ignore[dict-item]
+        pytest.param(_with(properties={"asin": {"type": "string"}}), 1, id="removed"),
+        pytest.param(_with(properties={**OLD["properties"], "asin": {"type": "integer"}}), 1, id="retyped"),  # type: ignore[dict-item]
+        pytest.param(_with(properties={**OLD["properties"], "price": {"type": "number", "minimum": 0}}), 1, id="narrowed"),  # type: ignore[dict-item]
+        pytest.param(_with(required=["asin", "price"]), 1, id="newly required"),
+        pytest.param(_with(required=[]), 1, id="no longer sure"),
+        pytest.param(_with(additionalProperties=False), 1, id="closed"),
+    ],
+)
+def test_comparison_finds_what_breaks_readers(new: dict[str, Any], complaints: int) -> None:
+    assert len(breaks(OLD, new)) == complaints
+
+
+PRICE = {
+    "asin": "B0TEST0001",
+    "product_title": "Tastatur",
+    "current_price": 49.99,
+    "target_price": 45.0,
+    "previous_price": 59.99,
+    "price_change": 16.67,
+    "price_change_percent": 16.67,
+    "domain": "de",
+    "currency": "EUR",
+    "timestamp": "2026-02-20T12:30:00Z",
+    "event_type": "price_update",
+    "event_id": "6f1c4a52-6f0e-5c0e-9a52-6b6565706572",
+    "schema_version": 1,
+    "price_type": "NEW",
+    "current_price_minor": 4999,
+    "target_price_minor": 4500,
+    "previous_price_minor": 5999,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_valid"),
+    [
+        pytest.param({}, True, id="as in the reference"),
+        pytest.param({"current_price": None, "current_price_minor": None}, True, id="no offer"),
+        pytest.param({"one_field_more": 1}, True, id="a newer sender"),
+        pytest.param({"current_price": "49.99"}, False, id="price as text"),
+        pytest.param({"current_price_minor": -1}, False, id="Keepa's -1"),
+        pytest.param({"timestamp": "2026-02-20T12:30:00"}, False, id="without zone"),
+    ],
+)
+def test_price_schema_takes_what_it_should(changes: dict[str, Any], is_valid: bool) -> None:
+    assert Draft202012Validator(load_schema(Topic.PRICE_UPDATES)).is_valid(PRICE | changes) is is_valid
