@@ -56,6 +56,8 @@ _KEY_TYPES = {
     SearchSort.RATING: "bigint",
     SearchSort.NEWEST: "timestamptz",
 }
+# As the document's is_active has it.
+_IS_ACTIVE = "{table}.kind NOT IN ('inaccessible', 'invalid')"
 _BY_PRICE = (SearchSort.PRICE_ASCENDING, SearchSort.PRICE_DESCENDING, SearchSort.DISCOUNT)
 _PRODUCT_PRICE = "coalesce(n.amount_minor, a.amount_minor)"
 _PRODUCT_DISCOUNT = (
@@ -255,7 +257,8 @@ class PostgresSearcher:
                     SELECT t.asin, t.marketplace, t.folded FROM product_texts t
                     WHERE {conditions} AND t.marketplace = :marketplace {runs} LIMIT {_SUGGESTION_SAMPLE}
                 )
-                SELECT p.title FROM sample JOIN products p USING (asin, marketplace) WHERE p.title IS NOT NULL
+                SELECT p.title FROM sample JOIN products p USING (asin, marketplace)
+                WHERE p.title IS NOT NULL AND {_IS_ACTIVE.format(table="p")}
                 GROUP BY p.title
                 ORDER BY bool_or(sample.folded LIKE :start) DESC, max(p.review_count) DESC NULLS LAST, p.title COLLATE "C" LIMIT :most
                 """
@@ -338,7 +341,9 @@ def _matching(
     if query.categories:
         conditions.append(table.has_category)
         parameters["categories"] = list(query.categories)
-    if query.subject is SearchSubject.DEALS:
+    if query.subject is SearchSubject.PRODUCTS:
+        conditions.append(_IS_ACTIVE.format(table="s"))
+    else:
         if not query.includes_ended:
             conditions.append("s.ended_at IS NULL")
         if query.price_type is not None:

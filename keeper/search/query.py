@@ -80,13 +80,13 @@ class ElasticsearchSearcher:
     def select_unknown(self, query: SearchQuery, terms: Sequence[SearchTerm]) -> list[int]:
         """See `keeper.find.Searcher`."""
         title = _TITLES[query.subject]
-        everything = SearchQuery(query.subject, marketplace=query.marketplace)
+        everything = SearchQuery(query.subject, marketplace=query.marketplace, includes_ended=query.subject is SearchSubject.DEALS)
         answer = self._ask(
             query.subject,
             {
                 "size": 0,
                 "track_total_hits": False,
-                "query": {"bool": {"filter": _here(everything)}},
+                "query": {"bool": {"filter": _conditions(everything) + _here(everything)}},
                 "aggs": {str(number): {"filter": _said(term, title)} for number, term in enumerate(terms)},
             },
         )
@@ -141,14 +141,15 @@ class ElasticsearchSearcher:
     def suggest(self, subject: SearchSubject, beginning: str, marketplace: Marketplace, *, limit: int) -> tuple[str, ...]:
         """See `keeper.find.Searcher`."""
         title = _TITLES[subject]
+        everything = SearchQuery(subject, marketplace=marketplace)
         asked = {
             "query": {
                 "bool": {
                     "filter": [
                         {"match": {f"{title}.prefix": {"query": beginning, "operator": "and"}}},
                         {"exists": {"field": f"{title}.keyword"}},
-                        *_here(SearchQuery(subject, marketplace=marketplace)),
-                        *_conditions(SearchQuery(subject, marketplace=marketplace)),
+                        *_conditions(everything),
+                        *_here(everything),
                     ],
                     "should": [
                         {"constant_score": {"filter": {"prefix": {f"{title}.keyword": {"value": beginning, "case_insensitive": True}}}}}
@@ -218,7 +219,9 @@ def _conditions(query: SearchQuery) -> list[_Clause]:
     if query.categories:
         fields = ("category_path", "category_ids") if query.subject is SearchSubject.PRODUCTS else ("category",)
         conditions.append(_any([{"terms": {field: list(query.categories)}} for field in fields]))
-    if query.subject is SearchSubject.DEALS:
+    if query.subject is SearchSubject.PRODUCTS:
+        conditions.append({"term": {"is_active": True}})
+    else:
         if not query.includes_ended:
             conditions.append({"bool": {"must_not": [{"exists": {"field": "ended_at"}}]}})
         if query.price_type is not None:

@@ -15,6 +15,7 @@ from keeper.domain.events import deal_id_of
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.price_type import PriceType
+from keeper.domain.product import ProductKind
 from keeper.domain.search import SearchHit
 from tests.integration.makers import product, run_record
 
@@ -46,6 +47,7 @@ class Article:
     path: tuple[str, ...] = _KEYBOARDS
     first_seen_at: datetime = FIRST
     fallback: bool = False
+    kind: ProductKind = ProductKind.STANDARD
 
     def hit(self, marketplace: Marketplace) -> SearchHit:
         """As it must be found."""
@@ -154,13 +156,14 @@ COVER = _trap(10, "Schutzhülle für Tastatur (100% Silikon, 30 x 10 cm) *abwasc
 NO_OFFER = _trap(11, "Kinesis Advantage360 geteilte Tastatur", "Kinesis", price=None, rating_tenths=None, review_count=None)
 AMAZON_ONLY = _trap(12, "Kinesis Freestyle2 geteilte Tastatur", "Kinesis", price=8900, list_prices={DE: 12900}, fallback=True)
 DEARER = _trap(13, "Kinesis mWave geteilte Tastatur", "Kinesis", price=15000, list_prices={DE: 12900})
+GONE = _trap(14, "Verschollene Tastatur", "Perixx", price=None, kind=ProductKind.INACCESSIBLE)
 TIED = [_trap(20 + number, f"Zwilling Nummer {number} Tastatur", "Gleich", first_seen_at=FIRST + timedelta(days=2)) for number in range(9)]
 UK_ONLY = Article(
     "B0TRAP0050", "Filco Majestouch keyboard, British layout", "Filco", {UK: 12999}, {UK: 15999}, 47, 800, 60,
 )  # fmt: skip
 
 ARTICLES = [
-    *_seeds(), SINGULAR, PLURAL, LARGE, SWISS, QUIET_FIRST, QUIET_LAST, BRAND_ONLY, SHORT, LONG, COVER, NO_OFFER, AMAZON_ONLY, DEARER,
+    *_seeds(), SINGULAR, PLURAL, LARGE, SWISS, QUIET_FIRST, QUIET_LAST, BRAND_ONLY, SHORT, LONG, COVER, NO_OFFER, AMAZON_ONLY, DEARER, GONE,
     *TIED, UK_ONLY,
 ]  # fmt: skip
 
@@ -192,6 +195,7 @@ def fill_postgres(engine: Engine) -> None:
                 marketplace=marketplace,
                 at=first_seen_at,
                 current=_current(article, marketplace),
+                kind=article.kind,
                 title=article.title,
                 brand=article.brand,
                 image_urls=(f"https://images.test/{article.asin}.jpg",),

@@ -102,7 +102,9 @@ def those(*articles: Article) -> set[str]:
 def stock(query: SearchQuery) -> list[SearchHit]:
     """What there is to be found of the subject in the marketplace, in no order."""
     if query.subject is PRODUCTS:
-        return [article.hit(query.marketplace) for article in ARTICLES if query.marketplace in article.prices]
+        return [
+            article.hit(query.marketplace) for article in ARTICLES if query.marketplace in article.prices and article is not catalog.GONE
+        ]
     return [
         deal.hit()
         for deal in DEALS
@@ -278,6 +280,10 @@ class SearchContract:
     def test_a_category_is_found_by_any_name_on_its_path_and_by_number(self, searcher: Searcher) -> None:
         assert len(find(searcher, products(categories=("Computer & Zubehör",))).hits) == len(stock(products()))
         assert asins(find(searcher, products(categories=("430172031",)))) == [catalog.COVER.asin]
+
+    def test_a_product_that_keepa_cannot_see_is_not_there(self, searcher: Searcher) -> None:
+        assert find(searcher, products("Verschollene Tastatur")).hits == ()
+        assert suggest(searcher, PRODUCTS, "verscholl") == ()
 
     def test_words_and_conditions_hold_at_once(self, searcher: Searcher) -> None:
         page = find(searcher, products("geteilte Tastatur", price_to_minor=10000))
