@@ -151,6 +151,8 @@ def _fields(value: bytes, *, parse_float: Callable[[str], Any] = Decimal) -> Map
         fields = json.loads(value, parse_float=parse_float, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise MessageUnreadable(f"not JSON: {str(error)[:_LONGEST_REASON]}") from None
+    except InvalidOperation:
+        raise MessageUnreadable("it holds a number beyond any that can be read") from None
     if not isinstance(fields, dict):
         raise MessageUnreadable(f"must be an object, is {_name(fields)}")
     version = fields.get("schema_version", _KNOWN_SCHEMA)
