@@ -112,7 +112,7 @@ def _ingest(
         try:
             if message.value is None:
                 raise MessageUnreadable("it has no value")
-            event = decode(message.value, topic=message.topic, now=now)
+            event = decode(message.value or b"", topic=message.topic, now=now)
         except MessageUnreadable as error:
             done.rejected.append((message, str(error)))
             continue

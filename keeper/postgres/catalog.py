@@ -31,7 +31,8 @@ class ProductDocument:
 def select_documents(connection: Connection, asins: Collection[str]) -> list[ProductDocument]:
     """The documents of these ASINs, by ASIN; unknown ones are left out.
 
-    `current_prices` is the price of new goods, in minor units by marketplace; `statistics` looks at the 90 days before its last change,
+    `current_prices` is the price of new goods, in minor units by marketplace; what is one word or number for all is that of the first
+    marketplace that has one; `statistics` looks at the 90 days before its last change,
     so that the same revision is always the same document.
     """
     rows = connection.execute(
@@ -90,7 +91,8 @@ def select_documents(connection: Connection, asins: Collection[str]) -> list[Pro
                     FILTER (WHERE cardinality(category_path) > 0))[1],
                 'category_path', (array_agg(to_json(category_path) ORDER BY turn) FILTER (WHERE cardinality(category_path) > 0))[1],
                 'category_ids', (array_agg(to_json(category_ids::text[]) ORDER BY turn) FILTER (WHERE cardinality(category_ids) > 0))[1],
-                'sales_rank', coalesce(json_object_agg(marketplace, sales_rank ORDER BY turn) FILTER (WHERE sales_rank > 0), '{{}}'),
+                'sales_rank', (array_agg(sales_rank ORDER BY turn) FILTER (WHERE sales_rank > 0))[1],
+                'sales_ranks', coalesce(json_object_agg(marketplace, sales_rank ORDER BY turn) FILTER (WHERE sales_rank > 0), '{{}}'),
                 'rating', (array_agg(rating_tenths / 10.0 ORDER BY turn) FILTER (WHERE rating_tenths IS NOT NULL))[1]::float8,
                 'review_count', (array_agg(review_count ORDER BY turn) FILTER (WHERE review_count IS NOT NULL))[1],
                 'image', (array_agg(image_url ORDER BY turn) FILTER (WHERE image_url IS NOT NULL))[1],

@@ -20,7 +20,9 @@ DEAL_UPDATE = f"""
         'current_price_minor', d.amount_minor, 'original_price_minor', d.list_price_minor, 'currency', d.currency,
         'deal_id', {DEAL_ID}, 'revision', d.revision, 'description', d.description,
         'category', coalesce(d.category, p.category_path[cardinality(p.category_path)]), 'prime_eligible', d.prime_eligible,
-        'url', d.url, 'deal_score', d.deal_score, 'ended_at', to_char(d.ended_at, 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"')
+        'brand', p.brand, 'image', p.image_url, 'url', d.url, 'deal_score', d.deal_score,
+        'first_seen', to_char(d.first_seen_at, 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"'),
+        'ended_at', to_char(d.ended_at, 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"')
     )
 """
 

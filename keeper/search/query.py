@@ -245,7 +245,7 @@ def _there(query: SearchQuery, place: Marketplace) -> list[_Clause]:
         discount = "discount_percent"
     else:
         # A document names no marketplaces; it tells them by what it knows there.
-        figures = ("current_prices", "list_prices", "sales_rank")
+        figures = ("current_prices", "list_prices", "sales_ranks")
         conditions = [_any([{"exists": {"field": f"{one}.{place}"}} for one in figures])]
         discount = f"discount_percent.{place}"
     if query.discount_from_pct is not None:
@@ -304,7 +304,7 @@ def _hit(subject: SearchSubject, source: Mapping[str, Any], marketplace: Marketp
             discount_pct=_of(source, "discount_percent", place),
             rating=source.get("rating"),
             review_count=source.get("review_count"),
-            sales_rank=_of(source, "sales_rank", place),
+            sales_rank=_of(source, "sales_ranks", place),
             image_url=source.get("image"),
             seen_from=_time(source.get("first_seen")),
             seen_until=_time(source.get("last_updated")),

@@ -76,7 +76,7 @@ REFERENCE: dict[Alias, dict[str, frozenset[str]]] = {
         "first_seen": DATE,
         "is_active": TRUTH,
         "category": STRING,
-        "sales_rank": BY_MARKETPLACE,
+        "sales_rank": WHOLE,
         "rating": DECIMAL,
         "review_count": WHOLE,
         "image": STRING,
@@ -104,6 +104,7 @@ OURS: dict[Alias, set[str]] = {
         "previous_prices",
         "list_prices",
         "discount_percent",
+        "sales_ranks",
         "revision",
         "schema_version",
         "statistics",
@@ -138,7 +139,7 @@ def test_metrics_map_every_field_of_a_keepa_call() -> None:
     assert {field.name for field in dataclasses.fields(KeepaCall)} <= _properties(Alias.METRICS).keys()
 
 
-@pytest.mark.parametrize("name", ["current_prices", "previous_prices", "list_prices", "discount_percent", "sales_rank"])
+@pytest.mark.parametrize("name", ["current_prices", "previous_prices", "list_prices", "discount_percent", "sales_ranks"])
 def test_maps_by_marketplace_name_every_marketplace(name: str) -> None:
     assert set(_properties(Alias.PRODUCTS)[name]["properties"]) == set(Marketplace)
 
