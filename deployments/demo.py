@@ -49,6 +49,8 @@ _OWN_SETTINGS = {
     "KEEPER_CHANNELS_KEYS": "",
     "KEEPER_CHANNELS_SCHEMES": "mailto",
     "KEEPER_KEEPA_SIMULATOR_URL": "",
+    "KEEPER_KAFKA_BOOTSTRAP_SERVERS": "",
+    "KEEPER_ELASTICSEARCH_URL": "",
 }
 
 console = Console(width=None if sys.stdout.isatty() else 120)

@@ -18,11 +18,21 @@ import httpx
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from keeper.domain.errors import KeeperError
+from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import Sink
-from keeper.postgres import alerts, installation, ledger, outbox, users
+from keeper.postgres import alerts, installation, ledger, outbox, sinks, users
 from keeper.postgres.embedded import OLDEST_MAJOR, EmbeddedServer
-from keeper.resources import Resources, embedded_server, keepa_url, open_client, open_database
+from keeper.resources import (
+    Resources,
+    configured_sinks,
+    embedded_server,
+    kafka_connection,
+    keepa_url,
+    open_client,
+    open_database,
+    search_connection,
+    topic_settings,
+)
 from keeper.settings import Settings
 from keeper.tokens import ask_bucket
 
@@ -79,10 +89,12 @@ def examine(settings: Settings) -> Iterator[Finding]:
         if engine is not None and is_usable:
             yield from _guarded("tokens", partial(_tokens, engine))
             yield from _guarded("channels", partial(_channels, engine, settings))
-            yield from _guarded("deliveries", partial(_deliveries, engine))
+            yield from _guarded("deliveries", partial(_deliveries, engine, settings))
     finally:
         if engine is not None:
             engine.dispose()
+    yield from _guarded("kafka", partial(_kafka, settings))
+    yield from _guarded("elasticsearch", partial(_search, settings))
 
 
 def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -292,17 +304,19 @@ def _channels(engine: Engine, settings: Settings) -> Iterator[Finding]:
     yield Finding("channels", Health.GOOD, f"{len(found)}, all readable with the channel key {cipher.fingerprint}")
 
 
-def _deliveries(engine: Engine) -> Iterator[Finding]:
+def _deliveries(engine: Engine, settings: Settings) -> Iterator[Finding]:
     with engine.begin() as connection:
         counts = alerts.count_deliveries(connection)
         backlog = outbox.select_backlog(connection)
+        refusals = {one.sink: outbox.select_newest_reason(connection, one.sink) for one in backlog if one.dead_letters}
+        on = {row.name for row in sinks.select_sinks(connection)}
     yield Finding(
         "deliveries",
         Health.GOOD,
         f"{counts.get('delivered', 0)} delivered, {counts.get('pending', 0)} pending, {counts.get('dead', 0)} given up",
     )
     for one in backlog:
-        dead = f", {one.dead_letters} dead letters" if one.dead_letters else ""
+        dead = f", {one.dead_letters} dead letters (the newest: {refusals[one.sink]})" if one.dead_letters else ""
         since = f", the oldest since {one.oldest_at:%Y-%m-%d %H:%M} UTC" if one.oldest_at else ""
         yield Finding(
             f"outbox {one.sink}",
@@ -310,9 +324,78 @@ def _deliveries(engine: Engine) -> Iterator[Finding]:
             f"{one.messages} waiting ({one.postponed} for another try){since}{dead}",
             _remedy_of(one),
         )
+    configured = configured_sinks(settings)
+    for name in sorted(on - {Sink.NOTIFY} - set(configured)):
+        if Sink.KAFKA in configured and name == Sink.ENRICH:
+            continue
+        yield Finding(
+            f"sink {name}",
+            Health.NOTE,
+            "events are queued for it, and no setting names its system here",
+            f"nothing where another machine relays to it; else `keeper sink off {name}`",
+        )
 
 
 def _remedy_of(backlog: outbox.Backlog) -> str:
-    if backlog.dead_letters and backlog.sink == Sink.NOTIFY:
+    if not backlog.dead_letters:
+        return "`keeper relay` delivers" + ("; `keeper alerts` says what channels answered" if backlog.sink == Sink.NOTIFY else "")
+    if backlog.sink == Sink.NOTIFY:
         return "`keeper alerts` says what channels answered; mend those, then `keeper alerts retry --all` sends what was given up once more"
-    return "`keeper relay` delivers; `keeper alerts` says what channels answered"
+    if backlog.sink == Sink.KAFKA:
+        return "the brokers do not take these messages; see the topics' limits. What they told of is in PostgreSQL"
+    return "when the cause is mended, `keeper reindex` brings what was refused from PostgreSQL"
+
+
+def _kafka(settings: Settings) -> Iterator[Finding]:
+    if settings.kafka.bootstrap_servers is None:
+        yield Finding("kafka", Health.NOTE, "off: KEEPER_KAFKA_BOOTSTRAP_SERVERS is not set")
+        return
+    # Half a second of imports, for those who have it.
+    import confluent_kafka
+
+    from keeper.kafka.cluster import fetch_cluster
+    from keeper.kafka.topics import ensure
+
+    connection = kafka_connection(settings)
+    try:
+        cluster = fetch_cluster(connection)
+    except TransientError as error:
+        yield Finding("kafka", Health.BROKEN, str(error), "start it, or correct KEEPER_KAFKA_BOOTSTRAP_SERVERS; events wait meanwhile")
+        return
+    version, (library, _) = confluent_kafka.__version__, confluent_kafka.libversion()
+    brokers = f"{cluster.brokers} broker{'s' if cluster.brokers != 1 else ''}"
+    yield Finding("kafka", Health.GOOD, f"{connection.place} answers, {brokers}; client {version} on librdkafka {library}")
+    if cluster.missing:
+        said = f"{len(cluster.missing)} topics are not made yet: {', '.join(cluster.missing)}"
+        yield Finding("kafka", Health.NOTE, said, "nothing: the first relay or consumer makes them, and so does `make up`")
+        return
+    for complaint in ensure(connection, topic_settings(settings)).complaints:
+        yield Finding("kafka", Health.NOTE, complaint)
+
+
+def _search(settings: Settings) -> Iterator[Finding]:
+    if not settings.elasticsearch.url:
+        yield Finding("elasticsearch", Health.NOTE, "off, so PostgreSQL searches: KEEPER_ELASTICSEARCH_URL is not set")
+        return
+    # Half a second of imports, for those who have it.
+    from keeper.search.connection import open_client as open_search_client
+    from keeper.search.connection import probe
+    from keeper.search.indices import list_indices, select_complaints
+    from keeper.search.mapping import Alias
+
+    connection = search_connection(settings)
+    client = open_search_client(connection)
+    try:
+        version = probe(client, connection)
+        client_version = importlib.metadata.version("elasticsearch")
+        yield Finding("elasticsearch", Health.GOOD, f"{connection.place} answers, version {version}; client {client_version}")
+        if not any(list_indices(client, connection, alias) for alias in Alias):
+            remedy = "nothing: the first relay or consumer makes them, and so does `make up`"
+            yield Finding("elasticsearch", Health.NOTE, "no index is made yet", remedy)
+            return
+        for complaint in select_complaints(client, connection):
+            yield Finding("elasticsearch", Health.BROKEN if complaint.is_blocking else Health.NOTE, complaint.text)
+    except TransientError as error:
+        yield Finding("elasticsearch", Health.BROKEN, str(error), "start it, or correct KEEPER_ELASTICSEARCH_URL; events wait meanwhile")
+    finally:
+        client.close()

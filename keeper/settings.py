@@ -26,8 +26,15 @@ def _words(value: Any) -> Any:
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
+def _without_unset(values: Any) -> Any:
+    """What is set and empty has its default, whatever its type."""
+    return {name: value for name, value in values.items() if value is not None} if isinstance(values, dict) else values
+
+
 class _Group(BaseModel):
     model_config = {"extra": "forbid", "frozen": True}
+
+    _unset = model_validator(mode="before")(_without_unset)
 
 
 class KeepaSettings(_Group):
@@ -168,6 +175,7 @@ class KeepSettings(_Group):
 
     events_days: int = Field(7, ge=1, le=3650, description="Events are kept so long, and longer while a sink waits for them, days")
     calls_days: int = Field(90, ge=1, le=3650, description="Rows of keepa_calls are kept so long, days")
+    dead_letters_days: int = Field(90, ge=1, le=3650, description="Dead letters are kept in PostgreSQL so long, days")
 
 
 class PrefectSettings(_Group):
@@ -213,6 +221,8 @@ class Settings(BaseSettings):
     consume: ConsumeSettings = Field(default_factory=ConsumeSettings, description="")
     keep: KeepSettings = Field(default_factory=KeepSettings, description="")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
+
+    _unset = model_validator(mode="before")(_without_unset)
 
     @field_validator("data")
     @classmethod

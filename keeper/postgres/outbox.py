@@ -139,7 +139,11 @@ def select_messages(connection: Connection, sink: str, shard: int, *, after_seq:
                             AND (held.event_seq <= :after_seq OR held.next_try_at > clock_timestamp())
                     )
                 ORDER BY event_seq LIMIT :limit
-            ) o JOIN events e ON e.recorded_on = o.event_on AND e.seq = o.event_seq
+            ) o CROSS JOIN LATERAL (
+                -- One look into the key for each row, whatever the statistics say: those of a new day's partition are missing, and a
+                -- plain join then reads all events for each page.
+                SELECT * FROM events e WHERE e.recorded_on = o.event_on AND e.seq = o.event_seq LIMIT 1
+            ) e
             ORDER BY o.event_seq
             """
         ),
@@ -291,6 +295,21 @@ def select_backlog(connection: Connection) -> list[Backlog]:
         )
     )
     return [Backlog(row.sink, row.messages, row.postponed, row.oldest_at, row.dead_letters) for row in rows]
+
+
+def select_newest_reason(connection: Connection, sink: str) -> str | None:
+    """Why the newest dead letter of a sink is one."""
+    reason: str | None = connection.execute(
+        text("SELECT reason FROM dead_letters WHERE sink = :sink ORDER BY id DESC LIMIT 1"), {"sink": sink}
+    ).scalar_one_or_none()
+    return reason
+
+
+def delete_old_dead_letters(connection: Connection, *, days: int) -> int:
+    """Forget what was given up so long ago. Returns how many."""
+    return connection.execute(
+        text("DELETE FROM dead_letters WHERE died_at < clock_timestamp() - make_interval(days => :days)"), {"days": days}
+    ).rowcount
 
 
 def next_try_in_seconds(connection: Connection, sink: str) -> float | None:

@@ -50,6 +50,14 @@ def test_set_and_empty_is_not_set_whatever_the_file_says(monkeypatch: pytest.Mon
     assert (found.database_url, found.postgres.port) == (None, None)
 
 
+@pytest.mark.parametrize("name", ["KEEPER_ELASTICSEARCH_URL", "KEEPER_KAFKA_PARTITIONS", "KEEPER_LOG_LEVEL", "KEEPER_CHANNELS_SCHEMES"])
+def test_set_and_empty_is_the_default_whatever_the_type(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "")
+    found = read_settings()
+    monkeypatch.delenv(name)
+    assert found == read_settings()
+
+
 def test_waits_that_outlast_the_lease_are_refused_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEEPER_TOKENS_LEASE_SECONDS", "420")
     with pytest.raises(SettingsInvalid) as caught:

@@ -2,94 +2,28 @@
 
 import hashlib
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import Engine, text
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from keeper.cli import app
 from keeper.notify.channels import make_key
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.simulator.server import Simulator
+from tests.integration.cli.terminal import Terminal, lines_of
 from tests.services.mail import MailServer
 
 ASIN, OTHER = "B08DG4C63H", "B00OCMRV40"
 SECRET = "hush-hush-topic"
 
 
-@dataclass
-class Terminal:
-    """Somebody's shell with settings of its own."""
-
-    environment: dict[str, str]
-    _runner: CliRunner = field(default_factory=CliRunner)
-
-    def run(self, *arguments: str, typed: str | None = None, **settings: str) -> Result:
-        """What the command printed and ended with."""
-        return self._runner.invoke(app, list(arguments), input=typed, env=self.environment | settings)
-
-    def ask(self, *arguments: str, typed: str | None = None, **settings: str) -> Any:
-        """The JSON of a command that must succeed."""
-        result = self.run(*arguments, "--json", typed=typed, **settings)
-        assert result.exit_code == 0, result.output + repr(result.exception)
-        return json.loads(result.stdout)
-
-    @contextmanager
-    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """The command as a process, killed at the end if it still runs."""
-        command = [sys.executable, "-m", "keeper", *arguments]
-        with subprocess.Popen(
-            command, env=os.environ | self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as started:
-            try:
-                yield started
-            finally:
-                started.kill()
-
-
-@pytest.fixture
-def shell(postgres: EmbeddedServer, database: str, simulator: Simulator, tmp_path: Path) -> Terminal:
-    return Terminal(
-        {
-            "KEEPER_DATA": str(tmp_path / "data"),
-            "KEEPER_DATABASE_URL": postgres.libpq_dsn(database),
-            "KEEPER_KEEPA_SIMULATOR_URL": simulator.url,
-            "KEEPER_CHANNELS_KEYS": make_key(),
-            "KEEPER_CHANNELS_SCHEMES": "mailto,ntfy",
-        }
-    )
-
-
-@pytest.fixture
-def anna(shell: Terminal) -> Terminal:
-    """A shell with a user."""
-    shell.ask("user", "add", "anna")
-    return shell
-
-
-@pytest.fixture
-def mail() -> Iterator[MailServer]:
-    with MailServer() as server:
-        yield server
-
-
 def mail_url(mail: MailServer) -> str:
     return f"mailto://127.0.0.1:{mail.port}/anna@example.org?from=keeper@example.org&mode=insecure"
-
-
-def lines_of(stream: IO[str] | None) -> IO[str]:
-    assert stream is not None
-    return stream
 
 
 # --- people
