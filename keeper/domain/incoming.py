@@ -28,6 +28,7 @@ _MOST_MINOR = 2**31 - 1
 _LONGEST_TITLE = 2000
 _LONGEST_REASON = 300
 _KNOWN_SCHEMA = 1
+_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
 
 class MessageUnreadable(KeeperError):
@@ -226,7 +227,7 @@ def _title(fields: Mapping[str, Any]) -> str | None:
         return None
     if not isinstance(title, str):
         raise MessageUnreadable(f"product_title must be text, is {_name(title)}")
-    return title.replace("\x00", "").encode(errors="replace").decode().strip()[:_LONGEST_TITLE] or None
+    return title.translate(_CONTROLS).encode(errors="replace").decode().strip()[:_LONGEST_TITLE] or None
 
 
 def _event_id(fields: Mapping[str, Any]) -> UUID | None:

@@ -71,6 +71,7 @@ _NO_SELLER = frozenset({None, "", "-1", "-2"})
 # Without these nobody can tell what a product costs, so it does not count as answered.
 _INDISPENSABLE = frozenset({"productType", "stats", "stats.current", "csv"})
 _MOST_TOKENS = 2**31 - 1
+_CONTROLS = {0: None} | dict.fromkeys((*range(1, 32), *range(127, 160)), " ")
 
 
 W = TypeVar("W", bound=msgspec.Struct)
@@ -722,13 +723,13 @@ def _variation_asins(wire: ProductWire) -> tuple[str, ...]:
 
 
 def _text(text: str | None) -> str | None:
-    """Without HTML entities, outer blanks, and NUL, which PostgreSQL's text cannot hold. Nothing left is None."""
+    """Without HTML entities, outer blanks and control characters (PostgreSQL's text holds no NUL, a search completion none at all)."""
     if not text:
         return None
     if "&" in text and ";" in text:
         text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
-    if "\0" in text:
-        text = text.replace("\0", "")
+    if not text.isprintable():
+        text = text.translate(_CONTROLS)
     return text.strip() or None
 
 

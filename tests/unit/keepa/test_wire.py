@@ -186,6 +186,11 @@ def test_titles_lose_their_entities_but_not_their_ampersands() -> None:
     assert decoded({"title": "K&uuml;he &amp; K&#228;lber &notit A&B &#x1F600;\u0000 "}).title == "Kühe & Kälber &notit A&B 😀"
 
 
+def test_control_characters_are_no_part_of_a_title() -> None:
+    """A search completion refuses a document that holds one."""
+    assert decoded({"title": "Tasta\u001ftur\t75%\u0085 DE\u00a0ISO"}).title == "Tasta tur 75%  DE\u00a0ISO"
+
+
 @pytest.mark.parametrize("text", [None, "", "  "], ids=["null", "empty", "blank"])
 def test_a_text_without_content_is_none(text: str | None) -> None:
     assert decoded({"brand": text}).brand is None
