@@ -30,6 +30,7 @@ _NOT_ALLOWED: Final = (
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 )
 _NO_TOPIC: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
+_MOVING: Final = (*_NO_TOPIC, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.REPLICA_NOT_AVAILABLE)
 # Others have the partitions now.
 _NO_MEMBER: Final = (
     KafkaError.ILLEGAL_GENERATION,
@@ -329,6 +330,27 @@ def select_partitions(client: Consumer, connection: KafkaConnection, voice: Brok
     return sorted(topic.partitions)
 
 
+def select_bounds(client: Consumer, voice: BrokerVoice, name: str, partition: int, *, deadline: float) -> tuple[int, int]:
+    """The oldest offset there is, and the one the next message will have.
+
+    Args:
+        deadline: by `time.monotonic`.
+
+    Raises:
+        SinkDown: no broker answers in time.
+    """
+    while True:
+        # At least a moment, so that a slow answer is told apart from none.
+        seconds = max(0.1, deadline - time.monotonic())
+        try:
+            return client.get_watermark_offsets(TopicPartition(name, partition), timeout=seconds)
+        except KafkaException as error:
+            # A partition that is new or moves has no leader for a moment.
+            if told(error).code() not in _MOVING or time.monotonic() >= deadline:
+                raise voice.down(told(error)) from error
+        client.poll(_GATHER_SECONDS)
+
+
 def decode_message(message: Message) -> ReceivedMessage:
     """The client's message as ours."""
     _, timestamp_ms = message.timestamp()
@@ -354,9 +376,7 @@ def _measure_lag(connection: KafkaConnection, name: str, group: str, partitions:
         numbers = select_partitions(client, connection, voice, name) if partitions is None else sorted(partitions)
         asked = [TopicPartition(name, number) for number in numbers]
         for one in client.committed(asked, timeout=connection.connect_timeout_seconds):
-            # At least a moment, so that a slow answer is told apart from none.
-            seconds = max(0.1, deadline - time.monotonic())
-            oldest, end = client.get_watermark_offsets(TopicPartition(name, one.partition), timeout=seconds)
+            oldest, end = select_bounds(client, voice, name, one.partition, deadline=deadline)
             lag[one.partition] = max(0, end - max(oldest, one.offset))
     except KafkaException as error:
         raise voice.down(told(error)) from error

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from keeper.domain.delivery import SinkDown
 from keeper.domain.errors import KeeperError
 from keeper.kafka.connection import BrokerVoice, KafkaConnection, consumer_config, open_client, told
-from keeper.kafka.consumer import ReceivedMessage, decode_message, select_partitions
+from keeper.kafka.consumer import ReceivedMessage, decode_message, select_bounds, select_partitions
 from keeper.kafka.line import Headers, Record, Refusal
 from keeper.kafka.producer import Publisher
 from keeper.kafka.topics import DEAD_LETTERS, Group, Topic, group_name, topic_name
@@ -152,20 +152,29 @@ def retry(
 class _Drawer:
     """The dead letters of one topic, and which of them were sent again."""
 
-    def __init__(self, client: Consumer, connection: KafkaConnection, voice: BrokerVoice, name: str) -> None:
+    def __init__(self, connection: KafkaConnection, name: str) -> None:
         self.name = name
-        self._client = client
-        self._voice = voice
+        self._committed: list[KafkaError | None] = []
+        self._voice = BrokerVoice(connection)
+        config = consumer_config(connection, group_name(connection, Group.DEAD_LETTERS))
+        config |= {"enable.partition.eof": True, "on_commit": self._on_commit}
+        self._client = open_client(connection, Consumer, config, self._voice)
         self._seconds = connection.connect_timeout_seconds
         self._next: dict[int, int] = {}
         self._above: dict[int, set[int]] = {}
-        numbers = select_partitions(client, connection, voice, name)
+
+    def open(self, connection: KafkaConnection) -> None:
+        """Ask what was sent again."""
+        numbers = select_partitions(self._client, connection, self._voice, self.name)
         try:
-            for one in client.committed([TopicPartition(name, number) for number in numbers], timeout=self._seconds):
+            for one in self._client.committed([TopicPartition(self.name, number) for number in numbers], timeout=self._seconds):
                 self._next[one.partition] = max(0, one.offset)
                 self._above[one.partition] = _decode_above(one.metadata)
         except KafkaException as error:
-            raise voice.down(told(error)) from error
+            raise self._voice.down(told(error)) from error
+
+    def close(self) -> None:
+        self._client.close()
 
     def read(self, limit: int, longest_seconds: float) -> list[DeadLetter]:
         deadline = time.monotonic() + longest_seconds
@@ -210,10 +219,24 @@ class _Drawer:
             self._next[number], self._above[number] = offset, above
             offsets.append(TopicPartition(self.name, number, offset, _encode_above(above)))
         if offsets:
-            try:
-                self._client.commit(offsets=offsets, asynchronous=False)
-            except KafkaException as error:
-                raise self._voice.down(told(error)) from error
+            self._commit(offsets)
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._committed += [error or one.error for one in partitions]
+
+    def _commit(self, offsets: list[TopicPartition]) -> None:
+        # librdkafka's own waiting has no bound.
+        self._committed.clear()
+        deadline = time.monotonic() + self._seconds
+        try:
+            self._client.commit(offsets=offsets, asynchronous=True)
+            while len(self._committed) < len(offsets) and time.monotonic() < deadline:
+                self._client.poll(_POLL_SECONDS)
+        except KafkaException as error:
+            raise self._voice.down(told(error)) from error
+        failure = next((error for error in self._committed if error is not None), None)
+        if failure is not None or len(self._committed) < len(offsets):
+            raise self._voice.down(failure)
 
     def _noted(self, letters: Collection[DeadLetter]) -> Iterator[tuple[int, int, set[int]]]:
         for number in {letter.partition for letter in letters}:
@@ -224,10 +247,7 @@ class _Drawer:
             yield number, offset, {one for one in above if one > offset}
 
     def _bounds(self, partition: int) -> tuple[int, int]:
-        try:
-            return self._client.get_watermark_offsets(TopicPartition(self.name, partition), timeout=self._seconds)
-        except KafkaException as error:
-            raise self._voice.down(told(error)) from error
+        return select_bounds(self._client, self._voice, self.name, partition, deadline=time.monotonic() + self._seconds)
 
     def _messages(self, starts: dict[int, int], ends: dict[int, int], deadline: float) -> Iterator[ReceivedMessage]:
         """From each start up to what was the end when it was asked for, or until the deadline."""
@@ -255,13 +275,12 @@ class _Drawer:
 
 @contextmanager
 def _opened(connection: KafkaConnection, topic: Topic) -> Iterator[_Drawer]:
-    voice = BrokerVoice(connection)
-    config = consumer_config(connection, group_name(connection, Group.DEAD_LETTERS)) | {"enable.partition.eof": True}
-    client = open_client(connection, Consumer, config, voice)
+    drawer = _Drawer(connection, topic_name(connection, DEAD_LETTERS[topic]))
     try:
-        yield _Drawer(client, connection, voice, topic_name(connection, DEAD_LETTERS[topic]))
+        drawer.open(connection)
+        yield drawer
     finally:
-        client.close()
+        drawer.close()
 
 
 def _record(name: str, message: ReceivedMessage, reason: str) -> Record:

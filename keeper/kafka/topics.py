@@ -1,5 +1,6 @@
 """The topics, how they are made, and which event goes where."""
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -7,13 +8,14 @@ from enum import StrEnum
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType, TopicMetadata
 
 from keeper.domain.delivery import SinkDown
 from keeper.domain.events import EventKind
 from keeper.kafka.connection import BrokerVoice, KafkaConnection, KafkaRefused, client_config, open_client, told
 
 _DAY_MS = 86_400_000
+_LOOK_SECONDS = 0.05
 _LARGEST_MESSAGE_BYTES = 1024 * 1024
 _LARGEST_RAW_BYTES = 4 * 1024 * 1024
 # A dead letter is the original and why it died.
@@ -137,6 +139,7 @@ def ensure(connection: KafkaConnection, settings: TopicSettings, *, longest_seco
         partitions = {name: there.partitions for name, there in cluster.topics.items() if there.error is None}
         known = [topic for topic in Topic if topic_name(connection, topic) in partitions]
         made = _make(admin, connection, settings, [topic for topic in Topic if topic not in known])
+        _wait_for_leaders(admin, made, longest_seconds=seconds)
         complaints = []
         for topic, configured in _select_configs(admin, connection, known).items():
             there = partitions[topic_name(connection, topic)]
@@ -175,6 +178,21 @@ def _make(admin: AdminClient, connection: KafkaConnection, settings: TopicSettin
             raise
         made.append(name)
     return made
+
+
+def _wait_for_leaders(admin: AdminClient, names: Sequence[str], *, longest_seconds: float) -> None:
+    """The brokers need a moment until all know a new topic; without it the first to ask would be told that there is none."""
+    deadline = time.monotonic() + longest_seconds
+    while names and time.monotonic() < deadline:
+        there = admin.list_topics(timeout=longest_seconds).topics
+        if all(name in there and there[name].partitions and _has_leaders(there[name]) for name in names):
+            return
+        # It has nothing to tell; so this is the pause.
+        admin.poll(_LOOK_SECONDS)
+
+
+def _has_leaders(topic: TopicMetadata) -> bool:
+    return all(partition.leader >= 0 for partition in topic.partitions.values())
 
 
 def _select_configs(admin: AdminClient, connection: KafkaConnection, topics: Sequence[Topic]) -> dict[Topic, dict[str, str]]:

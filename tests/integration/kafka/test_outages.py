@@ -1,0 +1,167 @@
+"""Brokers that are stopped, killed or behind TLS, on a broker of these tests' own."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from keeper.domain.delivery import SinkDown, Turn
+from keeper.kafka.connection import KafkaConnection
+from keeper.kafka.consumer import TopicConsumer
+from keeper.kafka.producer import KafkaSink, Publisher
+from keeper.kafka.topics import Group, Topic, TopicSettings
+from tests.integration.kafka.sending import deliver, make_message, publish, read
+from tests.services.kafka import SASL_USERNAME, KafkaCluster
+from tests.services.waiting import wait_until
+
+
+@pytest.fixture
+def impatient(own_cluster: KafkaCluster) -> Iterator[KafkaConnection]:
+    """A connection that waits for nobody; the broker answers again afterwards."""
+    yield KafkaConnection(
+        own_cluster.bootstrap_servers, topic_prefix=f"{uuid4().hex[:8]}-", connect_timeout_seconds=1, delivery_timeout_seconds=2
+    )
+    own_cluster.resume(1)
+    own_cluster.start()
+
+
+@pytest.fixture
+def sink(impatient: KafkaConnection) -> Iterator[KafkaSink]:
+    """A connected sink that has delivered."""
+    opened = KafkaSink(impatient, TopicSettings())
+    _connect(opened)
+    assert _delivered(opened, 1) == [1]
+    yield opened
+    opened.close()
+
+
+def _connect(sink: KafkaSink) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            sink.connect()
+        except SinkDown:
+            assert time.monotonic() < deadline
+        else:
+            return
+
+
+def _delivered(sink: KafkaSink, seq: int) -> list[int]:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        outcomes, down = deliver(sink, [make_message(seq)])
+        if down is None:
+            return [outcome.message.seq for outcome in outcomes if outcome.refusal is None]
+        _connect(sink)
+    return []
+
+
+def test_broker_that_says_nothing_is_down_and_later_works(own_cluster: KafkaCluster, sink: KafkaSink) -> None:
+    own_cluster.suspend(1)
+    outcomes, down = deliver(sink, [make_message(2), make_message(3)])
+    assert (outcomes, type(down)) == ([], SinkDown)
+    with pytest.raises(SinkDown, match="does not answer"):
+        sink.connect()
+    own_cluster.resume(1)
+    _connect(sink)
+    assert _delivered(sink, 2) == [2]
+
+
+def test_broker_that_was_killed_is_down_and_later_works(own_cluster: KafkaCluster, sink: KafkaSink) -> None:
+    own_cluster.kill(1)
+    outcomes, down = deliver(sink, [make_message(2)])
+    assert (outcomes, type(down)) == ([], SinkDown)
+    with pytest.raises(SinkDown, match="refused"):
+        sink.connect()
+    own_cluster.start()
+    _connect(sink)
+    assert _delivered(sink, 2) == [2]
+
+
+def test_lost_turn_sends_nothing_of_what_waits_and_acknowledges_nothing(own_cluster: KafkaCluster, impatient: KafkaConnection) -> None:
+    with own_cluster.open_proxies() as (proxy,):
+        proxied = replace(impatient, bootstrap_servers=own_cluster.proxied_bootstrap_servers, delivery_timeout_seconds=30)
+        sink = KafkaSink(proxied, TopicSettings())
+        _connect(sink)
+        assert _delivered(sink, 1) == [1]
+        proxy.cut()
+        lost_at = time.monotonic() + 0.3
+        turn = Turn(lambda: time.monotonic() > lost_at, lambda: time.monotonic() > lost_at)
+        assert deliver(sink, [make_message(seq) for seq in range(2, 500)], turn) == ([], None)
+        assert time.monotonic() < lost_at + 1
+        proxy.restore()
+        _connect(sink)
+        assert _delivered(sink, 500) == [500]
+        sink.close()
+    consumer = TopicConsumer(impatient, Topic.PRICE_UPDATES, Group.PRICES, TopicSettings())
+    received = read(consumer, 2)
+    consumer.close()
+    assert [dict(one.headers)["sequence"] for one in received] == [b"1", b"500"]
+
+
+def test_consumer_goes_on_by_itself_when_the_broker_is_back(own_cluster: KafkaCluster, impatient: KafkaConnection) -> None:
+    publisher = Publisher(impatient, TopicSettings())
+    with own_cluster.open_proxies() as (proxy,):
+        proxied = replace(impatient, bootstrap_servers=own_cluster.proxied_bootstrap_servers)
+        consumer = TopicConsumer(proxied, Topic.PRICE_UPDATES, Group.PRICES, TopicSettings())
+        proxy.cut()
+        assert consumer.read_batch(0.5) == []
+        proxy.restore()
+        wait_until(lambda: consumer.read_batch(0.2) == [] and bool(consumer.assigned), "the consumer did not come in")
+        publish(publisher, impatient, [b"1"])
+        batch = read(consumer, 1)
+        proxy.cut()
+        started_at = time.monotonic()
+        consumer.commit(batch)
+        assert consumer.read_batch(0.5) == []
+        assert time.monotonic() - started_at < 4
+        publish(publisher, impatient, [b"2"])
+        proxy.restore()
+        assert [one.value for one in read(consumer, 1)] == [b"2"]
+        wait_until(lambda: consumer.read_batch(0.2) == [] and sum(consumer.lag().values()) == 1, "the first was never committed")
+        consumer.close()
+    publisher.close()
+
+
+def test_tls_with_the_brokers_ca(own_cluster: KafkaCluster, impatient: KafkaConnection) -> None:
+    behind_tls = replace(
+        impatient, bootstrap_servers=own_cluster.tls_bootstrap_servers, security_protocol="SSL", ca_file=own_cluster.ca_file
+    )
+    sink = KafkaSink(behind_tls, TopicSettings())
+    _connect(sink)
+    assert _delivered(sink, 1) == [1]
+    sink.close()
+    consumer = TopicConsumer(behind_tls, Topic.PRICE_UPDATES, Group.PRICES, TopicSettings())
+    assert len(read(consumer, 1)) == 1
+    consumer.close()
+
+
+def test_broker_of_an_unknown_ca_is_refused_with_a_hint(own_cluster: KafkaCluster, impatient: KafkaConnection) -> None:
+    behind_tls = replace(impatient, bootstrap_servers=own_cluster.tls_bootstrap_servers, security_protocol="SSL")
+    with pytest.raises(SinkDown, match=r"TLS fails.*KEEPER_KAFKA_CA_FILE"):
+        KafkaSink(behind_tls, TopicSettings()).connect()
+
+
+@pytest.mark.parametrize("is_right", [True, False], ids=["right password", "wrong password"])
+def test_password_is_sent_and_never_told(own_cluster: KafkaCluster, impatient: KafkaConnection, is_right: bool) -> None:
+    password = own_cluster.sasl_password if is_right else "wrong-one"
+    known = replace(
+        impatient,
+        bootstrap_servers=own_cluster.sasl_bootstrap_servers,
+        security_protocol="SASL_SSL",
+        sasl_mechanism="PLAIN",
+        sasl_username=SASL_USERNAME,
+        sasl_password=password,
+        ca_file=own_cluster.ca_file,
+    )
+    sink = KafkaSink(known, TopicSettings())
+    if is_right:
+        _connect(sink)
+        assert _delivered(sink, 1) == [1]
+        sink.close()
+        return
+    with pytest.raises(SinkDown, match="KEEPER_KAFKA_SASL_PASSWORD") as down:
+        sink.connect()
+    assert password not in str(down.value)
