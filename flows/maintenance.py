@@ -10,17 +10,22 @@ from prefect.states import Cancelled, Completed
 from keeper.postgres.jobs import hold_job
 from keeper.resources import process_resources
 from tasks.limits import follow_rate
-from tasks.maintain import maintain
+from tasks.maintain import maintain, retire_documents
 
 
 @flow(name="maintenance", flow_run_name="maintenance")
 def maintenance() -> State[Any]:
-    """Keep the database in shape."""
+    """Keep the database and the indices in shape. An Elasticsearch that is down is a note, not a failure."""
     job = f"maintenance/{deployment.name or 'by-hand'}"
     with hold_job(process_resources().engine, job) as is_mine:
         if not is_mine:
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         done = maintain()
+        retired = retire_documents()
         changes = follow_rate()
-    tidied = f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, removed {done.calls_removed} calls"
-    return Completed(message="; ".join([tidied, *changes]))
+    tidied = (
+        f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, removed {done.calls_removed} calls, "
+        f"{done.dead_letters_removed} dead letters, {done.ingested_forgotten} ids of foreign events, {retired.documents} documents"
+    )
+    notes = [f"old documents are left for another day: {retired.problem}"] if retired.problem else []
+    return Completed(message="; ".join([tidied, *notes, *changes]))

@@ -1,11 +1,16 @@
 """Delivery and maintenance under a real Prefect server."""
 
+from datetime import timedelta
+
 import pytest
 
 from deployments.stack import free_port
 from keeper.postgres.jobs import hold_job
+from keeper.search.connection import SearchConnection, open_client
+from keeper.search.indices import connect, count
 from tests.services.installation import Installation
 from tests.services.mail import MailServer
+from tests.services.session import ElasticsearchService
 
 
 def test_delivery_sweeps_what_the_recording_run_left(installation: Installation) -> None:
@@ -73,7 +78,8 @@ def test_maintenance_runs_green_again_and_again(installation: Installation) -> N
     ends = [installation.run("maintenance.maintenance") for _ in range(2)]
 
     assert [end.state for end in ends] == ["Completed", "Completed"]
-    assert ends[-1].message == "made 0 partitions, dropped 0 days of events, removed 0 calls"
+    nothing = "removed 0 calls, 0 dead letters, 0 ids of foreign events, 0 documents"
+    assert ends[-1].message == f"made 0 partitions, dropped 0 days of events, {nothing}"
 
 
 def test_maintenance_writes_the_limit_anew_when_keepa_refills_at_another_rate(installation: Installation) -> None:
@@ -107,3 +113,55 @@ def test_maintenance_frees_what_the_dead_left(installation: Installation) -> Non
     assert end.state == "Completed"
     assert installation.count("check_claims") == installation.count("token_reservations") == 0
     assert installation.count("keepa_calls") == 0
+
+
+def test_maintenance_forgets_dead_letters_and_foreign_events_in_time(installation: Installation) -> None:
+    with installation.engine.begin() as connection:
+        for days in (100, 80):
+            connection.exec_driver_sql(
+                "INSERT INTO dead_letters (sink, key, event_id, kind, version, payload, recorded_at, tries, reason, died_at) "
+                "SELECT 'kafka', 'B', gen_random_uuid(), 'price_update', 1, '{}', died, 1, 'too large', died "
+                f"FROM (SELECT clock_timestamp() - interval '{days} days' AS died) AS dead"
+            )
+        for days in (9, 7):
+            connection.exec_driver_sql(
+                "INSERT INTO ingested_events (event_id, topic, ingested_at) "
+                f"VALUES (gen_random_uuid(), 'price-updates', clock_timestamp() - interval '{days} days')"
+            )
+
+    end = installation.run("maintenance.maintenance")
+
+    assert "1 dead letters, 1 ids of foreign events" in end.message
+    assert (installation.count("dead_letters"), installation.count("ingested_events")) == (1, 1)
+
+
+def test_maintenance_deletes_old_documents(installation: Installation, elasticsearch: ElasticsearchService) -> None:
+    connection = SearchConnection((elasticsearch.url,), index_prefix=elasticsearch.prefix)
+    client = open_client(connection)
+    try:
+        connect(client, connection)
+        now = installation.resources.now()
+        for alias, days in (("keeper-metrics", 95), ("keeper-metrics", 85), ("keeper-prices", 400)):
+            timestamp = (now - timedelta(days=days)).isoformat()
+            client.index(index=f"{elasticsearch.prefix}{alias}", document={"timestamp": timestamp}, refresh=True)
+        installation.environment |= {
+            "KEEPER_ELASTICSEARCH_URL": elasticsearch.url,
+            "KEEPER_ELASTICSEARCH_INDEX_PREFIX": elasticsearch.prefix,
+        }
+
+        end = installation.run("maintenance.maintenance")
+
+        left = {alias: count(client, connection, f"{elasticsearch.prefix}{alias}") for alias in ("keeper-metrics", "keeper-prices")}
+    finally:
+        client.close()
+    assert (end.state, left) == ("Completed", {"keeper-metrics": 1, "keeper-prices": 1})
+    assert "1 documents" in end.message
+
+
+def test_maintenance_leaves_documents_of_an_elasticsearch_that_is_down_for_another_day(installation: Installation) -> None:
+    installation.environment["KEEPER_ELASTICSEARCH_URL"] = f"http://127.0.0.1:{free_port()}"
+
+    end = installation.run("maintenance.maintenance")
+
+    assert end.state == "Completed"
+    assert "old documents are left for another day: Elasticsearch at http://127.0.0.1:" in end.message

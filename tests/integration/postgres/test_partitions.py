@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 from keeper.domain.events import Event, EventKind, Sink
-from keeper.maintain import maintain
+from keeper.maintain import Retention, maintain
 from keeper.postgres.outbox import insert_events
 from keeper.postgres.partitions import drop_event_days, make_partitions
 from tests.integration.makers import one, rows
 
+RETENTION = Retention(events=7, calls=90, ingested=8, dead_letters=90)
 TODAY = datetime.now(UTC).date()
 NOW = datetime(TODAY.year, TODAY.month, TODAY.day, 12, tzinfo=UTC)
 FAR = datetime(2035, 6, 15, tzinfo=UTC)
@@ -160,7 +161,7 @@ def test_a_day_some_sink_waits_for_is_kept(engine: Engine) -> None:
 
 def test_maintenance_again_does_nothing(engine: Engine) -> None:
     add_event_day(engine, TODAY - timedelta(days=8))
-    done = [maintain(engine, now=NOW, events_days=7, calls_days=90) for _ in range(2)]
+    done = [maintain(engine, now=NOW, retention=RETENTION) for _ in range(2)]
     assert (done[0].event_days_dropped, done[1].partitions_made, done[1].event_days_dropped, done[1].calls_removed) == (1, 0, 0, 0)
 
 
@@ -175,7 +176,7 @@ def test_partitions_are_made_and_dropped_without_the_ledgers_lock(engine: Engine
             add_event_day(engine, TODAY - timedelta(days=8))
             with engine.begin() as connection:
                 connection.execute(text(query), {"at": at})
-                maintaining = pool.submit(maintain, engine, now=FAR + timedelta(days=100 * number), events_days=7, calls_days=90)
+                maintaining = pool.submit(maintain, engine, now=FAR + timedelta(days=100 * number), retention=RETENTION)
                 waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"
                 while not maintaining.done() and not one(engine, waiting):
                     pass
