@@ -16,7 +16,7 @@ from typing import Protocol
 
 import psycopg
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
 from keeper.domain.alert import AlertUnreadable, decode_alert
 from keeper.domain.delivery import Outcome, SinkDown, Turn
@@ -353,7 +353,8 @@ def _while_database_lives(work: Callable[[], None], ends: Sequence[threading.Eve
         try:
             work()
             losses = 0
-        except (DBAPIError, psycopg.OperationalError) as error:
+        # The last: a thread asked over a connection on which another one has just met the end of the server.
+        except (DBAPIError, psycopg.OperationalError, PendingRollbackError) as error:
             if isinstance(error, DBAPIError) and not error.connection_invalidated and not isinstance(error.orig, psycopg.OperationalError):
                 raise
             losses += 1
