@@ -1,5 +1,6 @@
-"""Make what the deployments need in Prefect: the work pool and the global limits. Idempotent: `python -m deployments.bootstrap`.
+"""Make what the deployments need: work pool and limits in Prefect, topics, indices. Idempotent: `python -m deployments.bootstrap`.
 
+A Kafka or an Elasticsearch that does not answer is left out and named; whoever connects to it first makes what it lacks.
 A limit's values are written only when it is made, or when Keepa's refill rate has changed since: what a person sets in between stays.
 """
 
@@ -12,9 +13,11 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from sqlalchemy import Engine
 
 from keeper.domain.errors import KeeperError
+from keeper.kafka import topics
 from keeper.postgres.installation import select_clock_speed
 from keeper.postgres.ledger import read_ledger
 from keeper.resources import Resources, open_resources
+from keeper.search import indices
 from tasks.limits import write_limits
 
 
@@ -23,7 +26,8 @@ def bootstrap(resources: Resources) -> list[str]:
     rate, speed = _rate(resources.engine)
     with get_client(sync_client=True) as client:
         changes = _work_pool(client, resources.settings.prefect.work_pool)
-    return changes + write_limits(rate, speed, resources.settings.keepa.requests_at_once)
+    changes += write_limits(rate, speed, resources.settings.keepa.requests_at_once)
+    return changes + _topics(resources) + _indices(resources)
 
 
 def _rate(engine: Engine) -> tuple[int, float]:
@@ -46,6 +50,27 @@ def _work_pool(client: SyncPrefectClient, name: str) -> list[str]:
     except ObjectAlreadyExists:
         return []
     return [f"work pool {name} made"]
+
+
+def _topics(resources: Resources) -> list[str]:
+    """Made, otherwise than wanted, or left out."""
+    if resources.settings.kafka.bootstrap_servers is None:
+        return []
+    try:
+        ensured = topics.ensure(resources.kafka_connection(), resources.topic_settings())
+    except KeeperError as error:
+        return [f"topics left out: {error}"]
+    return [*(f"topic {name} made" for name in ensured.made), *ensured.complaints]
+
+
+def _indices(resources: Resources) -> list[str]:
+    """Likewise."""
+    if not resources.settings.elasticsearch.url:
+        return []
+    try:
+        return indices.connect(resources.search_client(), resources.search_connection())
+    except KeeperError as error:
+        return [f"indices left out: {error}"]
 
 
 def main() -> None:

@@ -5,16 +5,18 @@ import json
 import sys
 from pathlib import Path
 
-from deployments.stack import Stack, start_prefect, start_relay, start_simulator, start_worker
+from deployments.stack import Stack, start_consumer, start_prefect, start_relay, start_simulator, start_worker
 from keeper.domain.errors import KeeperError
-from keeper.resources import NoKeepa, embedded_server, fetch_simulator_state, make_resources, simulator_note
+from keeper.domain.events import Sink
+from keeper.resources import NoKeepa, configured_sinks, embedded_server, fetch_simulator_state, make_resources, simulator_note
 from keeper.settings import Settings, read_settings
 
 _PREFECT_PORT = 4200
+_CONSUMERS = ("prices", "deals", "enrich")
 
 
 def up(settings: Settings, *, prefect_port: int) -> Stack:
-    """Start whatever is not running yet: database, simulator where there is no key, Prefect, deployments, worker, relay."""
+    """Start whatever is not running yet: database, simulator where there is no key, Prefect, deployments, worker, relay, consumers."""
     stack = Stack(settings.data, {})
     if settings.is_simulated and not settings.keepa.simulator_url:
         print(f"simulator       {_live_simulator(settings) or _simulator(stack, settings)}")
@@ -40,9 +42,20 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
     print(f"worker          pool {settings.prefect.work_pool}")
     if not stack.is_running("relay"):
         start_relay(stack)
-    print("relay           delivers alerts as they come")
+    print(f"relay           delivers to {_receivers(settings)} as events come")
+    if settings.kafka.bootstrap_servers is not None:
+        for what in _CONSUMERS:
+            if not stack.is_running(f"consume-{what}"):
+                start_consumer(stack, what)
+        print(f"consumers       {', '.join(_CONSUMERS)}")
     print(f"\nLogs are in {stack.run_folder}. `make down` ends it all. For Prefect's own commands:\n\nexport PREFECT_API_URL={api}")
     return stack
+
+
+def _receivers(settings: Settings) -> str:
+    configured = configured_sinks(settings)
+    names = {"people's channels": True, "Kafka": Sink.KAFKA in configured, "Elasticsearch": Sink.SEARCH in configured}
+    return ", ".join(name for name, is_there in names.items() if is_there)
 
 
 def _simulator(stack: Stack, settings: Settings) -> str:

@@ -212,10 +212,23 @@ def start_relay(stack: Stack) -> None:
     Raises:
         ProcessFailed: it ended before that, say because it cannot read the channels.
     """
-    log = stack.run_folder / "relay.log"
+    _start_service(stack, "relay", "relay", sign=b'"listening"')
+
+
+def start_consumer(stack: Stack, what: str) -> None:
+    """Start `keeper consume <what>` and wait until it reads, or waits for Kafka.
+
+    Raises:
+        ProcessFailed: it ended before that.
+    """
+    _start_service(stack, f"consume-{what}", "consume", what, sign=b'"reading"')
+
+
+def _start_service(stack: Stack, name: str, *command: str, sign: bytes) -> None:
+    log = stack.run_folder / f"{name}.log"
     _cut(log)
     known = log.stat().st_size if log.exists() else 0
-    stack.start("relay", "keeper", "relay", "--json", is_ready=lambda: b'"listening"' in log.read_bytes()[known:])
+    stack.start(name, "keeper", *command, "--json", is_ready=lambda: sign in log.read_bytes()[known:])
 
 
 def answers(url: str) -> bool:

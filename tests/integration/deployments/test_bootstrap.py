@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,9 +14,12 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.bootstrap import bootstrap
+from deployments.stack import free_port
 from keeper.domain.errors import KeeperError
+from keeper.settings import ElasticsearchSettings, KafkaSettings
 from tasks.limits import REQUESTS, TOKENS
 from tests.services.installation import Installation
+from tests.services.session import ElasticsearchService, KafkaService
 from tests.services.waiting import wait_until
 
 POOL = "keeper-process"
@@ -130,6 +134,40 @@ def test_pausing_a_schedule_survives_a_deploy(installation: Installation, client
     stack.run("prefect", "--no-prompt", "deploy", "--name", "tick")
 
     assert [schedule.active for schedule in client.read_deployments()[0].schedules] == [False]
+
+
+def test_topics_and_indices_are_made_once(
+    installation: Installation, client: SyncPrefectClient, kafka: KafkaService, elasticsearch: ElasticsearchService
+) -> None:
+    switch_on(
+        installation,
+        kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, topic_prefix=kafka.prefix),
+        elasticsearch=ElasticsearchSettings(url=(elasticsearch.url,), index_prefix=elasticsearch.prefix),
+    )
+
+    changes = bootstrap(installation.resources)
+
+    assert f"topic {kafka.prefix}price-updates made" in changes
+    assert f"made index {elasticsearch.prefix}products-v1-000001 behind alias {elasticsearch.prefix}products" in changes
+    assert bootstrap(installation.resources) == []
+
+
+def test_what_does_not_answer_is_left_out_and_named(installation: Installation, client: SyncPrefectClient) -> None:
+    switch_on(
+        installation,
+        kafka=KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}", connect_timeout_seconds=1),
+        elasticsearch=ElasticsearchSettings(url=(f"http://127.0.0.1:{free_port()}",)),
+    )
+
+    changes = bootstrap(installation.resources)
+
+    assert client.read_work_pool(POOL).type == "process"
+    assert [change.split(":")[0] for change in changes[-2:]] == ["topics left out", "indices left out"]
+
+
+def switch_on(installation: Installation, **systems: Any) -> None:
+    """Let this process's resources have more systems."""
+    installation.resources.settings = installation.resources.settings.model_copy(update=systems)
 
 
 def is_scheduled(client: SyncPrefectClient, deployment_id: UUID) -> bool:

@@ -14,11 +14,12 @@ import httpx
 import pytest
 
 from deployments.local import down
-from deployments.stack import ROOT, ProcessFailed, Stack, free_port, start_prefect, start_relay
-from keeper.postgres.embedded import temporary_parent
+from deployments.stack import ROOT, ProcessFailed, Stack, free_port, start_consumer, start_prefect, start_relay
+from keeper.postgres.embedded import EmbeddedServer, temporary_parent
 from keeper.resources import simulator_note
 from keeper.settings import read_settings
 from keeper.simulator.server import Simulator
+from tests.services.session import ElasticsearchService, KafkaService
 from tests.services.waiting import wait_until
 
 
@@ -75,11 +76,18 @@ def test_server_of_somebody_who_reports_elsewhere_reports_to_nobody(tmp_path: Pa
     assert settings["server"]["analytics_enabled"] is False
 
 
-def test_relay_that_dies_after_its_start_is_noticed(tmp_path: Path) -> None:
-    stack = Stack(tmp_path, {"KEEPER_DATABASE_URL": f"postgresql://keeper@127.0.0.1:{free_port()}/keeper"})
+def test_relay_that_dies_after_its_start_is_noticed(tmp_path: Path, postgres: EmbeddedServer, database: str) -> None:
+    stack = Stack(tmp_path, {"KEEPER_DATABASE_URL": postgres.libpq_dsn(database), "KEEPER_CHANNELS_KEYS": ""})
 
-    with pytest.raises(ProcessFailed, match="PostgreSQL does not answer"):
+    with pytest.raises(ProcessFailed, match="set KEEPER_CHANNELS_KEYS"):
         start_relay(stack)
+
+
+def test_consumer_that_dies_after_its_start_is_noticed(tmp_path: Path, postgres: EmbeddedServer, database: str) -> None:
+    stack = Stack(tmp_path, {"KEEPER_DATABASE_URL": postgres.libpq_dsn(database), "KEEPER_KAFKA_BOOTSTRAP_SERVERS": ""})
+
+    with pytest.raises(ProcessFailed, match="there is no Kafka"):
+        start_consumer(stack, "prices")
 
 
 def test_log_that_has_grown_large_is_cut_at_the_next_start(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,17 +144,26 @@ def test_up_uses_the_simulator_that_runs_already() -> None:
 
 
 @pytest.mark.slow
-def test_up_starts_everything_once_and_down_ends_it() -> None:
+def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elasticsearch: ElasticsearchService) -> None:
     with TemporaryDirectory(dir=temporary_parent(), prefix="keeper-up-") as folder:
         Path(folder).chmod(0o755)  # the embedded server's account must reach it
         data = Path(folder) / "data"
-        environment = {**os.environ, "KEEPER_DATA": str(data)}
+        environment = {
+            **os.environ,
+            "KEEPER_DATA": str(data),
+            "KEEPER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "KEEPER_KAFKA_TOPIC_PREFIX": kafka.prefix,
+            "KEEPER_ELASTICSEARCH_URL": elasticsearch.url,
+            "KEEPER_ELASTICSEARCH_INDEX_PREFIX": elasticsearch.prefix,
+        }
         try:
             first = _local(environment, "up", "--prefect-port", str(free_port()))
             started = Stack(data, {}).processes()
             again = _local(environment, "up")
 
-            assert [one.name for one in started] == ["simulator", "prefect-server", "worker", "relay"]
+            consumers = ["consume-prices", "consume-deals", "consume-enrich"]
+            assert [one.name for one in started] == ["simulator", "prefect-server", "worker", "relay", *consumers]
+            assert "delivers to people's channels, Kafka, Elasticsearch" in first
             assert Stack(data, {}).processes() == started
             assert all(Stack(data, {}).is_running(one.name) for one in started)
             assert "limit keepa-tokens made" in first
@@ -157,7 +174,7 @@ def test_up_starts_everything_once_and_down_ends_it() -> None:
             ended = _local(environment, "down")
 
         assert not (data / "run" / "prefect.url").exists()
-        assert "ended relay, worker, prefect-server, simulator, PostgreSQL" in ended
+        assert "ended consume-enrich, consume-deals, consume-prices, relay, worker, prefect-server, simulator, PostgreSQL" in ended
         wait_until(lambda: not any(Path(f"/proc/{one.pid}").exists() for one in started), "a process is left")
 
 
