@@ -62,7 +62,7 @@ def test_a_price_type_that_cannot_be_watched_is_refused() -> None:
 
 
 def test_help_loads_neither_the_database_nor_the_network() -> None:
-    heavy = "'sqlalchemy', 'psycopg', 'httpx', 'apprise', 'pydantic', 'plotext', 'alembic'"
+    heavy = "'sqlalchemy', 'psycopg', 'httpx', 'apprise', 'pydantic', 'plotext', 'alembic', 'confluent_kafka', 'elasticsearch'"
     code = f"import sys, keeper.cli; sys.exit(repr([name for name in ({heavy}) if name in sys.modules] or ''))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr.strip() == "''"
 
@@ -84,6 +84,16 @@ def test_help_loads_neither_the_database_nor_the_network() -> None:
         ["simulator"],
         ["simulator", "jump"],
         ["relay"],
+        ["status"],
+        ["sink", "list"],
+        ["sink", "off"],
+        ["sink", "on"],
+        ["consume"],
+        ["dlq", "list"],
+        ["dlq", "show"],
+        ["dlq", "retry"],
+        ["reindex"],
+        ["search"],
         ["migrate"],
         ["settings"],
         ["doctor"],

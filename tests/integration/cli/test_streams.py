@@ -2,6 +2,8 @@
 
 import json
 import signal
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,25 @@ def test_a_status_of_everything_down_is_still_a_report() -> None:
     result = shell.run("status", "--json", KEEPER_ELASTICSEARCH_USERNAME="me", KEEPER_ELASTICSEARCH_PASSWORD="hushhush")
     assert (result.exit_code, {one["condition"] for one in json.loads(result.stdout)["systems"]}) == (0, {"down"})
     assert "hushhush" not in result.output
+
+
+def test_a_status_of_systems_that_take_a_connection_and_say_nothing_ends_soon() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}"
+        shell = Terminal(
+            {
+                "KEEPER_DATABASE_URL": f"postgresql://me@{place}/x",
+                "KEEPER_POSTGRES_CONNECT_TIMEOUT_SECONDS": "2",
+                "KEEPER_KEEPA_SIMULATOR_URL": f"http://{place}",
+                "KEEPER_KEEPA_CONNECT_TIMEOUT_SECONDS": "2",
+                "KEEPER_KAFKA_BOOTSTRAP_SERVERS": place,
+                "KEEPER_KAFKA_CONNECT_TIMEOUT_SECONDS": "2",
+                "KEEPER_ELASTICSEARCH_URL": f"http://{place}",
+            }
+        )
+        started = time.monotonic()
+        conditions = {one["condition"] for one in shell.ask("status")["systems"]}
+    assert (conditions, time.monotonic() - started < 15) == ({"down"}, True)
 
 
 def test_a_status_without_kafka_and_elasticsearch_says_off(anna: Terminal) -> None:
