@@ -184,14 +184,15 @@ def producer_config(connection: KafkaConnection, *, batch_bytes: int) -> dict[st
     Args:
         batch_bytes: a batch of several messages is not larger, before compression; a larger message travels alone.
     """
+    delivery_ms = max(1000, _ms(connection.delivery_timeout_seconds))
     return client_config(connection) | {
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": connection.compression,
-        "delivery.timeout.ms": _ms(connection.delivery_timeout_seconds),
+        "delivery.timeout.ms": delivery_ms,
         # A broker that says nothing is asked again within the message's time.
-        "request.timeout.ms": max(1, min(30_000, _ms(connection.delivery_timeout_seconds))),
-        "socket.timeout.ms": max(1000, min(30_000, _ms(connection.delivery_timeout_seconds))),
+        "request.timeout.ms": min(30_000, delivery_ms),
+        "socket.timeout.ms": min(30_000, delivery_ms),
         "linger.ms": 5,
         "batch.size": batch_bytes,
         "queue.buffering.max.kbytes": _LARGEST_QUEUE_KILOBYTES,
@@ -235,7 +236,7 @@ def open_client(connection: KafkaConnection, kind: Callable[..., Client], config
     """
     check_connection(connection)
     try:
-        return kind({**config, "error_cb": voice.hear}, logger=_QuietLogger(__name__))
+        return kind({**config, "error_cb": voice.hear}, logger=_QuietLogger(connection))
     except (KafkaException, ValueError, TypeError) as error:
         said = told(error).str() if isinstance(error, KafkaException) else str(error)
         text = connection.redact(said)[:_LONGEST_QUOTE]
@@ -245,8 +246,13 @@ def open_client(connection: KafkaConnection, kind: Callable[..., Client], config
 class _QuietLogger(logging.Logger):
     """librdkafka writes a line per attempt to connect; what matters comes as an error of ours."""
 
+    def __init__(self, connection: KafkaConnection) -> None:
+        super().__init__(__name__)
+        self._connection = connection
+
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:  # noqa: ARG002
-        logger.debug(msg, *args, **kwargs)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s", self._connection.redact(str(msg) % args))
 
 
 def _setting(name: str) -> str:

@@ -117,6 +117,8 @@ class TopicConsumer:
         deadline = time.monotonic() + longest_seconds
         client = self._ready(longest_seconds)
         if client is None:
+            # The caller asks again at once.
+            time.sleep(max(0.0, min(deadline, self._ensure_at) - time.monotonic()))
             return []
         if self._written and time.monotonic() >= self._asked_at + _TRY_AGAIN_SECONDS:
             self._ask_commit(client)
@@ -189,13 +191,15 @@ class TopicConsumer:
             leaving.start()
             leaving.join(self._connection.connect_timeout_seconds)
             self._assigned.clear()
+            self._written.clear()
+            self._early.clear()
 
     def _ready(self, longest_seconds: float) -> Consumer | None:
         """The client, subscribed; None when no broker answers."""
         if self._voice.is_fatal:
             self._warn(str(self._voice.down()))
             self.close()
-            self._voice, self._written, self._early = BrokerVoice(self._connection), {}, []
+            self._voice = BrokerVoice(self._connection)
         if not self._is_ensured and time.monotonic() >= self._ensure_at:
             self._ensure(longest_seconds)
         if self._client is None and self._is_ensured:

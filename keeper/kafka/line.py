@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from keeper.domain.delivery import SinkDown, Turn
 from keeper.domain.errors import KeeperError
-from keeper.kafka.connection import BrokerVoice, KafkaConnection, check_connection, open_client, producer_config, told
+from keeper.kafka.connection import BrokerVoice, KafkaConnection, KafkaRefused, check_connection, open_client, producer_config, told
 from keeper.kafka.topics import TopicSettings, ensure
 
 logger = logging.getLogger(__name__)
@@ -274,9 +274,16 @@ class Lines:
             logger.warning("%s", complaint)
 
     def current(self) -> Line:
-        """The line to send on."""
+        """The line to send on.
+
+        Raises:
+            SinkDown: the settings do not work any more.
+        """
         with self._mutex:
-            return self._opened()
+            try:
+                return self._opened()
+            except KafkaRefused as error:
+                raise SinkDown(str(error)) from error
 
     def retire(self, line: Line) -> None:
         """The next one is another, after the topics were looked at again."""
