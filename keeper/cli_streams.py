@@ -127,11 +127,13 @@ def _teller(*, is_json: bool) -> "Callable[[str, Relayed], None]":
 
 def _relay_once(*, is_json: bool) -> None:
     from keeper.relay import relay_all
+    from keeper.resources import configured_sinks
     from keeper.terminal import say
 
     with open_resources() as resources:
         resources.alert_sink()
         by_sink = relay_all(resources.engine, resources.sinks(), settings=resources.relay_settings, longest_seconds=_ONCE_SECONDS)
+        shown = {Sink.NOTIFY, *configured_sinks(resources.settings)}
     if is_json:
         dead = sum(done.dead for done in by_sink.values())
         counts = {
@@ -143,7 +145,8 @@ def _relay_once(*, is_json: bool) -> None:
         show_json(counts | {"sinks": {name: _counts(done) | {"is_complete": done.is_complete} for name, done in by_sink.items()}})
     else:
         for name, done in by_sink.items():
-            say(f"{name}: {_relayed(done)}")
+            if done.known or done.down or name in shown:
+                say(f"{name}: {_relayed(done)}")
     problems = [f"{name} is down: {done.down}" for name, done in by_sink.items() if done.down]
     problems += [f"{done.dead} messages to {name} were given up; {_why_dead(name)}" for name, done in by_sink.items() if done.dead]
     if problems:

@@ -8,6 +8,7 @@ No text here holds the API key or the password; the addresses hold none.
 """
 
 import logging
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from keeper.domain.errors import KeeperError, TransientError
 
 OLDEST_MAJOR: Final = 9
 _PROBE_SECONDS = 3.0
+_CONNECTION = re.compile(r"^.*[>)]: ", re.DOTALL)
 _LONGEST_QUOTE = 300
 _TOO_MANY_REQUESTS = 429
 _MASK = "***"
@@ -183,7 +185,7 @@ def _outage(error: TransportError, connection: SearchConnection, timeout_seconds
     if isinstance(error, SerializationError):
         return f"Elasticsearch at {connection.place} answers something that cannot be read; is there a proxy between?"
     # urllib3 puts the connection's own repr before the cause.
-    cause = connection.redact(error.message.rpartition(">: ")[2])[:_LONGEST_QUOTE]
+    cause = connection.redact(_CONNECTION.sub("", error.message))[:_LONGEST_QUOTE]
     if isinstance(error, SSLError):
         return (
             f"Elasticsearch at {connection.place}: TLS fails ({cause}); "

@@ -41,6 +41,12 @@ def _translated(error: Exception) -> KeeperError:
             "cannot be reached (Failed to establish: [Errno 111] Connection refused)",
             id="refused",
         ),
+        pytest.param(
+            NoConnection("HTTPConnection(host='127.0.0.1', port=1): Failed to establish: [Errno 111] Connection refused"),
+            SearchDown,
+            "cannot be reached (Failed to establish: [Errno 111] Connection refused)",
+            id="refused, as urllib3 says it by now",
+        ),
         pytest.param(SSLError("unknown CA"), SearchDown, "KEEPER_ELASTICSEARCH_CA_FILE", id="certificate"),
         pytest.param(SerializationError("<html>"), SearchDown, "cannot be read", id="a proxy's page"),
         pytest.param(TransportError("broken"), SearchDown, "cannot be reached", id="another"),
