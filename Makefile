@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ROUNDS ?= 20
+WORKERS ?= 2
 
 # Keeper reports to nobody, and neither does what it stands on.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -32,8 +33,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## the main job for real against the simulator (or Keepa, where KEEPER_KEEPA_API_KEY is set); KEEP=1 leaves it running
 	@$(BIN)/python -m deployments.demo
 
-test: setup ## everything that proves the program
-	@$(BIN)/python -m pytest
+test: setup ## everything that proves the program, in WORKERS=2 processes side by side
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 lint: setup ## ruff, mypy, import-linter and the lint rules of the house
 	$(BIN)/ruff check .
@@ -46,7 +47,7 @@ format: setup ## let ruff put the code in form
 	$(BIN)/ruff format .
 
 bench: setup ## benchmarks, each with its baseline in the same run; BENCH=name for one
-	@for name in $(or $(BENCH),record plan decode tokens flow); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in $(or $(BENCH),record plan decode tokens flow triple_write); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 chaos: setup ## the kill tests, ROUNDS=20 of each kind
 	@CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos -s --timeout 0

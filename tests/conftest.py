@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -53,6 +53,16 @@ def _say_of(config: pytest.Config) -> Callable[[str], None]:
     return reporter.write_line if isinstance(reporter, pytest.TerminalReporter) else print
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests of one group run one after another in one process, so that each real service starts once; the others wherever there is room."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    if fixtures & PROGRAMS.keys():
+        item.add_marker(pytest.mark.xdist_group("streams"))
+    elif "prefect_server" in fixtures or {"e2e", "deployments"} & set(item.path.parts):
+        # What starts a whole stack works in the checkout's own folders.
+        item.add_marker(pytest.mark.xdist_group("prefect"))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What cannot run here is left out, by name: without recordings their tests, without Java or Maven those of the real services.
@@ -80,14 +90,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """The real services start beside the first tests, where some test will want them."""
-    if not session.config.option.collectonly:
+    """The real services start beside the first tests, where some test will want them; one of several processes waits to be asked."""
+    if not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
         _services.begin({name for one in session.items for name in getattr(one, "fixturenames", ())})
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """They end with the session, however far it came."""
     _services.end()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes has no terminal: the one that has says it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = _left_out
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Every process leaves out the same."""
+    _left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
