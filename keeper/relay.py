@@ -124,7 +124,12 @@ class Circuit:
             except SinkDown as error:
                 self._open(error)
                 raise
-            self._is_closed, self._failures = True, 0
+            self._is_closed = True
+
+    def note_work(self) -> None:
+        """The sink acknowledged something. Only that begins the waits anew: a probe may be answered by one that takes nothing."""
+        with self._mutex:
+            self._failures = 0
 
     def open(self, error: SinkDown) -> None:
         """The sink went away: nothing more until the wait, longer each time, with jitter, is over."""
@@ -449,6 +454,9 @@ def _relay_shard(
             circuit.open(error)
             done.down = str(error)
             done.is_complete = False
+        else:
+            if done.delivered:
+                circuit.note_work()
     return done
 
 

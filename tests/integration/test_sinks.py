@@ -224,6 +224,24 @@ def test_a_sink_that_dies_amid_its_batches_is_probed_before_the_next(engine: Eng
     assert taker.probes == 2
 
 
+def test_a_sink_that_answers_probes_and_takes_nothing_is_tried_ever_more_rarely(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30)
+
+    class Deaf(Taker):
+        """Answers, and takes nothing."""
+
+        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:  # noqa: ARG002
+            raise SinkDown("no acknowledgement")
+
+    circuit, waits = Circuit(first_wait_seconds=0.2, longest_wait_seconds=1000), list[float]()
+    for _ in range(4):
+        wait_until(lambda: circuit.wait_seconds == 0, "the circuit stays open")
+        run(engine, Deaf(), circuit)
+        waits.append(circuit.wait_seconds)
+    assert waits[3] > 2 * waits[0]
+
+
 def test_an_outage_counts_no_try(engine: Engine) -> None:
     watch(engine)
     price(engine, 5000, 30)
