@@ -81,7 +81,8 @@ def mortal_postgres() -> Iterator[EmbeddedServer]:
 @pytest.fixture(scope="session")
 def mortal_kafka(kafka_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
     """A broker to be killed, with a listener behind a proxy."""
-    cluster = KafkaCluster(tmp_path_factory.mktemp("kafka"), proxied=True, is_temporary=True)
+    options = {"group.min.session.timeout.ms": "1000"}
+    cluster = KafkaCluster(tmp_path_factory.mktemp("kafka"), proxied=True, options=options, is_temporary=True)
     cluster.start()
     yield cluster
     cluster.remove()

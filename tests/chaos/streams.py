@@ -6,7 +6,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -262,15 +262,20 @@ class Relaying:
 
     Attributes:
         downs: rounds that ended because the sink was away, by sink.
+        running: the relay itself.
     """
 
     downs: Counter[str] = field(default_factory=Counter)
-    delivered: Counter[str] = field(default_factory=Counter)
+    running: "Future[None] | None" = None
 
     def note(self, sink: str, done: Relayed) -> None:
         """Called from each sink's thread; each has its own entries."""
         self.downs[sink] += done.down is not None
-        self.delivered[sink] += done.delivered
+
+    @property
+    def has_ended(self) -> bool:
+        """By itself, which no relay does."""
+        return self.running is not None and self.running.done()
 
 
 def run_relay(engine: Engine, sinks: Sequence[DeliverySink], stop: threading.Event, note: Callable[[str, Relayed], None]) -> None:
@@ -292,14 +297,14 @@ def relaying(places: Places) -> Iterator[Relaying]:
     engine = open_engine(places.database, connect_timeout_seconds=2)
     stop, told = threading.Event(), Relaying()
     try:
-        with open_sinks(engine, places) as sinks:
-            with ThreadPoolExecutor(1) as pool:
-                running = pool.submit(run_relay, engine, sinks, stop, told.note)
-                try:
-                    yield told
-                finally:
-                    stop.set()
-            running.result()
+        with open_sinks(engine, places) as sinks, ThreadPoolExecutor(1) as pool:
+            running = told.running = pool.submit(run_relay, engine, sinks, stop, told.note)
+            try:
+                yield told
+            finally:
+                stop.set()
+                # Also where the block failed: a relay that has ended is why.
+                running.result(_JOIN_SECONDS)
     finally:
         engine.dispose()
 
@@ -318,9 +323,10 @@ class Verdict:
     doubled: int
 
 
-def await_calm(stream: Stream) -> None:
-    """Until nothing waits for any sink."""
-    wait_until(lambda: not stream.waiting(), "the outbox does not empty", longest_seconds=_CALM_SECONDS)
+def await_calm(stream: Stream, told: Relaying) -> None:
+    """Until nothing waits for any sink, or the relay has ended; the end of its block says why."""
+    wait_until(lambda: told.has_ended or not stream.waiting(), "the outbox does not empty", longest_seconds=_CALM_SECONDS)
+    assert not told.has_ended
 
 
 def judge(stream: Stream, points: Points) -> Verdict:
@@ -332,9 +338,13 @@ def judge(stream: Stream, points: Points) -> Verdict:
     sent_ids = Counter(UUID(dict(message.headers)["event_id"].decode()) for message in sent)  # type: ignore[union-attr]
     found = _Documents(stream.places)
     documents = found.fetch(Alias.PRICES, [str(event_id) for event_id in wanted])
-    lost = len(set(expected) - set(stored)) + len(wanted - set(sent_ids)) + len(wanted) - len(documents)
-    verdict = Verdict(len(wanted), lost, sent_ids.total() - len(sent_ids))
-    assert verdict.lost == 0, verdict
+    lost = {
+        "PostgreSQL": set(expected) - set(stored),
+        "Kafka": wanted - set(sent_ids),
+        "Elasticsearch": wanted - {UUID(event_id) for event_id in documents},
+    }
+    verdict = Verdict(len(wanted), sum(map(len, lost.values())), sent_ids.total() - len(sent_ids))
+    assert verdict.lost == 0, lost
     assert stored == expected
     assert rows(stream.engine, "SELECT event_id FROM events WHERE kind = 'price_update' GROUP BY event_id HAVING count(*) > 1") == []
     assert rows(stream.engine, "SELECT reason FROM dead_letters") == []

@@ -55,7 +55,7 @@ def running(chaos: Chaos, stream: Stream, places: Places) -> Iterator[tuple[Reco
             recorder.ask(2)
             yield recorder, told, points
             recorder.finish()
-            await_calm(stream)
+            await_calm(stream, told)
     finally:
         engine.dispose()
 
@@ -179,12 +179,12 @@ def test_one_of_three_brokers_killed_loses_nothing_and_stops_nothing(
     cluster.start()
     try:
         with lent_stream(mortal_postgres, cluster, elasticsearch_cluster) as stream:
-            with running(chaos, stream, stream.places) as (recorder, _, points):
+            with running(chaos, stream, stream.places) as (recorder, told, points):
                 pause(chaos.random.uniform(0, 2))
                 killed = chaos.random.randrange(1, 4)
                 cluster.kill(killed)
                 recorder.finish()
-                await_calm(stream)
+                await_calm(stream, told)
             say(chaos, stream, points, 1)
             cluster.start_node(killed)
     finally:
