@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.05
 _TRY_AGAIN_SECONDS = 1.0
 _COMMIT_POLL_SECONDS = 0.005
+_COORDINATOR_SECONDS = 0.1
 
 _NOT_ALLOWED: Final = (
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -31,6 +32,12 @@ _NOT_ALLOWED: Final = (
 )
 _NO_TOPIC: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 _MOVING: Final = (*_NO_TOPIC, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.REPLICA_NOT_AVAILABLE)
+# A group's coordinator begins, moves, or was never asked for before.
+_NO_COORDINATOR: Final = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 # Others have the partitions now.
 _NO_MEMBER: Final = (
     KafkaError.ILLEGAL_GENERATION,
@@ -334,6 +341,21 @@ def select_partitions(client: Consumer, connection: KafkaConnection, voice: Brok
     return sorted(topic.partitions)
 
 
+def select_committed(client: Consumer, partitions: list[TopicPartition], *, deadline: float) -> list[TopicPartition]:
+    """What the client's group has committed; where its coordinator is not ready yet, it is asked again until the deadline.
+
+    Raises:
+        KafkaException: not in time.
+    """
+    while True:
+        try:
+            return client.committed(partitions, timeout=max(0.1, deadline - time.monotonic()))
+        except KafkaException as error:
+            if told(error).code() not in _NO_COORDINATOR or time.monotonic() >= deadline:
+                raise
+        client.poll(_COORDINATOR_SECONDS)
+
+
 def select_bounds(client: Consumer, voice: BrokerVoice, name: str, partition: int, *, deadline: float) -> tuple[int, int]:
     """The oldest offset there is, and the one the next message will have.
 
@@ -379,7 +401,7 @@ def _measure_lag(connection: KafkaConnection, name: str, group: str, partitions:
     try:
         numbers = select_partitions(client, connection, voice, name) if partitions is None else sorted(partitions)
         asked = [TopicPartition(name, number) for number in numbers]
-        for one in client.committed(asked, timeout=connection.connect_timeout_seconds):
+        for one in select_committed(client, asked, deadline=deadline):
             oldest, end = select_bounds(client, voice, name, one.partition, deadline=deadline)
             lag[one.partition] = max(0, end - max(oldest, one.offset))
     except KafkaException as error:

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from keeper.domain.delivery import SinkDown
 from keeper.domain.errors import KeeperError
 from keeper.kafka.connection import BrokerVoice, KafkaConnection, consumer_config, open_client, told
-from keeper.kafka.consumer import ReceivedMessage, decode_message, select_bounds, select_partitions
+from keeper.kafka.consumer import ReceivedMessage, decode_message, select_bounds, select_committed, select_partitions
 from keeper.kafka.line import Headers, Record, Refusal
 from keeper.kafka.producer import Publisher
 from keeper.kafka.topics import DEAD_LETTERS, Group, Topic, group_name, topic_name
@@ -167,7 +167,8 @@ class _Drawer:
         """Ask what was sent again."""
         numbers = select_partitions(self._client, connection, self._voice, self.name)
         try:
-            for one in self._client.committed([TopicPartition(self.name, number) for number in numbers], timeout=self._seconds):
+            asked = [TopicPartition(self.name, number) for number in numbers]
+            for one in select_committed(self._client, asked, deadline=time.monotonic() + self._seconds):
                 self._next[one.partition] = max(0, one.offset)
                 self._above[one.partition] = _decode_above(one.metadata)
         except KafkaException as error:

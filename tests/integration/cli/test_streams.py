@@ -78,7 +78,8 @@ def test_a_check_brings_its_events_to_every_system(streams: Terminal) -> None:
     assert done["waiting"] == {}
     status = streams.ask("status")
     assert {name: one["messages"] for name, one in by_name(status["sinks"]).items()} == {"notify": 0, "kafka": 0, "search": 0}
-    assert by_name(status["groups"], "topic")[f"{streams.environment['KEEPER_KAFKA_TOPIC_PREFIX']}raw.keepa_updates"]["lag"] == 1
+    enrichment = by_name(status["groups"], "topic")[f"{streams.environment['KEEPER_KAFKA_TOPIC_PREFIX']}raw.keepa_updates"]
+    assert (enrichment["lag"], enrichment["problem"]) == (1, "")
 
 
 def test_a_check_notes_what_waits_and_does_not_fail(anna: Terminal) -> None:
