@@ -16,13 +16,13 @@ class Coordinator:
         self._code = code
         self._refusals = refusals
 
-    def committed(self, partitions: list[Any], timeout: float) -> list[Any]:
+    def committed(self, partitions: list[Any], timeout: float) -> list[Any]:  # noqa: ARG002
         if self._refusals > 0:
             self._refusals -= 1
             raise KafkaException(KafkaError(self._code))
         return partitions
 
-    def poll(self, timeout: float) -> None:
+    def poll(self, timeout: float) -> None:  # noqa: ARG002
         """Nothing comes."""
 
 
