@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,9 +96,19 @@ def stream(mortal_postgres: EmbeddedServer, mortal_kafka: KafkaCluster, elastics
         yield lent
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def _lines() -> list[str]:
     """CHAOS_SEED=n replays."""
-    for line in _found:
+    return [*_found, f"CHAOS_SEED={SEED} CHAOS_ROUNDS={ROUNDS} replays them"] if _found else []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was found."""
+    for line in _lines():
         terminalreporter.write_line(line)
-    if _found:
-        terminalreporter.write_line(f"CHAOS_SEED={SEED} CHAOS_ROUNDS={ROUNDS} replays them")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """One of several processes has no terminal, but the standard error of the one that has."""
+    if hasattr(config, "workerinput"):
+        for line in _lines():
+            print(line, file=sys.__stderr__, flush=True)
