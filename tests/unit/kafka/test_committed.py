@@ -22,7 +22,7 @@ class Coordinator:
             raise KafkaException(KafkaError(self._code))
         return partitions
 
-    def poll(self, timeout: float) -> None:  # noqa: ARG002
+    def poll(self, timeout: float) -> None:
         """Nothing comes."""
 
 
