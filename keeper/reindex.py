@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -109,16 +110,16 @@ def reindex(
             switch_on(engine, name, [_KINDS[alias]], from_oldest=False)
             since = now - timedelta(days=prices_days) if alias is Alias.PRICES and prices_days else None
             copied = _copy(engine, alias, BulkWriter(client, connection, requires_alias=False), new, since, on_progress)
-            sink = _sink(engine, connection, alias, name, new)
-            delivered = _catch_up(engine, sink, settings)
-            documents = _compare(engine, client, connection, alias, new, since)
 
             def swap() -> None:
                 nonlocal is_swapped
                 indices.swap_alias(client, connection, alias, old or "", new)
                 is_swapped = True
 
-            delivered += drain(engine, sink, settings=settings, longest_seconds=_SWAP_SECONDS, then=swap).delivered
+            with _open_sink(engine, connection, alias, name, new) as sink:
+                delivered = _catch_up(engine, sink, settings)
+                documents = _compare(engine, client, connection, alias, sink, new, since)
+                delivered += drain(engine, sink, settings=settings, longest_seconds=_SWAP_SECONDS, then=swap).delivered
         finally:
             switch_off(engine, name)
             if not is_swapped:
@@ -180,10 +181,14 @@ def _walk(engine: Engine, alias: Alias, since: datetime | None) -> Iterator[list
             return rebuild.walk_products(engine, page=_PAGE)
 
 
-def _sink(engine: Engine, connection: SearchConnection, alias: Alias, name: str, index: str) -> DeliverySink:
+@contextmanager
+def _open_sink(engine: Engine, connection: SearchConnection, alias: Alias, name: str, index: str) -> Iterator[DeliverySink]:
     if alias is Alias.PRODUCTS:
-        return EnrichSink(engine, ProductWriter(connection, index=index), name=name)
-    return SearchSink(connection, name=name, index=index)
+        with closing(ProductWriter(connection, index=index)) as writer:
+            yield EnrichSink(engine, writer, name=name)
+    else:
+        with closing(SearchSink(connection, name=name, index=index)) as sink:
+            yield sink
 
 
 def _catch_up(engine: Engine, sink: DeliverySink, settings: RelaySettings) -> int:
@@ -201,13 +206,20 @@ def _catch_up(engine: Engine, sink: DeliverySink, settings: RelaySettings) -> in
             return delivered
 
 
-def _compare(engine: Engine, client: Elasticsearch, connection: SearchConnection, alias: Alias, index: str, since: datetime | None) -> int:
+def _compare(
+    engine: Engine,
+    client: Elasticsearch,
+    connection: SearchConnection,
+    alias: Alias,
+    sink: DeliverySink,
+    index: str,
+    since: datetime | None,
+) -> int:
     """Count and a sample: what PostgreSQL held before the count must be there, in that version or a newer one. Returns the count."""
     with engine.begin() as transaction:
         expected = rebuild.count_rows(transaction, _TABLES[alias], since=since)
     sample = next(iter(_walk(engine, alias, since)), [])[:_SAMPLE]
     # Whoever has committed before has queued its event.
-    sink = _sink(engine, connection, alias, rebuild_sink(index), index)
     relay(engine, sink, settings=RelaySettings(), longest_seconds=_SWAP_SECONDS)
     indices.refresh(client, connection, index)
     documents = indices.count(client, connection, index)
