@@ -343,7 +343,7 @@ def judge(stream: Stream, points: Points) -> Verdict:
         "Kafka": wanted - set(sent_ids),
         "Elasticsearch": wanted - {UUID(event_id) for event_id in documents},
     }
-    verdict = Verdict(len(wanted), sum(map(len, lost.values())), sent_ids.total() - len(sent_ids))
+    verdict = Verdict(len(wanted), sum(len(missing) for missing in lost.values()), sent_ids.total() - len(sent_ids))
     assert verdict.lost == 0, lost
     assert stored == expected
     assert rows(stream.engine, "SELECT event_id FROM events WHERE kind = 'price_update' GROUP BY event_id HAVING count(*) > 1") == []

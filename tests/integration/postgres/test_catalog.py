@@ -91,7 +91,9 @@ def test_unknown_asins_are_left_out(engine: Engine) -> None:
 
 
 def test_a_walk_meets_every_asin_once(engine: Engine) -> None:
-    run_record(engine, *(product([(NOW, 100)], asin=f"B{number:09d}") for number in range(5)), product([(NOW, 90)], marketplace=Marketplace.UK))
+    run_record(
+        engine, *(product([(NOW, 100)], asin=f"B{number:09d}") for number in range(5)), product([(NOW, 90)], marketplace=Marketplace.UK)
+    )
     met: list[str] = []
     with engine.begin() as connection:
         while page := select_asins(connection, after=met[-1] if met else "", limit=2):
