@@ -338,7 +338,7 @@ def judge(stream: Stream, points: Points) -> Verdict:
     sent_ids = Counter(UUID(dict(message.headers)["event_id"].decode()) for message in sent)  # type: ignore[union-attr]
     found = _Documents(stream.places)
     documents = found.fetch(Alias.PRICES, [str(event_id) for event_id in wanted])
-    lost = {
+    lost: dict[str, set[Any]] = {
         "PostgreSQL": set(expected) - set(stored),
         "Kafka": wanted - set(sent_ids),
         "Elasticsearch": wanted - {UUID(event_id) for event_id in documents},
