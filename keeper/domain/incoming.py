@@ -61,7 +61,7 @@ class IncomingProduct:
     """Keepa's own answer on a product, or word that its rows changed.
 
     Attributes:
-        raw: Keepa's JSON of the product; None where there is nothing to decode.
+        raw: Keepa's JSON of the product; None where there is nothing to record: word of a change only, or Keeper's own.
     """
 
     event_id: UUID
@@ -136,14 +136,14 @@ def decode_raw(value: bytes, *, topic: str, now: datetime) -> IncomingProduct:
     if product is not None and not isinstance(product, dict):
         raise MessageUnreadable(f"product must be an object or null, is {_name(product)}")
     event_id = _event_id(fields)
-    own_id = raw_event_id(asin, marketplace.value, timestamp)
+    is_own = event_id == raw_event_id(asin, marketplace.value, timestamp)
     return IncomingProduct(
         event_id or foreign_event_id(topic, asin, marketplace.value, timestamp, None),
         asin,
         marketplace,
         answered_at,
-        None if product is None else json.dumps(product, ensure_ascii=False).encode(errors="replace"),
-        is_own=event_id == own_id,
+        None if product is None or is_own else json.dumps(product, ensure_ascii=False).encode(errors="replace"),
+        is_own=is_own,
     )
 
 
