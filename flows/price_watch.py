@@ -88,7 +88,7 @@ def price_watch(
         while True:
             requests = plan(interval=interval, ahead=timedelta(minutes=ahead_minutes), **_bounds())
             done = _check(requests, run)
-            if done.alerts or (done.events and configured_sinks(resources.settings)):
+            if done.alerts or (done.checked and configured_sinks(resources.settings)):
                 _tell(run)
             spent = time.monotonic() - started
             if done.checked and not run.waiting and spent < longest_seconds:

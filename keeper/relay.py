@@ -17,6 +17,7 @@ from typing import Protocol
 import psycopg
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from keeper.domain.alert import AlertUnreadable, decode_alert
 from keeper.domain.delivery import Outcome, SinkDown, Turn
@@ -359,7 +360,7 @@ def _while_database_lives(work: Callable[[], None], ends: Sequence[threading.Eve
             work()
             losses = 0
         # The last: a thread asked over a connection on which another one has just met the end of the server.
-        except (DBAPIError, psycopg.OperationalError, PendingRollbackError) as error:
+        except (DBAPIError, psycopg.OperationalError, PendingRollbackError, PoolTimeout) as error:
             if isinstance(error, DBAPIError) and not error.connection_invalidated and not isinstance(error.orig, psycopg.OperationalError):
                 raise
             losses += 1
@@ -471,16 +472,24 @@ def _deliver_shard(
         locks.check()
         with engine.begin() as connection:
             page = outbox.select_messages(connection, sink.name, shard, after_seq=after_seq, limit=sink.batch_size)
+        if page.gone:
+            with engine.begin() as connection:
+                outbox.delete_messages(connection, sink.name, shard, page.gone)
+            done.dead += len(page.gone)
+            logger.error("%s: %d events are not kept any more and cannot be delivered", sink.name, len(page.gone))
         if not page.messages:
+            if page.gone:
+                continue
             return
-        known_before = done.known
-        _deliver_batch(engine, sink, shard, page.messages, settings, turn, done)
-        if page.is_settled:
-            after_seq = page.messages[-1].seq
-        elif done.known < known_before + len(page.messages):
-            # Neither on, past what may still come to light, nor once more over what waits for its turn.
+        known = _deliver_batch(engine, sink, shard, page.messages, settings, turn, done)
+        if not known:
             done.is_complete = False
             return
+        refused = {outcome.message.key for outcome in known.values() if outcome.refusal is not None}
+        is_whole = all(message.seq in known or message.key in refused for message in page.messages)
+        # Else read once more: neither past what has no outcome, nor past what may still come to light.
+        if is_whole and page.is_settled:
+            after_seq = page.messages[-1].seq
 
 
 def _deliver_batch(
@@ -491,8 +500,12 @@ def _deliver_batch(
     settings: RelaySettings,
     turn: Turn,
     done: Relayed,
-) -> None:
-    """Where one acknowledgement cannot be stored, the others under way are stored as far as they can be: each lost one is a repeat."""
+) -> dict[int, Outcome]:
+    """Returns the outcomes by number.
+
+    Where one acknowledgement cannot be stored, the others under way are stored as far as they can be: each lost one is a repeat.
+    """
+    known: dict[int, Outcome] = {}
     failures: list[SQLAlchemyError] = []
 
     def is_over() -> bool:
@@ -500,6 +513,7 @@ def _deliver_batch(
 
     try:
         for outcomes in sink.deliver(messages, Turn(is_over, turn.is_lost)):
+            known.update((outcome.message.seq, outcome) for outcome in outcomes)
             try:
                 with engine.begin() as connection:
                     _acknowledge(connection, sink, shard, outcomes, settings, done)
@@ -508,6 +522,7 @@ def _deliver_batch(
     finally:
         if failures:
             raise failures[0]
+    return known
 
 
 def _acknowledge(

@@ -74,10 +74,16 @@ def switch_configured(engine: Engine, wanted: Mapping[Sink, Collection[EventKind
     Returns:
         The sinks that were switched on.
     """
-    if Sink.KAFKA in wanted and Sink.ENRICH not in wanted:
+    with engine.begin() as connection:
+        known = {row.name: row for row in sinks.select_sinks(connection)}
+    switched = [
+        sink.value
+        for sink, kinds in wanted.items()
+        if not (sink is Sink.ENRICH and Sink.KAFKA in known) and switch_on(engine, sink.value, kinds, from_oldest=from_oldest)
+    ]
+    # Only after Kafka is on: between the two a change would be told to neither.
+    if Sink.KAFKA in wanted and Sink.ENRICH in known and known[Sink.ENRICH].kinds:
         with engine.begin() as connection:
-            known = {row.name: row for row in sinks.select_sinks(connection)}.get(Sink.ENRICH)
-            if known and known.kinds:
-                sinks.lock_sinks(connection)
-                sinks.set_kinds(connection, Sink.ENRICH, ())
-    return [sink.value for sink, kinds in wanted.items() if switch_on(engine, sink.value, kinds, from_oldest=from_oldest)]
+            sinks.lock_sinks(connection)
+            sinks.set_kinds(connection, Sink.ENRICH, ())
+    return switched

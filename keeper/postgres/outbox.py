@@ -15,6 +15,8 @@ OUTBOX_CHANNEL = "keeper_outbox"
 # Stored with the row, so the hash decides once and for all; hashtextextended is the same on every platform PostgreSQL runs on.
 SHARD_OF_KEY = "(hashtextextended({key}, 0) & 15)::smallint"
 
+# As they are stored, compressed: Keepa's answers take a tenth of their size.
+_MOST_STORED_BYTES = 4 * 1024 * 1024
 KINDS_BY_VALUE = {kind.value: kind for kind in EventKind}
 
 
@@ -108,10 +110,12 @@ class Page:
     """The next messages of a shard.
 
     Attributes:
+        gone: numbers of rows whose event is not kept any more; nobody can deliver them.
         is_settled: nobody was writing when it was read, so nothing can still come to light before its last message.
     """
 
     messages: list[OutboxMessage]
+    gone: list[int]
     is_settled: bool
 
 
@@ -123,34 +127,42 @@ def select_messages(connection: Connection, sink: str, shard: int, *, after_seq:
     Args:
         after_seq: to be moved past a page that is settled only. What a transaction still under way then has numbered comes to light
             later; what follows it of the same key must not overtake it.
+        limit: a page whose events are large ends earlier.
     """
     rows = connection.execute(
         text(
             """
-            SELECT o.event_seq, e.event_id, e.kind, o.key, e.version, e.payload::text AS body, o.tries, o.refusals,
-                coalesce(extract(epoch FROM clock_timestamp() - o.failing_since), 0)::float8 AS failing_seconds,
+            SELECT event_seq, event_id, kind, key, version, payload::text AS body, tries, refusals,
+                coalesce(extract(epoch FROM clock_timestamp() - failing_since), 0)::float8 AS failing_seconds,
                 pg_snapshot_xmin(pg_current_snapshot()) = pg_snapshot_xmax(pg_current_snapshot()) AS is_settled
             FROM (
-                SELECT event_seq, key, event_on, tries, refusals, failing_since FROM outbox o
-                WHERE sink = :sink AND shard = :shard AND event_seq > :after_seq
-                    AND NOT EXISTS (
-                        SELECT 1 FROM outbox held WHERE held.sink = :sink AND held.shard = :shard AND held.key = o.key
-                            AND held.event_seq <= o.event_seq AND held.next_try_at IS NOT NULL
-                            AND (held.event_seq <= :after_seq OR held.next_try_at > clock_timestamp())
-                    )
-                ORDER BY event_seq LIMIT :limit
-            ) o CROSS JOIN LATERAL (
-                -- One look into the key for each row, whatever the statistics say: those of a new day's partition are missing, and a
-                -- plain join then reads all events for each page.
-                SELECT * FROM events e WHERE e.recorded_on = o.event_on AND e.seq = o.event_seq LIMIT 1
-            ) e
-            ORDER BY o.event_seq
+                SELECT o.*, e.event_id, e.kind, e.version, e.payload,
+                    sum(pg_column_size(e.payload)) OVER (ORDER BY o.event_seq ROWS UNBOUNDED PRECEDING)
+                        - pg_column_size(e.payload) AS bytes_before
+                FROM (
+                    SELECT event_seq, key, event_on, tries, refusals, failing_since FROM outbox o
+                    WHERE sink = :sink AND shard = :shard AND event_seq > :after_seq
+                        AND NOT EXISTS (
+                            SELECT 1 FROM outbox held WHERE held.sink = :sink AND held.shard = :shard AND held.key = o.key
+                                AND held.event_seq <= o.event_seq AND held.next_try_at IS NOT NULL
+                                AND (held.event_seq <= :after_seq OR held.next_try_at > clock_timestamp())
+                        )
+                    ORDER BY event_seq LIMIT :limit
+                ) o LEFT JOIN LATERAL (
+                    -- One look into the key for each row, whatever the statistics say: those of a new day's partition are missing, and a
+                    -- plain join then reads all events for each page.
+                    SELECT * FROM events e WHERE e.recorded_on = o.event_on AND e.seq = o.event_seq LIMIT 1
+                ) e ON true
+            ) page
+            WHERE coalesce(bytes_before, 0) < :most_bytes
+            ORDER BY event_seq
             """
         ),
-        {"sink": sink, "shard": shard, "after_seq": after_seq, "limit": limit},
+        {"sink": sink, "shard": shard, "after_seq": after_seq, "limit": limit, "most_bytes": _MOST_STORED_BYTES},
     ).all()
-    messages = [OutboxMessage(row[0], row[1], KINDS_BY_VALUE[row[2]], *row[3:9]) for row in rows]
-    return Page(messages, is_settled=not rows or rows[0].is_settled)
+    messages = [OutboxMessage(row[0], row[1], KINDS_BY_VALUE[row[2]], *row[3:9]) for row in rows if row[1] is not None]
+    gone = [row[0] for row in rows if row[1] is None] if len(messages) < len(rows) else []
+    return Page(messages, gone, is_settled=not rows or rows[0].is_settled)
 
 
 def delete_messages(connection: Connection, sink: str, shard: int, seqs: Sequence[int]) -> None:

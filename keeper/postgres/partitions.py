@@ -39,12 +39,13 @@ def drop_event_days(connection: Connection, *, keep_days: int, at_most: int | No
     Returns:
         How many partitions were dropped.
     """
+    # Whoever queues a row for an event has looked at events in the same transaction: what waits is known for sure once this is held.
+    connection.execute(text("LOCK TABLE ONLY events IN ACCESS EXCLUSIVE MODE"))
     today: date = connection.execute(text("SELECT current_date")).scalar_one()
     oldest_waiting: date | None = connection.execute(text("SELECT min(event_on) FROM outbox")).scalar_one()
     limit = today - timedelta(days=keep_days)
     if oldest_waiting is not None:
         limit = min(limit, oldest_waiting)
-    # First, while nothing is locked against others.
     connection.execute(text("DELETE FROM events_default WHERE recorded_on < :limit"), {"limit": limit})
     names = sorted(_partitions(connection, "events"))
     old = [name for name in names if name[7:].isdigit() and name[7:] < limit.strftime("%Y%m%d")][:at_most]

@@ -80,9 +80,12 @@ def queue_kept_events(connection: Connection, name: str, *, after_seq: int, limi
     last: int | None = connection.execute(
         text(
             f"""
-            WITH kept AS (
-                SELECT s.name, e.key, e.recorded_on, e.seq FROM sinks s JOIN events e ON e.kind = ANY(s.kinds) AND e.seq <= s.fill_until
-                WHERE s.name = :name AND e.seq > :after_seq ORDER BY e.seq LIMIT :limit
+            WITH filled AS MATERIALIZED (
+                -- So that one who switches it off waits for this share.
+                SELECT name, kinds, fill_until FROM sinks WHERE name = :name FOR SHARE
+            ), kept AS (
+                SELECT s.name, e.key, e.recorded_on, e.seq FROM filled s JOIN events e ON e.kind = ANY(s.kinds) AND e.seq <= s.fill_until
+                WHERE e.seq > :after_seq ORDER BY e.seq LIMIT :limit
             ), queued AS (
                 INSERT INTO outbox (sink, shard, key, event_on, event_seq)
                 SELECT name, {SHARD_OF_KEY.format(key="key")}, key, recorded_on, seq FROM kept ON CONFLICT DO NOTHING

@@ -147,6 +147,13 @@ def test_with_kafka_the_enriching_sink_takes_nothing_new_and_works_off_what_wait
     assert rows(engine, "SELECT sink FROM outbox") == ["enrich"]
 
 
+def test_a_process_without_kafka_does_not_open_the_second_way_again(engine: Engine) -> None:
+    switch_configured(engine, {Sink.KAFKA: KINDS[Sink.KAFKA]}, from_oldest=True)
+    switch_configured(engine, {Sink.SEARCH: KINDS[Sink.SEARCH], Sink.ENRICH: KINDS[Sink.ENRICH]}, from_oldest=True)
+    with engine.begin() as connection:
+        assert EventKind.PRODUCT_UPDATE not in lock_routes(connection)
+
+
 def test_a_kind_a_newer_keeper_routes_is_taken_from_then_on(engine: Engine) -> None:
     switch_on(engine, "kafka", PRICES, from_oldest=True)
     switch_on(engine, "kafka", [*PRICES, EventKind.DEAL_UPDATE], from_oldest=True)
@@ -191,6 +198,88 @@ def test_what_comes_to_light_late_is_not_overtaken(engine: Engine) -> None:
     run(engine, taker)
     late.close()
     assert [(message.key, message.payload["current_price_minor"]) for message in taker.taken] == [("B", 1), ("A", 1), ("A", 2)]
+
+
+def test_a_message_without_an_outcome_is_not_overtaken_by_the_next_page(engine: Engine) -> None:
+    watch(engine)
+    for number in range(4):
+        price(engine, 5000 - number, 30 - number)
+
+    class Passing(Taker):
+        """Says nothing of the first message at its first sight."""
+
+        passed = False
+
+        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:
+            if not self.passed:
+                self.passed = True
+                yield []
+                return
+            yield from super().deliver(messages, turn)
+
+    taker = Passing(batch_size=2)
+    assert not run(engine, taker).is_complete
+    run(engine, taker)
+    assert taker.amounts == [5000, 4999, 4998, 4997]
+
+
+def test_a_page_of_which_one_has_no_outcome_is_read_again_first(engine: Engine) -> None:
+    """Of another key than those that are known, so that nothing holds it but the order of reading."""
+    user_id = add_user(engine)
+    asins = [f"B{number:09d}" for number in range(4)]
+    use_sinks(engine, {Sink.KAFKA})
+    for asin in asins:
+        add_watch(engine, user_id, 1, asin=asin)
+        price(engine, 5000, 30, asin=asin)
+    price(engine, 4000, 20, asin=asins[0])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE outbox SET shard = 0"))
+    seen: list[tuple[str, int]] = []
+
+    class Skipping(Taker):
+        """Passes over the first product once."""
+
+        skipped = False
+
+        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:  # noqa: ARG002
+            skip = None if self.skipped else asins[0]
+            self.skipped = True
+            taken = [message for message in messages if message.key != skip]
+            seen.extend((message.key, message.payload["current_price_minor"]) for message in taken)
+            yield [Outcome(message) for message in taken]
+
+    run(engine, Skipping(batch_size=2))
+    assert [amount for asin, amount in seen if asin == asins[0]] == [5000, 4000]
+    assert len(seen) == 5
+
+
+def test_a_row_whose_event_is_gone_is_told_and_stops_nobody(engine: Engine) -> None:
+    watch(engine)
+    price(engine, 5000, 30)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM events WHERE kind = 'price_update'"))
+    price(engine, 4900, 20)
+    taker = Taker(batch_size=1)
+    done = run(engine, taker)
+    assert (taker.amounts, done.dead, rows(engine, "SELECT 1 FROM outbox")) == ([4900], 1, [])
+
+
+def test_a_page_of_large_events_ends_earlier(engine: Engine) -> None:
+    use_sinks(engine, {Sink.KAFKA})
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "WITH added AS (INSERT INTO events (event_id, kind, key, payload) SELECT gen_random_uuid(), 'raw_product', n::text, "
+                "json_build_object('n', n, 'x', (SELECT string_agg(gen_random_uuid()::text, '') FROM generate_series(1, 40000 + n * 0))) "
+                "FROM generate_series(1, 8) n RETURNING key, recorded_on, seq) "
+                "INSERT INTO outbox (sink, shard, key, event_on, event_seq) SELECT 'kafka', 0, key, recorded_on, seq FROM added"
+            )
+        )
+        page = outbox.select_messages(connection, "kafka", 0, after_seq=0, limit=100)
+    assert 1 <= len(page.messages) < 8
+    taker = Taker()
+    run(engine, taker)
+    assert [message.key for message in taker.taken] == [str(number) for number in range(1, 9)]
 
 
 def test_a_sink_that_is_down_delays_no_other(engine: Engine) -> None:
