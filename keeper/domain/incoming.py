@@ -1,7 +1,8 @@
 """What comes in from Kafka: bytes that anybody may have produced become values, or a reason why not.
 
 Keeper's own events are recognised by their ids, which follow from what they tell; they bring nothing new. A foreign event without a
-marketplace's own currency, with a time to come, or of a schema that is not known, is refused, never guessed at.
+marketplace's own currency, with a time to come, or of a schema that is not known, is refused, never guessed at. A field that is `null` is
+missing.
 """
 
 import json
@@ -156,7 +157,9 @@ def _fields(value: bytes, *, parse_float: Callable[[str], Any] = Decimal) -> Map
         raise MessageUnreadable("it holds a number beyond any that can be read") from None
     if not isinstance(fields, dict):
         raise MessageUnreadable(f"must be an object, is {_name(fields)}")
-    version = fields.get("schema_version", _KNOWN_SCHEMA)
+    version = fields.get("schema_version")
+    if version is None:
+        version = _KNOWN_SCHEMA
     if type(version) is not int or not 1 <= version <= _KNOWN_SCHEMA:
         raise MessageUnreadable(f"schema_version {_shown(version)} is not known; this Keeper knows {_KNOWN_SCHEMA}")
     return fields
@@ -173,8 +176,8 @@ def _place(fields: Mapping[str, Any], now: datetime) -> tuple[str, Marketplace, 
     marketplace = _MARKETPLACES.get(domain.lower()) if isinstance(domain, str) else None
     if marketplace is None:
         raise MessageUnreadable(f"domain must be one of {', '.join(_MARKETPLACES)}, is {_shown(domain)}")
-    currency = fields.get("currency", marketplace.currency)
-    if currency != marketplace.currency:
+    currency = fields.get("currency")
+    if currency is not None and currency != marketplace.currency:
         raise MessageUnreadable(f"currency of {marketplace} is {marketplace.currency}, not {_shown(currency)}")
     if not isinstance(timestamp, str):
         raise MessageUnreadable(f"timestamp must be text like 2026-02-20T12:30:00Z, is {_shown(timestamp)}")
@@ -189,9 +192,9 @@ def _place(fields: Mapping[str, Any], now: datetime) -> tuple[str, Marketplace, 
 
 
 def _price_type(fields: Mapping[str, Any]) -> PriceType:
-    name = fields.get("price_type", PriceType.NEW.value)
+    name = fields.get("price_type")
     try:
-        price_type = PriceType(name)
+        price_type = PriceType.NEW if name is None else PriceType(name)
     except ValueError:
         price_type = PriceType.SALES
     if not price_type.is_price:

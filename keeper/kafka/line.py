@@ -285,6 +285,16 @@ class Lines:
             except KafkaRefused as error:
                 raise SinkDown(str(error)) from error
 
+    def ready(self) -> Line:
+        """The line to send on; the first time and after each trouble only once the topics were looked at.
+
+        Raises:
+            SinkDown: no broker answers, or they cannot be used.
+        """
+        if not self._is_ensured:
+            self.connect()
+        return self.current()
+
     def retire(self, line: Line) -> None:
         """The next one is another, after the topics were looked at again."""
         line.discard()

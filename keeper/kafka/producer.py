@@ -133,12 +133,14 @@ class Publisher:
     def publish(self, records: Sequence[Record]) -> list[Refusal | None]:
         """Returns for each record None, or why the brokers do not take it. Waits as long as a delivery may take.
 
+        The first time and after each trouble it connects by itself, so a topic that is gone is there again at the next call.
+
         Raises:
             SinkDown: some are not known to have arrived; sending all again may repeat some.
         """
         if not records:
             return []
-        line = self._lines.current()
+        line = self._lines.ready()
         known: dict[int, Refusal | None] = {}
         try:
             for verdicts in line.send(records, _WITHOUT_END):

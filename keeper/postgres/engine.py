@@ -12,6 +12,10 @@ from sqlalchemy.exc import ArgumentError
 from keeper.domain.errors import KeeperError
 
 _COPY_LINES = 1000
+# What was sent and is not taken for so long, nobody is there to take.
+_UNTAKEN_MS = 15_000
+# The server's side of the same: a client whose host lost power holds its locks no longer than this.
+_SERVER_KEEPALIVES = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3"
 
 
 class DatabaseUrlInvalid(KeeperError):
@@ -28,7 +32,7 @@ def open_engine(
 ) -> Engine:
     """An engine on `url`; nothing is connected yet.
 
-    Dead peers are noticed within about 15 seconds by TCP keepalives; a statement is cancelled after its timeout.
+    Dead peers are noticed within about 15 seconds by both sides; a statement is cancelled after its timeout.
 
     Args:
         url: `postgresql://user:password@host:port/database`; the driver is always psycopg 3.
@@ -56,7 +60,8 @@ def open_engine(
             "keepalives_idle": 5,
             "keepalives_interval": 3,
             "keepalives_count": 3,
-            "options": f"-c statement_timeout={round(statement_timeout_seconds * 1000)} -c timezone=UTC -c jit=off",
+            "tcp_user_timeout": _UNTAKEN_MS,
+            "options": f"-c statement_timeout={round(statement_timeout_seconds * 1000)} -c timezone=UTC -c jit=off {_SERVER_KEEPALIVES}",
         },
     )
 

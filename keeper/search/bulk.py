@@ -105,8 +105,8 @@ class BulkWriter:
                     return [_LARGE]
                 self._largest_bytes = min(self._largest_bytes, len(lines)) // 2
                 continue
-            if sent > 1 and all(answer.is_unreachable and answer.retry_after_seconds is not None for answer in answers):
-                # Of one document it might be the document; of all it is the server, and a server that is down refuses nothing.
+            if answers and all(answer.is_unreachable and answer.retry_after_seconds is not None for answer in answers):
+                # The server is at fault, also where it was asked for one document only, and a server that is down refuses nothing.
                 raise SearchDown(f"Elasticsearch at {self._connection.place} takes nothing now: {answers[0].refusal}")
             return answers
 

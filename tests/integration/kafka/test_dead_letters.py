@@ -1,13 +1,16 @@
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
+from keeper.domain.delivery import SinkDown
 from keeper.kafka.connection import KafkaConnection
 from keeper.kafka.consumer import ReceivedMessage, TopicConsumer
 from keeper.kafka.dead_letters import RETRY_OF, DeadLetter, DeadLetterRefused, bury, list_dead_letters, read_dead_letter, retry
 from keeper.kafka.producer import Publisher
-from keeper.kafka.topics import Topic
+from keeper.kafka.topics import Topic, TopicSettings, ensure, topic_name
 from tests.integration.kafka.sending import publish, read
+from tests.services.waiting import wait_until
 
 Member = Callable[..., TopicConsumer]
 GARBAGE = b"\xff\xfe{"
@@ -89,3 +92,28 @@ def test_message_without_key_and_value_is_kept(publisher: Publisher, connection:
     bury(publisher, connection, Topic.PRICE_UPDATES, [(ReceivedMessage("price-updates", 0, 5, None, None, (("h", None),), None), "empty")])
     (letter,) = _listed(connection)
     assert (letter.key, letter.value, letter.headers) == (None, None, (("h", None),))
+
+
+def test_topic_that_was_deleted_is_made_again_by_whoever_goes_on_burying(publisher: Publisher, connection: KafkaConnection) -> None:
+    drawer = topic_name(connection, Topic.DEAD_PRICE_UPDATES)
+    faults: list[str] = []
+
+    def is_buried() -> bool:
+        message = ReceivedMessage("price-updates", 0, 5, b"B0TEST0001", GARBAGE, (), None)
+        try:
+            bury(publisher, connection, Topic.PRICE_UPDATES, [(message, "is no event")])
+        except SinkDown as down:
+            faults.append(str(down))
+            return False
+        return True
+
+    assert is_buried()
+    admin = AdminClient({"bootstrap.servers": connection.bootstrap_servers, "log_level": 0})
+    for deleted in admin.delete_topics([drawer], operation_timeout=10).values():
+        deleted.result(10)
+    # The broker goes on taking messages for a moment.
+    wait_until(lambda: not is_buried(), "the topic is still there")
+    assert drawer in faults[-1]
+    wait_until(is_buried, "nobody made the topic again")
+    assert ensure(connection, TopicSettings()).made == ()
+    assert len(_listed(connection)) == 1

@@ -87,10 +87,15 @@ def test_lost_turn_sends_nothing_of_what_waits_and_acknowledges_nothing(own_clus
         _connect(sink)
         assert _delivered(sink, 1) == [1]
         proxy.cut()
-        lost_at = time.monotonic() + 0.3
-        turn = Turn(lambda: time.monotonic() > lost_at, lambda: time.monotonic() > lost_at)
-        assert deliver(sink, [make_message(seq) for seq in range(2, 500)], turn) == ([], None)
-        assert time.monotonic() < lost_at + 1
+        asked: list[bool] = []
+
+        def is_lost() -> bool:
+            asked.append(len(asked) > 60)
+            return asked[-1]
+
+        assert deliver(sink, [make_message(seq) for seq in range(2, 500)], Turn(lambda: False, is_lost)) == ([], None)
+        # Once told, it ends; it does not wait for the delivery's own end.
+        assert 1 <= asked.count(True) <= 2
         proxy.restore()
         _connect(sink)
         assert _delivered(sink, 500) == [500]
@@ -113,10 +118,9 @@ def test_consumer_goes_on_by_itself_when_the_broker_is_back(own_cluster: KafkaCl
         publish(publisher, impatient, [b"1"])
         batch = read(consumer, 1)
         proxy.cut()
-        started_at = time.monotonic()
+        # Nothing answers before the proxy is restored, so that both return at all is the claim.
         consumer.commit(batch)
         assert consumer.read_batch(0.5) == []
-        assert time.monotonic() - started_at < 4
         publish(publisher, impatient, [b"2"])
         proxy.restore()
         assert [one.value for one in read(consumer, 1)] == [b"2"]

@@ -51,6 +51,12 @@ def test_amounts_are_exact_in_minor_units(changes: dict[str, Any], amount: int |
     assert price(**changes).amount_minor == amount
 
 
+@pytest.mark.parametrize("field", ["price_type", "currency", "schema_version", "event_id", "product_title"])
+def test_a_field_that_is_null_is_missing(field: str) -> None:
+    without = {name: value for name, value in REFERENCE.items() if name != field}
+    assert price(**{field: None}) == decode_price(json.dumps(without).encode(), topic="price-updates", now=NOW)
+
+
 @pytest.mark.parametrize(
     ("timestamp", "at"),
     [

@@ -123,8 +123,6 @@ def _error(kind: str, reason: str = "because") -> dict[str, str]:
         pytest.param({"status": 200}, "ok", id="written over"),
         pytest.param({"status": 409, "error": _error("version_conflict_engine_exception")}, "ok", id="same or newer there"),
         pytest.param({"status": 400, "error": _error("document_parsing_exception")}, "final", id="wrong type"),
-        pytest.param({"status": 429, "error": _error("es_rejected_execution_exception")}, "later", id="busy"),
-        pytest.param({"status": 503, "error": _error("unavailable_shards_exception")}, "later", id="shard away"),
         pytest.param({"status": 500, "error": _error("exception")}, "unreachable", id="server's own error"),
         pytest.param({"status": 404, "error": _error("index_not_found_exception")}, "index", id="index missing"),
         pytest.param({"status": 403, "error": _error("cluster_block_exception")}, "index", id="read only"),
@@ -144,7 +142,6 @@ def test_answer_to_a_document(node: type[Scripted], item: dict[str, Any], facts:
     said = {
         "ok": answer.refusal is None,
         "final": answer.is_final,
-        "later": answer.is_unreachable and answer.retry_after_seconds is not None,
         "unreachable": answer.is_unreachable and answer.retry_after_seconds is None and not answer.is_index_fault,
         "index": answer.is_index_fault,
     }
@@ -163,11 +160,12 @@ def test_reason_is_cut_short(node: type[Scripted]) -> None:
     assert len(answer.refusal or "") == 300
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_server_that_takes_nothing_is_down(node: type[Scripted], status: int) -> None:
-    node.item = {"status": status, "error": _error("busy")}
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(("status", "kind"), [(429, "es_rejected_execution_exception"), (503, "unavailable_shards_exception")])
+def test_server_that_takes_nothing_is_down(node: type[Scripted], status: int, kind: str, number: int) -> None:
+    node.item = {"status": status, "error": _error(kind)}
     with pytest.raises(SearchDown, match="takes nothing now"):
-        _writer(node).write_first(_documents(2))
+        _writer(node).write_first(_documents(number))
 
 
 def test_answer_for_fewer_documents_is_no_answer(node: type[Scripted]) -> None:
