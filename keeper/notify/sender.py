@@ -162,9 +162,12 @@ class ChannelSender:
         worker = threading.Thread(target=run, name="keeper-notify", daemon=True)
         worker.start()
         worker.join(self._total_timeout_seconds)
-        if not outcomes and isinstance(plugin, MailChannel):
+        if outcomes:
+            return outcomes[0]
+        if isinstance(plugin, MailChannel):
             plugin.abort()
-        return outcomes[0] if outcomes else None
+        # What the abort makes of it comes too late.
+        return None
 
     def _prepare(self, plugin: Plugin, message: Message, message_id: str) -> None:
         plugin.socket_connect_timeout = self._connect_timeout_seconds
