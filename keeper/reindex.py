@@ -2,11 +2,13 @@
 
 The new index is a sink of its own from the start. Its events queue while the tables are copied; then its queue is drained and the alias
 swapped while its shards are held, and drained once more, so that what was written to the old index in between is in the new one too.
-External versions settle whatever was written twice, in whatever order.
+External versions settle whatever was written twice, in whatever order. Where it fails after the swap, the queue of the new index goes to
+the regular sink.
 """
 
 import json
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -16,9 +18,10 @@ from typing import Any
 
 from elasticsearch import Elasticsearch
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from keeper.domain.errors import KeeperError
-from keeper.domain.events import EventKind, rebuild_sink
+from keeper.domain.events import EventKind, Sink, rebuild_sink
 from keeper.enrich import EnrichSink
 from keeper.postgres import deals, rebuild, sinks
 from keeper.postgres.jobs import hold_job
@@ -44,6 +47,13 @@ _KINDS: Mapping[Alias, EventKind] = {
     Alias.DEALS: EventKind.DEAL_UPDATE,
     Alias.METRICS: EventKind.KEEPA_CALL,
     Alias.PRODUCTS: EventKind.PRODUCT_UPDATE,
+}
+# Whose queue leads to an alias. That of `enrich` is worked off with Kafka too.
+_REGULAR: Mapping[Alias, Sink] = {
+    Alias.PRICES: Sink.SEARCH,
+    Alias.DEALS: Sink.SEARCH,
+    Alias.METRICS: Sink.SEARCH,
+    Alias.PRODUCTS: Sink.ENRICH,
 }
 _TABLES: Mapping[Alias, str] = {
     Alias.PRICES: "price_history",
@@ -85,17 +95,20 @@ def reindex(
     settings: RelaySettings,
     now: datetime,
     prices_days: int | None = None,
+    metrics_days: int | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Reindexed:
     """Build the index of `alias` anew and put it in place of the old one, which is kept.
 
     Args:
         prices_days: documents of `keeper-prices` from so many days back only; None for all.
+        metrics_days: documents of `keeper-metrics` likewise.
         on_progress: told rows copied, and rows there are.
 
     Raises:
         ReindexFailed: another one runs, or the new index does not hold what PostgreSQL holds.
-        SearchDown, SinkDown: Elasticsearch went away. What was begun is taken back, now or by the next call.
+        SearchDown, SinkDown, RelayBusy: it could not be ended now. What was begun is taken back, now or by the next call; where the new
+            index serves already, it goes on, and what it lacks waits for the regular sink.
     """
     with hold_job(engine, f"reindex/{alias}") as is_mine:
         if not is_mine:
@@ -105,25 +118,31 @@ def reindex(
         old = next((state.name for state in indices.list_indices(client, connection, alias) if state.is_live), None)
         new = indices.make_next_index(client, connection, alias)
         name = rebuild_sink(new)
-        is_swapped = False
+        is_swap_begun = is_done = False
         try:
             switch_on(engine, name, [_KINDS[alias]], from_oldest=False)
-            since = now - timedelta(days=prices_days) if alias is Alias.PRICES and prices_days else None
-            copied = _copy(engine, alias, BulkWriter(client, connection, requires_alias=False), new, since, on_progress)
+            days = {Alias.PRICES: prices_days, Alias.METRICS: metrics_days}.get(alias)
+            since = now - timedelta(days=days) if days else None
+            sample = _Sample()
+            copied = _copy(engine, alias, BulkWriter(client, connection, requires_alias=False), new, since, sample, on_progress)
 
             def swap() -> None:
-                nonlocal is_swapped
+                nonlocal is_swap_begun
+                is_swap_begun = True
                 indices.swap_alias(client, connection, alias, old or "", new)
-                is_swapped = True
 
             with _open_sink(engine, connection, alias, name, new) as sink:
                 delivered = _catch_up(engine, sink, settings)
-                documents = _compare(engine, client, connection, alias, sink, new, since)
+                documents = _compare(engine, client, connection, alias, sink, new, since, sample)
                 delivered += drain(engine, sink, settings=settings, longest_seconds=_SWAP_SECONDS, then=swap).delivered
+                is_done = True
         finally:
-            switch_off(engine, name)
-            if not is_swapped:
-                _delete_quietly(client, connection, alias, new)
+            if is_swap_begun and not is_done:
+                _end_quietly(engine, client, connection, alias, new)
+            else:
+                switch_off(engine, name)
+                if not is_done:
+                    _delete_quietly(client, connection, alias, new)
         return Reindexed(alias.value, old, new, copied, documents, delivered)
 
 
@@ -142,10 +161,53 @@ def _clean_up(engine: Engine, client: Elasticsearch, connection: SearchConnectio
     with engine.begin() as transaction:
         left = [row.name for row in sinks.select_sinks(transaction) if row.name in begun]
     for name in left:
+        logger.warning("a rebuild of %s had died", alias)
+        _end(engine, client, connection, alias, begun[name].name, is_live=begun[name].is_live)
+
+
+def _end(engine: Engine, client: Elasticsearch, connection: SearchConnection, alias: Alias, index: str, *, is_live: bool) -> None:
+    """End a rebuild that failed. A live index may lack what was written to the old one before the swap: that is in its queue only."""
+    name = rebuild_sink(index)
+    if is_live:
+        with engine.begin() as transaction:
+            moved = sinks.move_queued(transaction, name, to=_REGULAR[alias])
+        logger.warning("%s serves already; %d events that wait for it go to the sink %s", index, moved, _REGULAR[alias])
+    else:
+        # First: refused if it has become live meanwhile, and then the queue is still there.
+        indices.delete_index(client, connection, alias, index)
         switch_off(engine, name)
-        logger.warning("a rebuild of %s had died; its queue is dropped", alias)
-        if not begun[name].is_live:
-            indices.delete_index(client, connection, alias, begun[name].name)
+        logger.warning("%s and its queue are dropped", index)
+
+
+def _end_quietly(engine: Engine, client: Elasticsearch, connection: SearchConnection, alias: Alias, index: str) -> None:
+    """`_end`, as far as it can be done now: another error is under way."""
+    try:
+        is_live = any(state.name == index and state.is_live for state in indices.list_indices(client, connection, alias))
+        _end(engine, client, connection, alias, index, is_live=is_live)
+    except (KeeperError, SQLAlchemyError) as error:
+        logger.warning(
+            "%s and the queue of its sink %s stay until the next rebuild of %s, which puts them right: %s",
+            index,
+            rebuild_sink(index),
+            alias,
+            error,
+        )
+
+
+class _Sample:
+    """So many rows of those that were copied, each as likely as any other."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self._seen = 0
+
+    def add(self, row: Row) -> None:
+        """It may take the place of another one."""
+        self._seen += 1
+        if len(self.rows) < _SAMPLE:
+            self.rows.append(row)
+        elif (place := random.randrange(self._seen)) < _SAMPLE:
+            self.rows[place] = row
 
 
 def _copy(
@@ -154,6 +216,7 @@ def _copy(
     writer: BulkWriter,
     index: str,
     since: datetime | None,
+    sample: _Sample,
     on_progress: Callable[[int, int], None],
 ) -> int:
     with engine.begin() as transaction:
@@ -164,6 +227,7 @@ def _copy(
         for row, answer in zip(rows, answers, strict=True):
             if answer.refusal is not None:
                 raise ReindexFailed(f"{index} does not take {row.id}: {answer.refusal}")
+            sample.add(row)
         copied += len(rows)
         on_progress(copied, max(total, copied))
     return copied
@@ -176,7 +240,7 @@ def _walk(engine: Engine, alias: Alias, since: datetime | None) -> Iterator[list
         case Alias.DEALS:
             return deals.walk_deals(engine, page=_PAGE)
         case Alias.METRICS:
-            return rebuild.walk_metrics(engine, page=_PAGE)
+            return rebuild.walk_metrics(engine, page=_PAGE, since=since)
         case Alias.PRODUCTS:
             return rebuild.walk_products(engine, page=_PAGE)
 
@@ -214,18 +278,23 @@ def _compare(
     sink: DeliverySink,
     index: str,
     since: datetime | None,
+    copied: _Sample,
 ) -> int:
-    """Count and a sample: what PostgreSQL held before the count must be there, in that version or a newer one. Returns the count."""
+    """Count and samples: what PostgreSQL held before the count must be there, in that version or a newer one. Returns the count.
+
+    Args:
+        copied: looked at beside the first rows as they are now.
+    """
     with engine.begin() as transaction:
         expected = rebuild.count_rows(transaction, _TABLES[alias], since=since)
-    sample = next(iter(_walk(engine, alias, since)), [])[:_SAMPLE]
+    sample = [*next(iter(_walk(engine, alias, since)), [])[:_SAMPLE], *copied.rows]
     # Whoever has committed before has queued its event.
     relay(engine, sink, settings=RelaySettings(), longest_seconds=_SWAP_SECONDS)
     indices.refresh(client, connection, index)
     documents = indices.count(client, connection, index)
     if documents < expected:
         raise ReindexFailed(f"{index} holds {documents} documents, PostgreSQL {expected}; nothing was changed")
-    stored = indices.fetch_documents(client, connection, index, [row.id for row in sample])
+    stored = indices.fetch_documents(client, connection, index, list({row.id for row in sample}))
     for row in sample:
         found = stored.get(row.id)
         if found is None or found.version < row.version or (found.version == row.version and not _is_same(found.source, row.body)):

@@ -55,8 +55,12 @@ def walk_prices(engine: Engine, *, page: int, since: datetime | None = None) -> 
         yield [Row(str(row.event_id), row.event_version, row.body) for row in rows]
 
 
-def walk_metrics(engine: Engine, *, page: int) -> Iterator[list[Row]]:
-    """`keeper-metrics`: the calls to Keepa."""
+def walk_metrics(engine: Engine, *, page: int, since: datetime | None = None) -> Iterator[list[Row]]:
+    """`keeper-metrics`: the calls to Keepa.
+
+    Args:
+        since: calls from then on; None for all.
+    """
     after: Sequence[object] = ("-infinity", "00000000-0000-0000-0000-000000000000")
     while True:
         with engine.begin() as connection:
@@ -70,10 +74,11 @@ def walk_metrics(engine: Engine, *, page: int) -> Iterator[list[Row]]:
                         'success', success, 'error', error, 'event_id', id, 'schema_version', 1
                     )::text AS body
                     FROM keepa_calls WHERE (called_at, id) > (CAST(:called_at AS timestamptz), CAST(:id AS uuid))
+                        AND (CAST(:since AS timestamptz) IS NULL OR called_at >= :since)
                     ORDER BY called_at, id LIMIT :page
                     """
                 ),
-                {"called_at": after[0], "id": after[1], "page": page},
+                {"called_at": after[0], "id": after[1], "since": since, "page": page},
             ).all()
         if not rows:
             return

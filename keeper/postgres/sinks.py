@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from keeper.domain.events import EventKind
-from keeper.postgres.outbox import KINDS_BY_VALUE, SHARD_OF_KEY, notify_relays
+from keeper.postgres.outbox import KINDS_BY_VALUE, SHARD_OF_KEY, SHARDS, notify_relays
 
 # Whoever records holds it shared, so that one who switches a sink waits until no event is under way that does not know of it.
 _LOCK = "hashtext('keeper.sinks')"
@@ -107,6 +107,33 @@ def mark_filled(connection: Connection, name: str) -> None:
 def delete_sink(connection: Connection, name: str) -> bool:
     """After `lock_sinks`: it receives nothing more. False when there is none of this name."""
     return connection.execute(text("DELETE FROM sinks WHERE name = :name"), {"name": name}).rowcount > 0
+
+
+def move_queued(connection: Connection, name: str, *, to: str) -> int:
+    """Switch the sink `name` off and hand what waits for it to another one. Returns how many rows were moved.
+
+    The shards of `to` are held meanwhile, so that nothing is under way to it: an event that waits for both is delivered after this
+    transaction, and one row of it is enough. Before anything else of the transaction is locked; waits as long as a relay is at work there.
+    """
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtext('keeper.relay.' || :to), shard) FROM generate_series(0, :shards - 1) AS shard"),
+        {"to": to, "shards": SHARDS},
+    )
+    lock_sinks(connection)
+    moved = connection.execute(
+        text(
+            """
+            UPDATE outbox o SET sink = :to WHERE sink = :name AND NOT EXISTS (
+                SELECT 1 FROM outbox there WHERE there.sink = :to AND there.shard = o.shard AND there.event_seq = o.event_seq
+            )
+            """
+        ),
+        {"name": name, "to": to},
+    ).rowcount
+    connection.execute(text("DELETE FROM outbox WHERE sink = :name"), {"name": name})
+    delete_sink(connection, name)
+    notify_relays(connection)
+    return moved
 
 
 def delete_queued(connection: Connection, name: str, *, limit: int) -> int:

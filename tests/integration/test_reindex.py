@@ -1,7 +1,7 @@
 """An index anew from PostgreSQL on a real Elasticsearch, under writes."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,14 +10,15 @@ import pytest
 from elasticsearch import Elasticsearch
 from sqlalchemy import Engine, text
 
-from keeper.domain.events import KINDS, Sink
+from keeper.domain.delivery import Outcome, SinkDown, Turn
+from keeper.domain.events import KINDS, OutboxMessage, Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.enrich import EnrichSink
 from keeper.record import record
 from keeper.reindex import Reindexed, ReindexFailed, delete_old_indices, reindex
 from keeper.relay import RelaySettings, keep_relaying, relay
 from keeper.search import indices
-from keeper.search.connection import SearchConnection, open_client
+from keeper.search.connection import SearchConnection, SearchDown, open_client
 from keeper.search.mapping import Alias, alias_name
 from keeper.search.products import ProductWriter
 from keeper.search.sink import SearchSink
@@ -194,3 +195,110 @@ def test_an_index_that_lacks_documents_is_not_put_in_place(house: House, monkeyp
     assert [state.name for state in indices.list_indices(house.client, house.connection, Alias.PRICES)] == [old]
     assert switch_off(house.engine, "search.x") is None
     assert rows(house.engine, "SELECT name FROM sinks ORDER BY 1") == ["enrich", "notify", "search"]
+
+
+def test_an_old_call_is_left_out_where_only_newer_ones_are_kept(house: House) -> None:
+    with house.engine.begin() as transaction:
+        transaction.execute(
+            text("UPDATE keepa_calls SET called_at = :then WHERE called_at = :last"), {"then": ago(days=40), "last": ago(seconds=50)}
+        )
+    reindex(house.engine, Alias.METRICS, client=house.client, connection=house.connection, settings=SETTINGS, now=NOW, metrics_days=30)
+    assert len(house.documents(Alias.METRICS)) == 49
+
+
+# --- a rebuild that fails at the swap
+
+
+def write_to_the_old_index_then_swap(house: House, monkeypatch: pytest.MonkeyPatch, *, error: Exception | None) -> threading.Event:
+    """Before the alias moves, the regular sinks write one step to the old index, and another one waits for them. Returns: it has moved."""
+    swap, is_swapped = indices.swap_alias, threading.Event()
+
+    def write_and_swap(*args: Any) -> None:
+        house.record(5)
+        house.relay()
+        house.record(6)
+        swap(*args)
+        is_swapped.set()
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr("keeper.reindex.indices.swap_alias", write_and_swap)
+    return is_swapped
+
+
+def assert_new_index_is_whole(house: House, alias: Alias, old: str) -> None:
+    assert house.live(alias) != [old]
+    assert rows(house.engine, "SELECT name FROM sinks ORDER BY 1") == ["enrich", "notify", "search"]
+    assert set(rows(house.engine, "SELECT DISTINCT sink FROM outbox")) <= {"search", "enrich"}
+    house.relay()
+    assert rows(house.engine, "SELECT sink FROM outbox") == []
+    found = house.documents(alias)
+    if alias is Alias.PRICES:
+        assert set(found) == {str(one_) for one_ in rows(house.engine, "SELECT event_id FROM price_history WHERE event_id IS NOT NULL")}
+    else:
+        revisions = dict(rows(house.engine, "SELECT asin, sum(revision)::bigint FROM products GROUP BY asin"))
+        assert {asin: version for asin, (version, _) in found.items()} == revisions
+
+
+@pytest.mark.parametrize("alias", [Alias.PRICES, Alias.PRODUCTS])
+def test_nothing_is_lost_where_the_answer_to_the_swap_is(house: House, alias: Alias, monkeypatch: pytest.MonkeyPatch) -> None:
+    [old] = house.live(alias)
+    write_to_the_old_index_then_swap(house, monkeypatch, error=SearchDown("gone"))
+    with pytest.raises(SearchDown, match="gone"):
+        house.reindex(alias)
+    assert_new_index_is_whole(house, alias, old)
+
+
+def test_nothing_is_lost_where_the_second_pass_fails(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    [old] = house.live(Alias.PRICES)
+    is_swapped = write_to_the_old_index_then_swap(house, monkeypatch, error=None)
+
+    class FailingSink(SearchSink):
+        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:
+            if is_swapped.is_set():
+                raise SinkDown("gone")
+            return super().deliver(messages, turn)
+
+    monkeypatch.setattr("keeper.reindex.SearchSink", FailingSink)
+    with pytest.raises(SinkDown, match="gone"):
+        house.reindex(Alias.PRICES)
+    assert_new_index_is_whole(house, Alias.PRICES, old)
+
+
+@pytest.mark.parametrize("alias", [Alias.PRICES, Alias.PRODUCTS])
+def test_the_next_call_saves_the_queue_of_a_live_index(house: House, alias: Alias, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elasticsearch cannot even be asked whether it has swapped; the next call asks, and this one fails too, right thereafter."""
+    [old] = house.live(alias)
+    is_swapped = write_to_the_old_index_then_swap(house, monkeypatch, error=SearchDown("gone"))
+    list_indices = indices.list_indices
+
+    def list_before_swap(*args: Any) -> list[indices.IndexState]:
+        if is_swapped.is_set():
+            raise SearchDown("still gone")
+        return list_indices(*args)
+
+    monkeypatch.setattr("keeper.reindex.indices.list_indices", list_before_swap)
+    with pytest.raises(SearchDown, match=r"^gone"):
+        house.reindex(alias)
+    assert one(house.engine, "SELECT count(*) FROM sinks WHERE name LIKE 'search.%'") == 1
+    assert one(house.engine, "SELECT count(*) FROM outbox WHERE sink LIKE 'search.%'") > 0
+
+    monkeypatch.undo()
+    monkeypatch.setattr("keeper.reindex.indices.make_next_index", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        house.reindex(alias)
+    assert_new_index_is_whole(house, alias, old)
+
+
+def test_a_swap_that_did_not_happen_is_taken_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    [old] = house.live(Alias.PRICES)
+
+    def fail(*_: Any) -> None:
+        raise SearchDown("gone")
+
+    monkeypatch.setattr("keeper.reindex.indices.swap_alias", fail)
+    with pytest.raises(SearchDown, match="gone"):
+        house.reindex(Alias.PRICES)
+    assert [state.name for state in indices.list_indices(house.client, house.connection, Alias.PRICES)] == [old]
+    assert rows(house.engine, "SELECT name FROM sinks ORDER BY 1") == ["enrich", "notify", "search"]
+    assert rows(house.engine, "SELECT sink FROM outbox") == []
