@@ -724,6 +724,7 @@ def _reindex_one(resources: "Resources", alias: Any, *, is_old_dropped: bool) ->
             settings=resources.relay_settings,
             now=resources.now(),
             prices_days=resources.settings.elasticsearch.prices_days,
+            metrics_days=resources.settings.elasticsearch.metrics_days,
             on_progress=show,
         )
     return rebuilt, delete_old_indices(client, connection, alias) if is_old_dropped else []
