@@ -112,7 +112,8 @@ class BrokerVoice:
                 f"Kafka at {place} does not accept our credentials ({said}); see KEEPER_KAFKA_SASL_MECHANISM, "
                 "KEEPER_KAFKA_SASL_USERNAME and KEEPER_KAFKA_SASL_PASSWORD"
             )
-        if self._code == KafkaError._SSL:
+        # The same failure comes as one of the connection now and then.
+        if self._code == KafkaError._SSL or "SSL routines" in said:
             return SinkDown(
                 f"Kafka at {place}: TLS fails ({said}); KEEPER_KAFKA_CA_FILE names the certificates that may sign a broker's, "
                 "KEEPER_KAFKA_SECURITY_PROTOCOL says whether there is TLS at all"

@@ -214,7 +214,7 @@ def test_enrichment_is_not_switched_on_beside_kafka(anna: Terminal) -> None:
 
 def test_what_enrichment_had_queued_is_worked_off_when_kafka_comes(anna: Terminal, streams: Terminal) -> None:
     without = {"KEEPER_KAFKA_BOOTSTRAP_SERVERS": ""}
-    streams.ask("watch", "add", ASIN)
+    streams.ask("watch", "add", ASIN, **without)
     streams.run("check", **without, KEEPER_ELASTICSEARCH_URL="http://127.0.0.1:1")
     assert by_name(streams.ask("status", **without)["sinks"])["enrich"]["messages"] == 1
     assert streams.ask("relay", "--once")["sinks"]["enrich"]["delivered"] == 1
