@@ -3,6 +3,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from keeper.domain.delivery import Turn
@@ -100,6 +101,7 @@ def test_topic_with_a_smaller_limit_gets_smaller_batches_and_loses_nothing(conne
     name = topic_name(connection, Topic.PRICE_UPDATES)
     _lower_limit(connection, name, 50_000)
     noise = random.Random(2)
+    probes = _probe_until_refused(connection, name, noise.randbytes(60_000))
     messages = [make_message(seq, body=noise.randbytes(2000).hex()) for seq in range(200)]
     waiting, rounds = messages, 0
     while waiting:
@@ -111,8 +113,8 @@ def test_topic_with_a_smaller_limit_gets_smaller_batches_and_loses_nothing(conne
         waiting = [message for message in waiting if message.seq not in known]
         sink.connect()
     sink.close()
-    # On a busy machine the first batches may be small by themselves.
-    assert set(_sequences(read(member(), 200), "B0TEST0001")) == set(range(200))
+    assert rounds > 1
+    assert set(_sequences(read(member(), 200 + probes), "B0TEST0001")) == set(range(200))
 
 
 def test_topic_that_was_deleted_is_made_again(connection: KafkaConnection) -> None:
@@ -161,3 +163,17 @@ def _lower_limit(connection: KafkaConnection, name: str, limit: int) -> None:
     entry = ConfigEntry("max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET)
     for done in admin.incremental_alter_configs([ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])]).values():
         done.result(10)
+
+
+def _probe_until_refused(connection: KafkaConnection, name: str, value: bytes) -> int:
+    """A broker obeys a new limit some time after it has confirmed it. Returns how many it took until then."""
+    refusals: list[bool] = []
+    producer = Producer({"bootstrap.servers": connection.bootstrap_servers, "log_level": 0})
+
+    def is_refused() -> bool:
+        producer.produce(name, value, on_delivery=lambda error, _message: refusals.append(error is not None))
+        assert producer.flush(10) == 0
+        return refusals[-1]
+
+    wait_until(is_refused, "the lower limit is not obeyed")
+    return refusals.count(False)
