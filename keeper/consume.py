@@ -13,13 +13,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-import psycopg
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
 
 from keeper.domain.errors import TransientError
 from keeper.enrich import ProductIndex, ProductTopic, enrich
 from keeper.ingest import Message, ingest_raw
+from keeper.postgres.engine import is_away
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,9 @@ def _work_until_done(
             if rejected:
                 bury(rejected)
             return len(rejected)
-        except (TransientError, OperationalError, psycopg.OperationalError) as error:
+        except Exception as error:
+            if not _is_outage(error):
+                raise
             losses += 1
             pause_seconds = _pause_seconds(losses)
             said = str(error) if isinstance(error, TransientError) else f"PostgreSQL does not answer ({type(error).__name__})"
@@ -113,15 +114,17 @@ def _work(batch: Sequence[M], work: Callable[[Sequence[M]], Rejected[M]]) -> Rej
     """Where a batch fails in a way nobody foresaw, each message is worked on alone: one must not stop all that follow it."""
     try:
         return work(batch)
-    except (TransientError, OperationalError, psycopg.OperationalError):
-        raise
     except Exception as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            raise OperationalError("", {}, error) from error
+        if _is_outage(error):
+            raise
         logger.exception("a batch of %d failed in a way nobody foresaw", len(batch))
         if len(batch) == 1:
             return [(batch[0], f"{type(error).__name__} while it was worked on; the log of the consumer tells more")]
     return [rejected for message in batch for rejected in _work([message], work)]
+
+
+def _is_outage(error: Exception) -> bool:
+    return isinstance(error, TransientError) or is_away(error)
 
 
 def _pause_seconds(losses: int) -> float:

@@ -14,10 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import psycopg
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from keeper.domain.alert import AlertUnreadable, decode_alert
 from keeper.domain.delivery import Outcome, SinkDown, Turn
@@ -26,6 +24,7 @@ from keeper.domain.events import OutboxMessage, Sink
 from keeper.notify.channels import ChannelCipher
 from keeper.notify.sender import ChannelRefused, ChannelSender, ChannelUnreachable
 from keeper.postgres import alerts, outbox
+from keeper.postgres.engine import is_away
 
 logger = logging.getLogger(__name__)
 
@@ -359,9 +358,8 @@ def _while_database_lives(work: Callable[[], None], ends: Sequence[threading.Eve
         try:
             work()
             losses = 0
-        # The last: a thread asked over a connection on which another one has just met the end of the server.
-        except (DBAPIError, psycopg.OperationalError, PendingRollbackError, PoolTimeout) as error:
-            if isinstance(error, DBAPIError) and not error.connection_invalidated and not isinstance(error.orig, psycopg.OperationalError):
+        except Exception as error:
+            if not is_away(error):
                 raise
             losses += 1
             pause_seconds = min(_LONGEST_RECONNECT_SECONDS, 0.5 * 2 ** min(losses, 10)) * random.uniform(0.5, 1.0)

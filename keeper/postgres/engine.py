@@ -7,7 +7,8 @@ from typing import Any, cast
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, PendingRollbackError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from keeper.domain.errors import KeeperError
 
@@ -64,6 +65,16 @@ def open_engine(
             "options": f"-c statement_timeout={round(statement_timeout_seconds * 1000)} -c timezone=UTC -c jit=off {_SERVER_KEEPALIVES}",
         },
     )
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error says that the database cannot be used now, and not that what it was asked is wrong.
+
+    The server or the way to it; a connection that another thread has just seen end; a pool whose connections are all in use.
+    """
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or isinstance(error, InterfaceError) or isinstance(error.orig, psycopg.OperationalError)
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PendingRollbackError | PoolTimeout)
 
 
 def driver_of(connection: Connection) -> psycopg.Connection[Any]:
