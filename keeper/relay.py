@@ -8,6 +8,7 @@ import logging
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 _LONGEST_REASON = 500
 _LONGEST_ROUND_SECONDS = 60.0
 _LONGEST_RECONNECT_SECONDS = 30.0
+_FIRST_FAULT_SECONDS = 1.0
+_LONGEST_FAULT_SECONDS = 300.0
 # How soon a relay that waits for work notices that it shall end.
 _STOP_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
@@ -223,13 +226,20 @@ def relay(
             ThreadPoolExecutor(min(sink.shards_at_once, len(shards)), thread_name_prefix=f"relay-{sink.name}") as pool,
         ):
             running = [pool.submit(_relay_shard, engine, locks, sink, shard, settings, turn, circuit) for shard in shards]
+            failures = []
             try:
                 for future in as_completed(running):
-                    done.add(future.result())
-                    if done.down:
+                    # A message over which the sink fails in a way nobody foresaw stops its own shard only.
+                    if (failed := future.exception()) is not None:
+                        failures.append(failed)
+                    else:
+                        done.add(future.result())
+                    if done.down or any(is_away(one) for one in failures):
                         halt.set()
             finally:
                 halt.set()
+            if failures:
+                raise failures[0]
     return done
 
 
@@ -269,31 +279,41 @@ def keep_relaying(
     """Relay until `stop` is set: when a recording transaction calls, when a postponed message is due, and every `sweep_seconds`.
 
     Each sink has a thread of its own, so that one that is down or slow delays no other. A database that goes away is waited for, with
-    growing pauses.
+    growing pauses; so is a sink that fails in a way nobody foresaw, which is told in the log.
 
     Args:
         on_listening: called after each (new) connection has begun to listen.
         on_relayed: told after each round, empty ones included.
     """
     rings = {sink.name: threading.Event() for sink in sinks}
-    end = threading.Event()  # of the threads: `stop`, or one of them has failed
+    end = threading.Event()  # of the threads: `stop`, or the listener has failed
 
     def keep_one(sink: DeliverySink) -> None:
         circuit = (circuits or {}).get(sink.name) or Circuit()
         ring = rings[sink.name]
+        faults = _Faults(sink.name)
 
         def relay_round() -> None:
             ring.clear()
             done = relay(engine, sink, settings=settings, longest_seconds=_LONGEST_ROUND_SECONDS, stop=stop, circuit=circuit)
             on_relayed(sink.name, done)
+            faults.forget()
             wait_seconds = circuit.wait_seconds if done.down else _seconds_to_next(engine, sink.name, done, sweep_seconds)
             if done.down:
                 _wait_for_one((end, stop), wait_seconds)
             else:
                 ring.wait(wait_seconds)
 
+        def outlive_faults() -> None:
+            try:
+                relay_round()
+            except Exception as error:
+                if is_away(error):
+                    raise
+                _wait_for_one((end, stop), faults.note(error))
+
         try:
-            _while_database_lives(relay_round, (end, stop))
+            _while_database_lives(outlive_faults, (end, stop))
         finally:
             end.set()
 
@@ -365,6 +385,41 @@ def _while_database_lives(work: Callable[[], None], ends: Sequence[threading.Eve
             pause_seconds = min(_LONGEST_RECONNECT_SECONDS, 0.5 * 2 ** min(losses, 10)) * random.uniform(0.5, 1.0)
             logger.warning("PostgreSQL does not answer (%s); trying again in %.0f s", type(error).__name__, pause_seconds)
             _wait_for_one(ends, pause_seconds)
+
+
+class _Faults:
+    """How often in a row a sink has failed in a way nobody foresaw: such a sink is tried ever more rarely, and ends no other."""
+
+    def __init__(self, sink: str) -> None:
+        self._sink = sink
+        self._told = ""
+        self._number = 0
+
+    def note(self, error: Exception) -> float:
+        """Tell it, with its traceback unless that was told before. Returns the seconds until the next try."""
+        self._number += 1
+        longest = min(_LONGEST_FAULT_SECONDS, _FIRST_FAULT_SECONDS * 2.0 ** min(self._number - 1, 30))
+        wait_seconds = longest * random.uniform(0.5, 1.0)
+        trace = _trace_of(error)
+        told = "" if trace == self._told else f"\n{trace}"
+        self._told = trace
+        name = type(error).__name__
+        logger.error("%s failed in a way nobody foresaw (%s); trying again in %.0f s%s", self._sink, name, wait_seconds, told)
+        return wait_seconds
+
+    def forget(self) -> None:
+        """It works."""
+        self._number = 0
+
+
+def _trace_of(error: BaseException) -> str:
+    """Where an error came from, the first cause first. The names of errors only: their texts may hold what was sent, or a secret."""
+    parts = []
+    known: BaseException | None = error
+    while known is not None:
+        parts.append("".join(traceback.format_tb(known.__traceback__)) + type(known).__qualname__)
+        known = known.__cause__ or (None if known.__suppress_context__ else known.__context__)
+    return "\n".join(reversed(parts))
 
 
 def _wait_for_one(ends: Sequence[threading.Event], longest_seconds: float) -> None:

@@ -13,7 +13,7 @@ from keeper.domain.marketplace import Marketplace
 from keeper.postgres import outbox
 from keeper.postgres.sinks import lock_routes, select_sinks
 from keeper.record import record
-from keeper.relay import Circuit, Relayed, RelaySettings, keep_relaying, relay, relay_all
+from keeper.relay import Circuit, Relayed, RelaySettings, _Faults, keep_relaying, relay, relay_all
 from keeper.sinks import switch_configured, switch_off, switch_on
 from tests.integration.makers import ASIN, NOW, add_user, add_watch, ago, one, product, rows, run_record, use_sinks
 from tests.services.waiting import wait_until
@@ -360,18 +360,64 @@ def test_the_relaying_service_delivers_to_one_while_another_is_away_and_to_that_
     assert not service.is_alive()
 
 
-def test_a_failure_nobody_foresaw_ends_the_service_and_is_told(engine: Engine) -> None:
+@dataclass
+class Broken(Taker):
+    """Has a bug that shows so often, and takes everything then."""
+
+    failures: int = 2
+
+    def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:
+        if self.failures:
+            self.failures -= 1
+            raise ZeroDivisionError(f"with {messages[0].key}")
+        yield from super().deliver(messages, turn)
+
+
+def test_a_failure_nobody_foresaw_is_told_once_and_ends_neither_the_service_nor_another_sink(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("keeper.relay._FIRST_FAULT_SECONDS", 0.01)
     watch(engine)
-    price(engine, 5000, 30)
+    both = frozenset({Sink.KAFKA, Sink.SEARCH})
+    price(engine, 5000, 30, both)
+    broken, other = Broken(), Taker(name="search")
+    stop = threading.Event()
+    service = threading.Thread(target=keep_relaying, args=(engine, [broken, other]), kwargs={"settings": SETTINGS, "stop": stop})
+    service.start()
+    try:
+        wait_until(lambda: broken.amounts == [5000], "the sink is not tried again")
+        price(engine, 4900, 20, both)
+        wait_until(lambda: (broken.amounts, other.amounts) == ([5000, 4900], [5000, 4900]), "not all is delivered")
+    finally:
+        stop.set()
+        service.join(30)
+    assert not service.is_alive()
+    told = [record.getMessage() for record in caplog.records if "ZeroDivisionError" in record.getMessage()]
+    assert [("in deliver" in message, ASIN in message) for message in told] == [(True, False), (False, False)]
 
-    class Broken(Taker):
-        """A bug."""
 
-        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:  # noqa: ARG002
-            raise ZeroDivisionError
+def test_waits_after_failures_nobody_foresaw_grow_and_begin_anew() -> None:
+    faults = _Faults("kafka")
+    waits = [faults.note(ZeroDivisionError()) for _ in range(12)]
+    assert waits[0] <= 1 < 4 <= waits[3] <= 8
+    assert 150 <= waits[11] <= 300
+    faults.forget()
+    assert faults.note(ZeroDivisionError()) <= 1
 
+
+def test_a_sink_that_cannot_stand_one_message_gets_those_of_other_shards(engine: Engine) -> None:
+    """One shard at a time, and the first is the one that fails."""
+    use_sinks(engine, {Sink.KAFKA})
+    asins = [f"B{number:09d}" for number in range(3)]
+    watch(engine, *asins)
+    for shard, asin in enumerate(asins):
+        price(engine, 5000 + shard, 30, asin=asin)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE outbox SET shard = :shard WHERE key = :asin"), {"shard": shard, "asin": asin})
+    broken = Broken(failures=1, shards_at_once=1)
     with pytest.raises(ZeroDivisionError):
-        keep_relaying(engine, [Broken(), Taker(name="search")], settings=SETTINGS, stop=threading.Event())
+        run(engine, broken)
+    assert broken.amounts == [5001, 5002]
 
 
 def test_a_lost_lock_ends_a_delivery_that_waits(engine: Engine) -> None:
