@@ -25,7 +25,7 @@ from keeper.domain.events import OutboxMessage, Sink
 from keeper.notify.channels import ChannelCipher
 from keeper.notify.sender import ChannelRefused, ChannelSender, ChannelUnreachable
 from keeper.postgres import alerts, outbox
-from keeper.postgres.engine import is_away
+from keeper.postgres.engine import answering_within, is_away
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ _LONGEST_FAULT_SECONDS = 300.0
 # How soon a relay that waits for work notices that it shall end.
 _STOP_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
+# What is asked on the connection of the locks is answered at once, or nobody is there.
+_LOCK_ANSWER_SECONDS = 8.0
 
 
 class RelayBusy(TransientError):
@@ -222,6 +224,7 @@ def relay(
         locks = _ShardLocks(lock_connection, sink.name)
         turn = Turn(is_over, lost.is_set)
         with (
+            answering_within(lock_connection, _LOCK_ANSWER_SECONDS),
             locks.watch(lost),
             ThreadPoolExecutor(min(sink.shards_at_once, len(shards)), thread_name_prefix=f"relay-{sink.name}") as pool,
         ):
@@ -350,7 +353,7 @@ def drain(engine: Engine, sink: DeliverySink, *, settings: RelaySettings, longes
     deadline = time.monotonic() + longest_seconds
     done, lost = Relayed(), threading.Event()
     turn = Turn(lambda: time.monotonic() >= deadline or lost.is_set(), lost.is_set)
-    with engine.connect() as lock_connection, ExitStack() as held:
+    with engine.connect() as lock_connection, answering_within(lock_connection, _LOCK_ANSWER_SECONDS), ExitStack() as held:
         locks = _ShardLocks(lock_connection, sink.name)
         for shard in range(outbox.SHARDS):
             if not held.enter_context(locks.hold(shard)):
@@ -474,7 +477,10 @@ class _ShardLocks:
 
     @contextmanager
     def watch(self, lost: threading.Event) -> Iterator[None]:
-        """Look every second, so that a lost lock ends even a delivery that waits for the far side; sets `lost` then."""
+        """Look every second, so that a lost lock ends even a delivery that waits for the far side; sets `lost` then.
+
+        A look has an end of its own: a server behind a proxy that acknowledges for it would be waited for without one.
+        """
         over = threading.Event()
 
         def look() -> None:

@@ -1,11 +1,13 @@
 """The one way to open PostgreSQL: a bounded pool with timeouts everywhere."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -17,6 +19,11 @@ _COPY_LINES = 1000
 _UNTAKEN_MS = 15_000
 # The server's side of the same: a client whose host lost power holds its locks no longer than this.
 _SERVER_KEEPALIVES = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=3 -c tcp_keepalives_count=3"
+
+# A server that lives cancels a statement after its timeout and says so; one that is silent for so long after that is none.
+_SILENCE_SECONDS = 5.0
+
+RV = TypeVar("RV")
 
 
 class DatabaseUrlInvalid(KeeperError):
@@ -33,7 +40,8 @@ def open_engine(
 ) -> Engine:
     """An engine on `url`; nothing is connected yet.
 
-    Dead peers are noticed within about 15 seconds by both sides; a statement is cancelled after its timeout.
+    Dead peers are noticed within about 15 seconds by both sides; a statement is cancelled after its timeout, and where nobody says even
+    that, as behind a proxy that acknowledges for a server it has lost, its connection is closed some seconds later.
 
     Args:
         url: `postgresql://user:password@host:port/database`; the driver is always psycopg 3.
@@ -47,7 +55,7 @@ def open_engine(
         raise DatabaseUrlInvalid("KEEPER_DATABASE_URL is not a URL; write it like postgresql://user:password@host:5432/database") from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
         raise DatabaseUrlInvalid("KEEPER_DATABASE_URL must start with postgresql://")
-    return create_engine(
+    engine = create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         max_overflow=2,
@@ -65,6 +73,57 @@ def open_engine(
             "options": f"-c statement_timeout={round(statement_timeout_seconds * 1000)} -c timezone=UTC -c jit=off {_SERVER_KEEPALIVES}",
         },
     )
+    answer_seconds = statement_timeout_seconds + _SILENCE_SECONDS if statement_timeout_seconds > 0 else None
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, _record: object, words: list[Any], parameters: dict[str, Any]) -> _Connection:
+        opened = _Connection.connect(*words, **parameters)
+        opened.answer_seconds = answer_seconds
+        return opened
+
+    return engine
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that waits for no answer for ever. Neither keepalives nor tcp_user_timeout see a peer that acknowledges and is silent.
+
+    Attributes:
+        answer_seconds: a silence of so long, while something is waited for, closes it; None for any patience.
+    """
+
+    answer_seconds: float | None = None
+
+    def wait(self, gen: Generator[Any, Any, RV], *args: Any, **names: Any) -> RV:
+        """Everything that psycopg waits for on the connection, it waits for here."""
+        return super().wait(self._until_silent(gen), *args, **names)
+
+    def _until_silent(self, gen: Generator[Any, Any, RV]) -> Generator[Any, Any, RV]:
+        heard_at = time.monotonic()
+        try:
+            wanted = next(gen)
+            while True:
+                # psycopg looks several times a second, and says so with nothing.
+                ready = yield wanted
+                if ready:
+                    heard_at = time.monotonic()
+                elif self.answer_seconds is not None and time.monotonic() - heard_at > self.answer_seconds:
+                    self.close()
+                    raise psycopg.OperationalError(f"the server has not answered for {self.answer_seconds:.0f} s")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            value: RV = end.value
+            return value
+
+
+@contextmanager
+def answering_within(connection: Connection, seconds: float | None) -> Iterator[None]:
+    """Another patience with the server on this connection, until the end of the block; None for any."""
+    driver = cast("_Connection", driver_of(connection))
+    before, driver.answer_seconds = driver.answer_seconds, seconds
+    try:
+        yield
+    finally:
+        driver.answer_seconds = before
 
 
 def is_away(error: BaseException) -> bool:

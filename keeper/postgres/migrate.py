@@ -11,6 +11,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, text
 
 from keeper.domain.errors import KeeperError
+from keeper.postgres.engine import answering_within
 from keeper.postgres.partitions import make_partitions
 
 MIGRATION_LOCK = 0x6B65657065720001
@@ -41,7 +42,7 @@ def migrate(engine: Engine, *, now: datetime, target: str = "head") -> str | Non
         RevisionUnknown: the target is not.
         ServerTooOld: the server is older than PostgreSQL 15.
     """
-    with engine.connect() as connection:
+    with engine.connect() as connection, answering_within(connection, None):
         version = connection.execute(text("SHOW server_version_num")).scalar_one()
         if int(version) < 150000:
             raise ServerTooOld(f"Keeper needs PostgreSQL 15 or newer, this is {int(version) // 10000}; upgrade the server")
