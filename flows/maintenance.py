@@ -27,5 +27,6 @@ def maintenance() -> State[Any]:
         f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, removed {done.calls_removed} calls, "
         f"{done.dead_letters_removed} dead letters, {done.ingested_forgotten} ids of foreign events, {retired.documents} documents"
     )
-    notes = [f"old documents are left for another day: {retired.problem}"] if retired.problem else []
+    notes = [done.problem] if done.problem else []
+    notes += [f"old documents are left for another day: {retired.problem}"] if retired.problem else []
     return Completed(message="; ".join([tidied, *notes, *changes]))

@@ -9,9 +9,13 @@ from sqlalchemy import Connection, Engine
 
 from keeper.domain.errors import KeeperError
 from keeper.postgres import ingested, ledger, outbox, partitions, watches
+from keeper.postgres.partitions import PartitionsBusy
 from keeper.search.connection import SearchConnection, open_client
 from keeper.search.indices import delete_older
 from keeper.search.mapping import Alias
+
+# Whoever waits for a partition's lock stops all who come after it.
+_LOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +34,18 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Maintained:
-    """What one call did."""
+    """What one call did.
+
+    Attributes:
+        problem: why not all partitions that should be made or dropped were; empty where all were.
+    """
 
     partitions_made: int
     event_days_dropped: int
     calls_removed: int
     ingested_forgotten: int
     dead_letters_removed: int
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +74,17 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
     with engine.begin() as connection:
         forgotten = ingested.delete_old(connection, days=retention.ingested)
         dead_letters = outbox.delete_old_dead_letters(connection, days=retention.dead_letters)
+    made, made_problem = _until_done(engine, partial(partitions.make_partitions, now=now, at_most=1, lock_seconds=_LOCK_SECONDS))
+    dropped, dropped_problem = _until_done(
+        engine, partial(partitions.drop_event_days, keep_days=retention.events, at_most=1, lock_seconds=_LOCK_SECONDS)
+    )
     return Maintained(
-        partitions_made=_until_done(engine, partial(partitions.make_partitions, now=now, at_most=1)),
-        event_days_dropped=_until_done(engine, partial(partitions.drop_event_days, keep_days=retention.events, at_most=1)),
+        partitions_made=made,
+        event_days_dropped=dropped,
         calls_removed=removed,
         ingested_forgotten=forgotten,
         dead_letters_removed=dead_letters,
+        problem=made_problem or dropped_problem,
     )
 
 
@@ -93,12 +107,15 @@ def retire_documents(connection: SearchConnection, *, now: datetime, days: Mappi
     return Retired(deleted)
 
 
-def _until_done(engine: Engine, step: Callable[[Connection], int]) -> int:
-    """A transaction for each step, until one finds nothing to do. Returns how much they did."""
+def _until_done(engine: Engine, step: Callable[[Connection], int]) -> tuple[int, str]:
+    """A transaction for each step, until one finds nothing to do. Returns how much they did, and why not all."""
     total = 0
     while True:
-        with engine.begin() as connection:
-            done = step(connection)
+        try:
+            with engine.begin() as connection:
+                done = step(connection)
+        except PartitionsBusy as error:
+            return total, str(error)
         if not done:
-            return total
+            return total, ""
         total += done

@@ -11,12 +11,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 
 from keeper.domain.alert import AlertUnreadable, decode_alert
 from keeper.domain.delivery import Outcome, SinkDown, Turn
@@ -458,22 +458,34 @@ class _ShardLocks:
     def hold(self, shard: int) -> Iterator[bool]:
         """Yields False at once when another relay has the shard."""
         with self._mutex:
-            held = outbox.try_lock_shard(self._connection, self._sink, shard)
+            held = outbox.try_lock_shard(self._alive(), self._sink, shard)
             self._connection.commit()
         try:
             yield held
         finally:
-            # With the connection the lock is gone, and the error that says so is under way already.
-            with self._mutex, suppress(SQLAlchemyError):
+            with self._mutex:
                 if held and not self._connection.invalidated:
-                    outbox.unlock_shard(self._connection, self._sink, shard)
-                    self._connection.commit()
+                    self._unlock(shard)
 
     def check(self) -> None:
         """A lost connection, and with it a lost lock, shows here, before anything more is delivered."""
         with self._mutex:
-            self._connection.execute(text("SELECT 1"))
+            self._alive().execute(text("SELECT 1"))
             self._connection.commit()
+
+    def _alive(self) -> Connection:
+        """The connection, unless it has gone: SQLAlchemy would open another one, which has no locks."""
+        if self._connection.invalidated:
+            raise PendingRollbackError("the connection that held the locks has gone")
+        return self._connection
+
+    def _unlock(self, shard: int) -> None:
+        try:
+            outbox.unlock_shard(self._connection, self._sink, shard)
+            self._connection.commit()
+        except SQLAlchemyError:
+            # Ended, if it has not gone by itself: back in the pool it would hold the lock for good.
+            self._connection.invalidate()
 
     @contextmanager
     def watch(self, lost: threading.Event) -> Iterator[None]:

@@ -42,10 +42,11 @@ def _fill(engine: Engine, name: str) -> None:
     with hold_job(engine, f"fill/{name}") as is_mine:
         if not is_mine:
             return
-        after_seq: int | None = 0
-        while after_seq is not None:
+        with engine.begin() as connection:
+            last = sinks.queue_kept_events(connection, name, after=None, limit=_ROWS_AT_ONCE)
+        while last is not None:
             with engine.begin() as connection:
-                after_seq = sinks.queue_kept_events(connection, name, after_seq=after_seq, limit=_ROWS_AT_ONCE)
+                last = sinks.queue_kept_events(connection, name, after=last, limit=_ROWS_AT_ONCE)
         with engine.begin() as connection:
             sinks.mark_filled(connection, name)
 

@@ -1,10 +1,10 @@
 """One scheduler per job and database, by a session advisory lock."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 
 @contextmanager
@@ -21,5 +21,8 @@ def hold_job(engine: Engine, name: str) -> Iterator[bool]:
             yield held
         finally:
             if held:
-                with suppress(OperationalError):  # the connection is gone, and the lock with it
+                try:
                     connection.execute(text("SELECT pg_advisory_unlock(hashtext('keeper.job'), hashtext(:name))"), key)
+                except SQLAlchemyError:
+                    # Ended, if it has not gone by itself: back in the pool it would hold the lock for good.
+                    connection.invalidate()

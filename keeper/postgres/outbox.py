@@ -15,6 +15,19 @@ OUTBOX_CHANNEL = "keeper_outbox"
 # Stored with the row, so the hash decides once and for all; hashtextextended is the same on every platform PostgreSQL runs on.
 SHARD_OF_KEY = "(hashtextextended({key}, 0) & 15)::smallint"
 
+# The first row of each sink and shard that has any, by the key: however much waits, so many looks into the index.
+FIRST_OF_SHARDS = f"""
+    WITH RECURSIVE waiting (sink) AS (
+        (SELECT sink FROM outbox ORDER BY sink LIMIT 1)
+        UNION ALL
+        SELECT (SELECT o.sink FROM outbox o WHERE o.sink > waiting.sink ORDER BY o.sink LIMIT 1) FROM waiting WHERE waiting.sink IS NOT NULL
+    )
+    SELECT waiting.sink, first.event_on, first.event_seq
+    FROM waiting CROSS JOIN generate_series(0, {SHARDS - 1}) AS shard CROSS JOIN LATERAL (
+        SELECT event_on, event_seq FROM outbox o WHERE o.sink = waiting.sink AND o.shard = shard.shard ORDER BY event_seq LIMIT 1
+    ) first
+"""
+
 # As they are stored, compressed: Keepa's answers take a tenth of their size.
 _MOST_STORED_BYTES = 4 * 1024 * 1024
 KINDS_BY_VALUE = {kind.value: kind for kind in EventKind}
@@ -294,13 +307,18 @@ def select_backlog(connection: Connection) -> list[Backlog]:
     """What waits, by sink; the sinks without anything are left out."""
     rows = connection.execute(
         text(
-            """
+            f"""
+            WITH oldest AS (
+                SELECT DISTINCT ON (sink) sink, event_on, event_seq FROM ({FIRST_OF_SHARDS}) first ORDER BY sink, event_seq
+            )
             SELECT coalesce(waiting.sink, dead.sink) AS sink, coalesce(messages, 0) AS messages, coalesce(postponed, 0) AS postponed,
-                (SELECT e.recorded_at FROM events e WHERE e.recorded_on = oldest_on AND e.seq = oldest_seq) AS oldest_at,
+                (
+                    SELECT e.recorded_at FROM events e JOIN oldest o ON e.recorded_on = o.event_on AND e.seq = o.event_seq
+                    WHERE o.sink = waiting.sink
+                ) AS oldest_at,
                 coalesce(dead.letters, 0) AS dead_letters
             FROM (
-                SELECT sink, count(*) AS messages, count(next_try_at) AS postponed, min(event_on) AS oldest_on, min(event_seq) AS oldest_seq
-                FROM outbox GROUP BY sink
+                SELECT sink, count(*) AS messages, count(next_try_at) AS postponed FROM outbox GROUP BY sink
             ) waiting FULL JOIN (SELECT sink, count(*) AS letters FROM dead_letters GROUP BY sink) dead USING (sink)
             ORDER BY 1
             """

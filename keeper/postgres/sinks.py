@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from sqlalchemy import Connection, text
 
@@ -72,30 +72,36 @@ def set_kinds(connection: Connection, name: str, kinds: Collection[EventKind]) -
     )
 
 
-def queue_kept_events(connection: Connection, name: str, *, after_seq: int, limit: int) -> int | None:
-    """Queue the next kept events for a sink that is being filled, in their order. Returns the last one's number, None at the end.
+def queue_kept_events(connection: Connection, name: str, *, after: tuple[date, int] | None, limit: int) -> tuple[date, int] | None:
+    """Queue the next kept events for a sink that is being filled, by day and number. Returns the last one's, None at the end.
 
-    Idempotent: what is queued already stays queued once.
+    Idempotent: what is queued already stays queued once. Nothing is delivered before all are, so their order among each other is free.
+
+    Args:
+        after: what the call before has returned; None for the first.
     """
-    last: int | None = connection.execute(
+    after_on, after_seq = after or (date.min, 0)
+    last = connection.execute(
         text(
             f"""
             WITH filled AS MATERIALIZED (
                 -- So that one who switches it off waits for this share.
                 SELECT name, kinds, fill_until FROM sinks WHERE name = :name FOR SHARE
             ), kept AS (
-                SELECT s.name, e.key, e.recorded_on, e.seq FROM filled s JOIN events e ON e.kind = ANY(s.kinds) AND e.seq <= s.fill_until
-                WHERE e.seq > :after_seq ORDER BY e.seq LIMIT :limit
+                SELECT e.key, e.recorded_on, e.seq FROM events e
+                WHERE e.recorded_on >= :after_on AND (e.recorded_on, e.seq) > (:after_on, :after_seq)
+                    AND e.seq <= (SELECT fill_until FROM filled) AND e.kind = ANY((SELECT kinds FROM filled)::text[])
+                ORDER BY e.recorded_on, e.seq LIMIT :limit
             ), queued AS (
                 INSERT INTO outbox (sink, shard, key, event_on, event_seq)
-                SELECT name, {SHARD_OF_KEY.format(key="key")}, key, recorded_on, seq FROM kept ON CONFLICT DO NOTHING
+                SELECT :name, {SHARD_OF_KEY.format(key="key")}, key, recorded_on, seq FROM kept ON CONFLICT DO NOTHING
             )
-            SELECT max(seq) FROM kept
+            SELECT recorded_on, seq FROM kept ORDER BY recorded_on DESC, seq DESC LIMIT 1
             """
         ),
-        {"name": name, "after_seq": after_seq, "limit": limit},
-    ).scalar_one()
-    return last
+        {"name": name, "after_on": after_on, "after_seq": after_seq, "limit": limit},
+    ).one_or_none()
+    return None if last is None else (last.recorded_on, last.seq)
 
 
 def mark_filled(connection: Connection, name: str) -> None:

@@ -2,16 +2,22 @@
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from keeper.domain.delivery import Outcome, SinkDown, Turn
 from keeper.domain.events import KINDS, EventKind, OutboxMessage, Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.postgres import outbox
-from keeper.postgres.sinks import lock_routes, select_sinks
+from keeper.postgres.engine import is_away
+from keeper.postgres.jobs import hold_job
+from keeper.postgres.sinks import insert_sink, lock_routes, queue_kept_events, select_sinks
 from keeper.record import record
 from keeper.relay import Circuit, Relayed, RelaySettings, _Faults, keep_relaying, relay, relay_all
 from keeper.sinks import switch_configured, switch_off, switch_on
@@ -78,6 +84,45 @@ def test_a_sink_switched_on_gets_the_kept_events_or_those_to_come(engine: Engine
     taker = Taker()
     run(engine, taker)
     assert taker.amounts == [*amounts, 4800]
+
+
+def test_kept_events_of_many_days_are_queued_share_by_share(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The days' numbers overlap, as where a transaction began before midnight; none is left out and none queued twice."""
+    monkeypatch.setattr("keeper.sinks._ROWS_AT_ONCE", 2)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO events (recorded_on, event_id, kind, key, payload) "
+                "SELECT current_date - (n % 3), gen_random_uuid(), (ARRAY['price_update', 'alert'])[1 + (n % 4) / 3], n::text, '{}' "
+                "FROM generate_series(1, 12) n"
+            )
+        )
+    switch_on(engine, "kafka", PRICES, from_oldest=True)
+    wanted = rows(engine, "SELECT recorded_on, seq FROM events WHERE kind = 'price_update' ORDER BY 1, 2")
+    assert len(wanted) == 9
+    assert rows(engine, "SELECT event_on, event_seq FROM outbox WHERE sink = 'kafka' ORDER BY 1, 2") == wanted
+
+
+def test_a_share_of_kept_events_is_found_by_their_key(engine: Engine) -> None:
+    """A later share reads neither the days before it nor the events of its day that were queued."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO events (event_id, kind, key, payload) "
+                "SELECT gen_random_uuid(), 'price_update', n::text, '{}' FROM generate_series(1, 20000) n"
+            )
+        )
+        insert_sink(connection, "kafka", PRICES, from_oldest=True)
+        connection.execute(text("ANALYZE events"))
+        day, seq = connection.execute(text("SELECT recorded_on, max(seq) - 50 FROM events GROUP BY 1")).one()
+        connection.execute(text("SELECT pg_stat_reset()"))
+    with engine.begin() as connection:
+        assert queue_kept_events(connection, "kafka", after=(day, seq), limit=10) == (day, seq + 10)
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_stat_force_next_flush()"))
+        read = "SELECT coalesce(sum(seq_tup_read), 0), sum(idx_tup_fetch) FROM pg_stat_user_tables WHERE relname LIKE 'events_%'"
+        sequential, by_key = connection.execute(text(read)).one()
+    assert (sequential, by_key <= 100) == (0, True)
 
 
 def test_switching_on_again_queues_nothing_twice(engine: Engine) -> None:
@@ -445,6 +490,57 @@ def test_a_lost_lock_ends_a_delivery_that_waits(engine: Engine) -> None:
     assert one(engine, "SELECT count(*) FROM outbox") == 1
 
 
+@contextmanager
+def failing(engine: Engine, words: str) -> Iterator[None]:
+    """Statements with these words are cancelled, as by a timeout; the connection lives."""
+
+    def cancel(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if words in statement:
+            raise OperationalError(statement, {}, psycopg.errors.QueryCanceled("canceling statement due to statement timeout"))
+
+    event.listen(engine, "before_cursor_execute", cancel)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", cancel)
+
+
+HELD_LOCKS = """
+    SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+def test_a_shard_that_could_not_be_unlocked_is_free_all_the_same(engine: Engine) -> None:
+    """Its connection does not go back to the pool with the lock."""
+    watch(engine)
+    price(engine, 5000, 30)
+    with failing(engine, "pg_advisory_unlock"):
+        run(engine, Taker())
+    wait_until(lambda: one(engine, HELD_LOCKS) == 0, "the lock is still held")
+
+
+def test_after_an_unlock_that_failed_no_other_shard_is_worked_on_without_its_lock(engine: Engine) -> None:
+    """SQLAlchemy would open another connection, on which nothing is locked."""
+    asins = [f"B{number:09d}" for number in range(3)]
+    watch(engine, *asins)
+    for shard, asin in enumerate(asins):
+        price(engine, 5000 + shard, 30, asin=asin)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE outbox SET shard = :shard WHERE key = :asin"), {"shard": shard, "asin": asin})
+    taker = Taker(shards_at_once=1)
+    with failing(engine, "pg_advisory_unlock"), pytest.raises(SQLAlchemyError) as caught:
+        run(engine, taker)
+    assert is_away(caught.value)
+    assert taker.amounts == [5000]
+
+
+def test_a_job_that_could_not_be_unlocked_is_free_all_the_same(engine: Engine) -> None:
+    with failing(engine, "pg_advisory_unlock"), hold_job(engine, "a job") as is_mine:
+        assert is_mine
+    wait_until(lambda: one(engine, HELD_LOCKS) == 0, "the lock is still held")
+
+
 def test_keepas_own_answer_is_an_event_for_kafka(engine: Engine) -> None:
     use_sinks(engine, {Sink.KAFKA}, without=())
     with engine.begin() as connection:
@@ -465,6 +561,22 @@ def test_a_changed_product_is_one_event_for_the_enrichment_however_many_marketpl
         both = [product([(ago(days=1), 5000)], at=at), product([(ago(days=1), 4500)], marketplace=Marketplace.UK, at=at)]
         run_record(engine, *both, sinks=frozenset({Sink.ENRICH}))
     assert rows(engine, "SELECT key FROM events WHERE kind = 'product_update'") == [ASIN]
+
+
+def test_the_oldest_of_a_backlog_is_its_first_event_and_not_that_of_the_oldest_day(engine: Engine) -> None:
+    """One numbered late in a transaction that began a day before has the older day and the higher number."""
+    use_sinks(engine, {Sink.KAFKA})
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "WITH added AS (INSERT INTO events (recorded_on, event_id, kind, key, payload, recorded_at) "
+                "SELECT current_date - n, gen_random_uuid(), 'price_update', n::text, '{}', timestamptz '2026-11-20Z' + n * interval '1 h' "
+                "FROM generate_series(0, 2) n ORDER BY n RETURNING key, recorded_on, seq) "
+                "INSERT INTO outbox (sink, shard, key, event_on, event_seq) SELECT 'kafka', key::integer, key, recorded_on, seq FROM added"
+            )
+        )
+        (backlog,) = outbox.select_backlog(connection)
+    assert (backlog.messages, backlog.oldest_at) == (3, datetime(2026, 11, 20, tzinfo=UTC))
 
 
 def test_backlog_and_age_are_told_by_sink(engine: Engine) -> None:

@@ -9,8 +9,8 @@ from sqlalchemy import Engine, text
 
 from keeper.domain.events import Event, EventKind, Sink
 from keeper.maintain import Retention, maintain
-from keeper.postgres.outbox import insert_events
-from keeper.postgres.partitions import drop_event_days, make_partitions
+from keeper.postgres.outbox import FIRST_OF_SHARDS, insert_events
+from keeper.postgres.partitions import PartitionsBusy, drop_event_days, make_partitions
 from tests.integration.makers import one, rows
 
 RETENTION = Retention(events=7, calls=90, ingested=8, dead_letters=90)
@@ -157,6 +157,62 @@ def test_a_day_some_sink_waits_for_is_kept(engine: Engine) -> None:
     found = partitions(engine, "events")
     assert older not in found
     assert {waited, newer} <= set(found)
+
+
+def test_a_day_whose_first_event_was_numbered_after_one_of_the_next_day_is_kept(engine: Engine) -> None:
+    """Its transaction began before midnight and numbered it late; the sink waits for both, in the order of their numbers."""
+    later = add_event_day(engine, TODAY - timedelta(days=15))
+    earlier = add_event_day(engine, TODAY - timedelta(days=16))
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO outbox (sink, shard, key, event_on, event_seq) SELECT 'kafka', 0, key, recorded_on, seq FROM events")
+        )
+        assert drop_event_days(connection, keep_days=7) == 0
+    assert {earlier, later} <= set(partitions(engine, "events"))
+
+
+def test_what_waits_is_not_read_to_know_its_oldest_day(engine: Engine) -> None:
+    """A look into the key for each sink and shard, however many rows there are."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO outbox (sink, shard, key, event_on, event_seq) SELECT (ARRAY['kafka', 'search'])[1 + n % 2], n % 16, 'k', "
+                "current_date, n FROM generate_series(1, 50000) n"
+            )
+        )
+        connection.execute(text("ANALYZE outbox"))
+        plan = "\n".join(connection.execute(text(f"EXPLAIN (ANALYZE, COSTS off, TIMING off) {FIRST_OF_SHARDS}")).scalars())
+        assert connection.execute(text(f"SELECT count(*), min(event_seq) FROM ({FIRST_OF_SHARDS}) first")).one() == (16, 1)
+    assert "Seq Scan on outbox" not in plan
+    assert plan.count("outbox_pkey") == 3
+
+
+@pytest.mark.parametrize("is_made", [True, False], ids=["made", "dropped"])
+def test_partitions_wait_for_nobody_for_ever(engine: Engine, is_made: bool) -> None:
+    """A transaction that does not end holds the table: after a moment those who come later go on, and nothing was changed."""
+    add_event_day(engine, TODAY - timedelta(days=8))
+    before = partitions(engine, "events"), partitions(engine, "price_history")
+    with engine.begin() as holder:
+        holder.execute(text("LOCK TABLE price_history_default, events IN ROW EXCLUSIVE MODE"))
+        with pytest.raises(PartitionsBusy, match="the next maintenance tries again"), engine.begin() as connection:
+            if is_made:
+                make_partitions(connection, now=FAR, lock_seconds=0.05)
+            else:
+                drop_event_days(connection, keep_days=7, lock_seconds=0.05)
+        assert (partitions(engine, "events"), partitions(engine, "price_history")) == before
+
+
+def test_maintenance_that_finds_partitions_busy_does_the_rest_and_the_next_one_does_all(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keeper.maintain._LOCK_SECONDS", 0.05)
+    add_event_day(engine, TODAY - timedelta(days=8))
+    with engine.begin() as holder:
+        holder.execute(text("LOCK TABLE price_history_default, events IN ROW EXCLUSIVE MODE"))
+        held = maintain(engine, now=FAR, retention=RETENTION)
+    assert (held.partitions_made, held.event_days_dropped, "pg_stat_activity" in held.problem) == (0, 0, True)
+    done = maintain(engine, now=FAR, retention=RETENTION)
+    assert (done.partitions_made > 0, done.event_days_dropped, done.problem) == (True, 1, "")
 
 
 def test_maintenance_again_does_nothing(engine: Engine) -> None:
