@@ -10,7 +10,7 @@ No text here holds the API key or the password; the addresses hold none.
 import logging
 import re
 import ssl
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,11 +83,20 @@ class SearchConnection:
         return ", ".join(self.urls)
 
     def redact(self, text: str) -> str:
-        """`text` with the secrets masked, should a server or proxy echo them."""
-        for secret in (self.api_key, self.password):
-            if secret:
-                text = text.replace(secret, _MASK)
+        """`text` with the secrets masked in every form they travel in, should a server or proxy echo them."""
+        for secret in sorted(self._secrets(), key=len, reverse=True):
+            text = text.replace(secret, _MASK)
         return text
+
+    def _secrets(self) -> set[str]:
+        found = {self.password or "", self.api_key or ""}
+        if self.password:
+            found.add(_encode(f"{self.username or ''}:{self.password}"))
+        if self.api_key:
+            # Elasticsearch hands out `id:key` and what that is encoded; the part behind the colon is the secret.
+            plain = self.api_key if ":" in self.api_key else _decode(self.api_key)
+            found |= {plain, plain.partition(":")[2], _encode(plain), _encode(plain).rstrip("=")}
+        return found - {""}
 
 
 def open_client(connection: SearchConnection) -> Elasticsearch:
@@ -161,7 +170,19 @@ def _basic_auth(connection: SearchConnection) -> str | None:
         return None
     if connection.password is None:
         raise SearchRefused("Elasticsearch's user has no password; set KEEPER_ELASTICSEARCH_PASSWORD")
-    return b64encode(f"{connection.username}:{connection.password}".encode()).decode()
+    return _encode(f"{connection.username}:{connection.password}")
+
+
+def _encode(plain: str) -> str:
+    return b64encode(plain.encode()).decode()
+
+
+def _decode(encoded: str) -> str:
+    """Empty where it is not base64 of a text."""
+    try:
+        return b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
+    except ValueError:
+        return ""
 
 
 def _trust(connection: SearchConnection) -> dict[str, Any]:

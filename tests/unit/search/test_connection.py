@@ -1,5 +1,6 @@
 """Errors in plain words, and no secret in any of them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,28 @@ def test_error_says_what_is_wrong(error: Exception, kind: type[KeeperError], wor
 @pytest.mark.parametrize("status", [400, 403, 429, 500])
 def test_a_secret_that_is_echoed_is_masked(status: int, secret: str) -> None:
     assert secret not in str(_translated(_api_error(status, _told("x", f"for {secret}"))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "echoed"),
+    [
+        pytest.param({}, "a2VlcGVyOnBhc3Mtb2YtdGhlLXRlc3Q=", id="header of basic auth"),
+        pytest.param({}, "key-of-the-test", id="decoded API key"),
+        pytest.param({"api_key": "aWQ6czNjcjN0LWtleQ=="}, "id:s3cr3t-key", id="id and key"),
+        pytest.param({"api_key": "aWQ6czNjcjN0LWtleQ=="}, "s3cr3t-key", id="the key of an encoded one"),
+        pytest.param({"api_key": "aWQ6czNjcjN0LWtleQ"}, "aWQ6czNjcjN0LWtleQ==", id="encoded without its padding, echoed with it"),
+        pytest.param({"api_key": "id:s3cr3t-key"}, "aWQ6czNjcjN0LWtleQ==", id="encoded by somebody on the way"),
+        pytest.param({"username": "jürgen", "password": "schlüssel"}, "asO8cmdlbjpzY2hsw7xzc2Vs", id="basic auth beyond ASCII"),
+    ],
+)
+def test_a_secret_is_masked_in_every_form_it_travels_in(changes: dict[str, Any], echoed: str) -> None:
+    masked = replace(CONNECTION, **changes).redact(f"Authorization: <{echoed}>")
+    assert masked == "Authorization: <***>"
+
+
+def test_a_text_without_secrets_stays_as_it_is() -> None:
+    assert SearchConnection(("http://search.test:9200",)).redact("index keeper-prices") == "index keeper-prices"
+    assert SearchConnection(("http://search.test:9200",), api_key="not base64!").redact("index keeper-prices") == "index keeper-prices"
 
 
 def test_repr_shows_no_secret() -> None:
