@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
 
 from keeper.domain.marketplace import Marketplace
-from keeper.domain.price_series import PriceSeries, time_of
+from keeper.domain.price_series import Extreme, PriceSeries
 from keeper.domain.price_type import PriceType
 
 
@@ -48,17 +47,6 @@ class Availability(StrEnum):
     UNKNOWN = "unknown"
     BACKORDER = "backorder"
     DELAYED = "delayed"
-
-
-class Extreme(NamedTuple):
-    """A lowest or highest value and the minute since 1970 at which it began."""
-
-    amount: int
-    minute: int
-
-    @property
-    def at(self) -> datetime:
-        return time_of(self.minute)
 
 
 @dataclass(frozen=True, slots=True)

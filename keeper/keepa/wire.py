@@ -20,9 +20,9 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from keeper.domain.marketplace import Marketplace
-from keeper.domain.price_series import EPOCH, PriceSeries, minute_of, value_at
+from keeper.domain.price_series import EPOCH, Extreme, PriceSeries, minute_of, value_at
 from keeper.domain.price_type import PriceType
-from keeper.domain.product import Availability, Extreme, Product, ProductKind, ProductStats
+from keeper.domain.product import Availability, Product, ProductKind, ProductStats
 from keeper.domain.tokens import TokenStatus
 from keeper.keepa.requests import DOMAIN_IDS
 

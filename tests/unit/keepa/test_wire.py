@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from keeper.domain.marketplace import Marketplace
-from keeper.domain.price_series import PriceSeries
+from keeper.domain.price_series import Extreme, PriceSeries
 from keeper.domain.price_type import PriceType
-from keeper.domain.product import Availability, Extreme, Product, ProductKind, ProductStats
+from keeper.domain.product import Availability, Product, ProductKind, ProductStats
 from keeper.keepa.wire import MINUTES_TO_2011, PRICE_TYPES, NotAnAnswer, SeriesUnreadable, decode_products, decode_series, encode_series
 
 ASIN = "B0CPV5YY7K"
