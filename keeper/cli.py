@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from keeper.relay import Relayed
     from keeper.resources import Resources
     from keeper.settings import Settings
+    from keeper.tokens import TokenReport
 
 _ASIN = re.compile(r"[A-Z0-9]{10}")
 _ASIN_IN_LINK = re.compile(r"/(?:dp|gp/product|gp/aw/d)/([A-Z0-9]{10})(?:[/?#]|$)", re.IGNORECASE)
@@ -895,76 +896,104 @@ def _receipt(status: str | None, tries: int, receipt: str | None, failure: str |
 def tokens(
     is_fresh: Annotated[bool, typer.Option("--refresh", help="Ask Keepa now; that is free of tokens")] = False, is_json: Json = False
 ) -> None:
-    """Keepa's tokens: what is there, what refills, who spent it, and how long it lasts."""
-    from keeper.postgres.ledger import read_ledger, select_spending
-    from keeper.tokens import ask_bucket
+    """Keepa's tokens: what is there, what refills, who spent it, what the watches need, and how long it lasts."""
+    from keeper.tokens import ask_bucket, report_tokens
 
     with open_resources(keepa=is_fresh) as resources:
         if is_fresh:
             ask_bucket(resources.engine, resources.keepa)
         with resources.engine.begin() as connection:
-            ledger = read_ledger(connection)
-            hour = select_spending(connection, since=ledger.now - timedelta(hours=1))
-            day = select_spending(connection, since=ledger.now - timedelta(days=1))
+            report = report_tokens(connection)
         source = resources.source
-    bucket = ledger.bucket
-    if bucket is None:
+    if report is None:
         raise NothingKnown("Keepa has not been asked for its tokens yet; `keeper tokens --refresh` does")
-    balance = bucket.tokens_at(ledger.now)
-    reserved = sum(one.tokens for one in ledger.reservations if one.is_granted)
-    waiting = sum(one.tokens for one in ledger.reservations if not one.is_granted)
-    full_at = bucket.payable_at(bucket.capacity, ledger.now)
-    spent_per_minute = sum(one.tokens for one in hour) / 60
-    loss = spent_per_minute - bucket.net_per_minute
-    empty_seconds = balance / loss * 60 if loss > 0 and balance > 0 else None
-    report: dict[str, object] = {
-        "source": source,
-        "tokens": balance,
-        "capacity": bucket.capacity,
-        "refill_per_minute": bucket.refill_per_minute,
-        "flow_reduction_per_minute": bucket.flow_reduction_per_minute,
-        "reserved": reserved,
-        "waiting": waiting,
-        "observed_at": bucket.observed_at,
-        "full_at": full_at,
-        "empty_in_seconds": empty_seconds,
-        "last_hour": hour,
-        "last_day": day,
-        "foreign_tokens": ledger.foreign_tokens,
-        "foreign_seen_at": ledger.foreign_seen_at,
-    }
-    if is_json:
-        show_json(report)
+    if not is_json:
+        _show_tokens(report, source)
         return
-    _show_tokens(report, ledger.now)
+    bucket, forecast = report.bucket, report.forecast
+    empty_in_minutes = forecast.minutes_until_empty_as_spent
+    show_json(
+        {
+            "source": source,
+            "tokens": report.tokens,
+            "capacity": bucket.capacity,
+            "refill_per_minute": bucket.refill_per_minute,
+            "flow_reduction_per_minute": bucket.flow_reduction_per_minute,
+            "reserved": sum(one.granted for one in report.reserved),
+            "waiting": sum(one.waiting for one in report.reserved),
+            "reserved_by_operation": report.reserved,
+            "observed_at": bucket.observed_at,
+            "full_at": bucket.payable_at(bucket.capacity, report.now),
+            "empty_in_seconds": None if empty_in_minutes is None else 60 * empty_in_minutes,
+            "last_hour": report.last_hour,
+            "last_day": report.last_day,
+            "hours": report.hours,
+            "watched_products": report.demand.products,
+            "forecast": forecast,
+            "foreign_tokens": report.foreign_tokens,
+            "foreign_seen_at": report.foreign_seen_at,
+        }
+    )
 
 
-def _show_tokens(report: dict[str, Any], now: datetime) -> None:
+def _show_tokens(report: "TokenReport", source: str) -> None:
     from keeper.terminal import ago, say, show_table, span
 
-    say(f"{report['tokens']} of {report['capacity']} tokens ({report['source']}), from Keepa's word {ago(report['observed_at'], now)}")
-    reduction = report["flow_reduction_per_minute"]
-    say(f"refill {report['refill_per_minute']} a minute" + (f", of which trackings eat {reduction:g}" if reduction else ""))
-    if report["reserved"] or report["waiting"]:
-        say(f"{report['reserved']} reserved for requests under way, {report['waiting']} asked for by requests that wait")
-    full_at = report["full_at"]
-    if report["empty_in_seconds"]:
-        say(f"at the last hour's pace empty in {span(report['empty_in_seconds'])}")
-    elif full_at is None:
+    bucket, forecast, now = report.bucket, report.forecast, report.now
+    say(f"{report.tokens} of {bucket.capacity} tokens ({source}), from Keepa's word {ago(bucket.observed_at, now)}")
+    reduction = bucket.flow_reduction_per_minute
+    say(f"refill {bucket.refill_per_minute} a minute" + (f", of which trackings eat {reduction:g}" if reduction else ""))
+    reserved, waiting = sum(one.granted for one in report.reserved), sum(one.waiting for one in report.reserved)
+    if report.reserved:
+        say(f"{reserved} reserved for requests under way, {waiting} asked for by requests that wait")
+    if forecast.minutes_until_empty_as_spent:
+        say(f"at the last hour's pace empty in {span(60 * forecast.minutes_until_empty_as_spent)}")
+    elif forecast.minutes_until_full is None:
         say("never full again: trackings eat the refill")
-    elif full_at > now:
-        say(f"full {ago(full_at, now)} if nobody spends")
+    elif forecast.minutes_until_full > 0:
+        say(f"full in {span(60 * forecast.minutes_until_full)} if nobody spends")
     else:
         say("full: what refills now is lost")
-    if report["foreign_tokens"]:
-        say(f"others on this key have spent {report['foreign_tokens']} tokens, seen {ago(report['foreign_seen_at'], now)}")
-    in_hour = {one.operation: one.tokens for one in report["last_hour"]}
-    if report["last_day"]:
+    if report.demand.products:
+        say(_needs(report))
+    if report.foreign_tokens:
+        say(f"others on this key have spent {report.foreign_tokens} tokens, seen {ago(report.foreign_seen_at, now)}")
+    in_hour = {one.operation: one.tokens for one in report.last_hour}
+    set_aside = {one.operation: one.granted + one.waiting for one in report.reserved}
+    spent = {one.operation: one for one in report.last_day}
+    if spent or set_aside:
+        right = ["Tokens, hour", "Tokens, day", "Reserved", "Calls, day", "Failed, day", "ASINs, day"]
         show_table(
-            ["Operation", "Tokens, hour", "Tokens, day", "Calls, day", "Failed, day", "ASINs, day"],
-            [(one.operation, in_hour.get(one.operation, 0), one.tokens, one.calls, one.failed, one.asins) for one in report["last_day"]],
-            right=["Tokens, hour", "Tokens, day", "Calls, day", "Failed, day", "ASINs, day"],
+            ["Operation", *right],
+            [
+                (operation, in_hour.get(operation, 0), one.tokens, set_aside.get(operation, 0), one.calls, one.failed, one.asins)
+                if (one := spent.get(operation))
+                else (operation, 0, 0, set_aside[operation], 0, 0, 0)
+                for operation in [*spent, *(name for name in set_aside if name not in spent)]
+            ],
+            right=right,
         )
+    if spent:
+        show_table(
+            ["Hour (UTC)", "Tokens", "Calls", "Failed"],
+            [(f"{one.hour_at.astimezone(UTC):%d %b %H:%M}", one.tokens, one.calls, one.failed) for one in report.hours if one.calls],
+            right=["Tokens", "Calls", "Failed"],
+        )
+
+
+def _needs(report: "TokenReport") -> str:
+    """Whether the refill carries the watches, in words."""
+    from keeper.terminal import span
+
+    forecast, count = report.forecast, report.demand.products
+    share = "" if forecast.needed_pct is None else f", {forecast.needed_pct:.0f} % of the refill"
+    per_minute = forecast.planned_per_minute
+    products = f"{count} product" if count == 1 else f"{count} products"
+    needs = f"the watches ({products}) need {per_minute:.{1 if per_minute >= 1 else 3}f} tokens a minute{share}"
+    if forecast.watches_fit:
+        return needs
+    empty = forecast.minutes_until_empty_as_planned
+    return f"{needs}: more than refills, {f'empty in {span(60 * empty)}' if empty else 'some are checked later than they ask for'}"
 
 
 # --- the simulator

@@ -11,14 +11,15 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine
 
-from keeper.domain.budget import Bucket, Priority, Reservation, floor_of, tokens_ahead, unexplained
+from keeper.domain.budget import Bucket, Forecast, Priority, Reservation, floor_of, forecast, tokens_ahead, unexplained
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import Event, EventKind
 from keeper.domain.tokens import KeepaCall, TokenStatus
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import KeepaError
+from keeper.keepa.requests import ProductOptions, cost_upper_bound
 from keeper.postgres import ledger
-from keeper.postgres.ledger import Ledger
+from keeper.postgres.ledger import Demand, HourSpending, Ledger, Reserved, Spending
 from keeper.postgres.outbox import insert_events
 from keeper.postgres.sinks import lock_routes
 
@@ -290,3 +291,60 @@ def renew(engine: Engine, reservation_id: int, settings: TokenSettings) -> bool:
     """Start the lease of a granted reservation anew, just before its request. False when it was written off meanwhile."""
     with engine.begin() as connection:
         return ledger.update_reservation(connection, reservation_id, is_granted=True, lease_seconds=settings.lease_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenReport:
+    """The budget for people.
+
+    Attributes:
+        now: business time of the report.
+        tokens: the balance, if nobody has spent since Keepa's last word.
+        reserved: by operation.
+        last_hour, last_day: by operation, the dearest first.
+        hours: the last 24 hours of the clock, oldest first.
+        demand: what the watches ask for.
+        foreign_tokens: spent by others on this key since it is in use.
+    """
+
+    now: datetime
+    bucket: Bucket
+    tokens: int
+    reserved: list[Reserved]
+    last_hour: list[Spending]
+    last_day: list[Spending]
+    hours: list[HourSpending]
+    demand: Demand
+    forecast: Forecast
+    foreign_tokens: int
+    foreign_seen_at: datetime | None
+
+
+def report_tokens(connection: Connection) -> TokenReport | None:
+    """What is there, who has spent it, and how long it lasts; None where Keepa has not been asked for its tokens yet."""
+    state = ledger.read_ledger(connection)
+    if state.bucket is None:
+        return None
+    last_hour = ledger.select_spending(connection, since=state.now - timedelta(hours=1))
+    demand = ledger.select_demand(
+        connection, plain_tokens=cost_upper_bound(1, ProductOptions()), buybox_tokens=cost_upper_bound(1, ProductOptions(buybox=True))
+    )
+    return TokenReport(
+        now=state.now,
+        bucket=state.bucket,
+        tokens=state.bucket.tokens_at(state.now),
+        reserved=ledger.select_reserved(connection),
+        last_hour=last_hour,
+        last_day=ledger.select_spending(connection, since=state.now - timedelta(days=1)),
+        hours=ledger.select_hourly_spending(connection, now=state.now),
+        demand=demand,
+        forecast=forecast(
+            state.bucket,
+            now=state.now,
+            reserved=sum(one.tokens for one in state.reservations if one.is_granted),
+            planned_per_minute=demand.tokens_per_minute,
+            spent_per_minute=sum(one.tokens for one in last_hour) / 60,
+        ),
+        foreign_tokens=state.foreign_tokens,
+        foreign_seen_at=state.foreign_seen_at,
+    )

@@ -56,6 +56,12 @@ class Bucket:
         steps = (now - self.next_refill_at) // _MINUTE + 1
         return max(self.tokens, min(self.capacity, self.tokens + floor(steps * self.net_per_minute)))
 
+    def next_step_at(self, now: datetime) -> datetime:
+        """When the next step of the refill comes."""
+        if now < self.next_refill_at:
+            return self.next_refill_at
+        return self.next_refill_at + ((now - self.next_refill_at) // _MINUTE + 1) * _MINUTE
+
     def payable_at(self, tokens: int, now: datetime) -> datetime | None:
         """When the balance reaches `tokens` if nobody spends; `now` if it does already; None if it never will."""
         if self.tokens_at(now) >= tokens:
@@ -125,3 +131,50 @@ def unexplained(bucket: Bucket, observed: Bucket, consumed: int, others: Iterabl
     expected = min(least.tokens_at(observed.observed_at), max(observed.capacity, 0))
     spent_at_most = consumed + sum(other.tokens for other in others if other.is_granted)
     return max(0, carried + expected - spent_at_most - observed.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What becomes of the balance. Minutes are None where it never comes to that.
+
+    Attributes:
+        minutes_until_full: if nobody spends; 0 where it is full.
+        minutes_until_empty_as_planned: if all watches are checked as they ask for, and nothing else is spent.
+        minutes_until_empty_as_spent: at the pace of the last hour.
+        planned_per_minute: tokens the watches need.
+        spent_per_minute: tokens of the last hour.
+        needed_pct: share of the refill the watches need; None where nothing refills.
+        watches_fit: whether the refill carries all watches for good.
+    """
+
+    minutes_until_full: float | None
+    minutes_until_empty_as_planned: float | None
+    minutes_until_empty_as_spent: float | None
+    planned_per_minute: float
+    spent_per_minute: float
+    needed_pct: float | None
+    watches_fit: bool
+
+
+def forecast(bucket: Bucket, *, now: datetime, reserved: int, planned_per_minute: float, spent_per_minute: float) -> Forecast:
+    """When the bucket is full, and when it is empty at two paces, counted as if the refill came evenly.
+
+    Args:
+        reserved: tokens of requests on their way, which count as spent for the times until it is empty.
+    """
+    net = bucket.net_per_minute
+    full_at = bucket.payable_at(bucket.capacity, now)
+    left = max(0, bucket.tokens_at(now) - reserved)
+    return Forecast(
+        minutes_until_full=None if full_at is None else (full_at - now) / _MINUTE,
+        minutes_until_empty_as_planned=_minutes_until_empty(left, planned_per_minute - net),
+        minutes_until_empty_as_spent=_minutes_until_empty(left, spent_per_minute - net),
+        planned_per_minute=planned_per_minute,
+        spent_per_minute=spent_per_minute,
+        needed_pct=100 * planned_per_minute / net if net > 0 else None,
+        watches_fit=planned_per_minute <= net,
+    )
+
+
+def _minutes_until_empty(tokens: int, loss_per_minute: float) -> float | None:
+    return tokens / loss_per_minute if loss_per_minute > 0 else None

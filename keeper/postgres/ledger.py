@@ -1,7 +1,7 @@
 """The token ledger: one locked row with Keepa's last word, and a row per reservation."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -233,3 +233,104 @@ def select_spending(connection: Connection, *, since: datetime) -> list[Spending
         {"since": since},
     )
     return [Spending(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Tokens set aside for one operation.
+
+    Attributes:
+        granted: of requests that may be on their way.
+        waiting: of requests that wait for their turn.
+    """
+
+    operation: str
+    granted: int
+    waiting: int
+
+
+def select_reserved(connection: Connection) -> list[Reserved]:
+    """Reservations by operation, the largest first. Those that have expired count until they are written off."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT operation, coalesce(sum(tokens) FILTER (WHERE is_granted), 0), coalesce(sum(tokens) FILTER (WHERE NOT is_granted), 0)
+            FROM token_reservations GROUP BY operation ORDER BY sum(tokens) DESC, operation
+            """
+        )
+    )
+    return [Reserved(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class HourSpending:
+    """What the calls of one hour came to.
+
+    Attributes:
+        hour_at: its beginning, UTC.
+    """
+
+    hour_at: datetime
+    calls: int
+    failed: int
+    tokens: int
+
+
+def select_hourly_spending(connection: Connection, *, now: datetime) -> list[HourSpending]:
+    """The last 24 hours of the clock, oldest first, the running one last; also those without a call."""
+    rows = connection.execute(
+        text(
+            """
+            WITH spent AS (
+                SELECT date_trunc('hour', called_at, 'UTC') AS hour_at, count(*) AS calls, count(*) FILTER (WHERE NOT success) AS failed,
+                    coalesce(sum(tokens_consumed), 0) AS tokens
+                FROM keepa_calls WHERE called_at >= :first GROUP BY 1
+            )
+            SELECT hour_at, coalesce(calls, 0), coalesce(failed, 0), coalesce(tokens, 0)
+            FROM generate_series(CAST(:first AS timestamptz), :now, interval '1 hour') AS hour_at LEFT JOIN spent USING (hour_at)
+            ORDER BY hour_at
+            """
+        ),
+        {"now": now, "first": now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=23)},
+    )
+    return [HourSpending(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What all active watches ask for.
+
+    Attributes:
+        products: each product of a marketplace once.
+    """
+
+    products: int
+    tokens_per_minute: float
+
+
+def select_demand(connection: Connection, *, plain_tokens: int, buybox_tokens: int) -> Demand:
+    """What checking every watched product by its shortest interval costs.
+
+    A check of the buy box serves the product's other watches too: they cost their own only where they are due more often.
+    Reads every active watch.
+
+    Args:
+        plain_tokens, buybox_tokens: cost of one product without and with the buy box.
+    """
+    row = connection.execute(
+        text(
+            """
+            WITH product AS (
+                SELECT 60.0::float8 / min(interval_seconds) FILTER (WHERE price_type = 'BUY_BOX_SHIPPING') AS buybox,
+                    60.0::float8 / min(interval_seconds) FILTER (WHERE price_type <> 'BUY_BOX_SHIPPING') AS plain
+                FROM watched_products WHERE is_active GROUP BY asin, marketplace
+            )
+            SELECT count(*) AS products,
+                coalesce(sum(:buybox_tokens * coalesce(buybox, 0)
+                    + :plain_tokens * greatest(coalesce(plain, 0) - coalesce(buybox, 0), 0)), 0) AS tokens_per_minute
+            FROM product
+            """
+        ),
+        {"plain_tokens": plain_tokens, "buybox_tokens": buybox_tokens},
+    ).one()
+    return Demand(row.products, float(row.tokens_per_minute))

@@ -302,6 +302,33 @@ def test_tokens_are_told_by_operation(anna: Terminal) -> None:
     )
 
 
+def test_tokens_tell_what_the_watches_need_and_when_it_was_spent(anna: Terminal) -> None:
+    anna.ask("watch", "add", ASIN, "--every", "1h")
+    anna.ask("check", ASIN, OTHER)
+    report = anna.ask("tokens")
+    assert (report["watched_products"], report["forecast"]["needed_pct"], report["forecast"]["watches_fit"]) == (
+        1,
+        pytest.approx(100 / 60 / 20),
+        True,
+    )
+    assert (len(report["hours"]), sum(hour["tokens"] for hour in report["hours"])) == (24, 2)
+
+
+def test_tokens_are_a_table_for_a_person(anna: Terminal) -> None:
+    anna.ask("watch", "add", ASIN, "--every", "1h")
+    anna.ask("check", ASIN, OTHER)
+    shown = anna.run("tokens").stdout
+    words = ("1198 of 1200 tokens", "refill 20 a minute", "Reserved", "Hour (UTC)", "the watches (1 product) need 0.017 tokens a minute")
+    assert [word for word in words if word not in shown] == []
+
+
+def test_tokens_say_that_the_watches_ask_for_too_much(anna: Terminal) -> None:
+    asins = [f"B{number:09d}" for number in range(40)]
+    anna.ask("check", ASIN)
+    anna.ask("watch", "add", *asins, "--every", "1min")
+    assert "need 40.0 tokens a minute, 200 % of the refill: more than refills, empty in " in anna.run("tokens").stdout
+
+
 def test_tokens_show_what_others_spent(anna: Terminal, simulator: Simulator) -> None:
     anna.ask("check", ASIN)
     httpx.post(f"{simulator.url}/_simulator/spend", json={"tokens": 300}).raise_for_status()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeper.domain.budget import Bucket, Priority, Reservation, floor_of, spendable, tokens_ahead, unexplained
+from keeper.domain.budget import Bucket, Priority, Reservation, floor_of, forecast, spendable, tokens_ahead, unexplained
 
 AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -159,3 +159,75 @@ def test_tokens_are_unexplained_only_beyond_all_we_can_have_spent(
     known: Bucket, observed: Bucket, consumed: int, others: list[Reservation], carried: int, expected: int
 ) -> None:
     assert unexplained(known, observed, consumed, others, carried) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        pytest.param(-90, 30, id="not come yet"),
+        pytest.param(0, 30, id="the one Keepa told of"),
+        pytest.param(30, 90, id="on a step it is the next one"),
+        pytest.param(95, 150, id="two later"),
+    ],
+)
+def test_the_next_step_of_the_refill_is_at_most_a_minute_away(seconds: float, expected: float) -> None:
+    assert bucket(100).next_step_at(AT + timedelta(seconds=seconds)) == AT + timedelta(seconds=expected)
+
+
+@given(seconds=st.integers(0, 100_000), tokens=st.integers(0, 1000))
+def test_nothing_comes_before_the_next_step(seconds: int, tokens: int) -> None:
+    now = AT + timedelta(seconds=seconds)
+    at = bucket(tokens).next_step_at(now)
+    assert now < at <= now + timedelta(minutes=1)
+    assert bucket(tokens).tokens_at(at - timedelta(microseconds=1)) == bucket(tokens).tokens_at(now)
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        pytest.param(bucket(1200), 0, id="full"),
+        pytest.param(bucket(1160), 1.5, id="two steps"),
+        pytest.param(bucket(0, reduction=20.0), None, id="trackings eat the refill"),
+    ],
+)
+def test_a_bucket_is_full_when_nobody_spends_for_so_long(seen: Bucket, expected: float | None) -> None:
+    assert forecast(seen, now=AT, reserved=0, planned_per_minute=0, spent_per_minute=0).minutes_until_full == expected
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "reserved", "expected"),
+    [
+        pytest.param(0.0, 0, None, id="nobody spends"),
+        pytest.param(20.0, 0, None, id="what is spent refills"),
+        pytest.param(30.0, 0, 60, id="ten a minute more than refills"),
+        pytest.param(30.0, 200, 40, id="what is on its way is as good as spent"),
+        pytest.param(30.0, 700, 0, id="more is on its way than there is"),
+    ],
+)
+def test_a_bucket_is_empty_when_more_is_spent_than_refills(per_minute: float, reserved: int, expected: float | None) -> None:
+    as_planned = forecast(bucket(600), now=AT, reserved=reserved, planned_per_minute=per_minute, spent_per_minute=0)
+    as_spent = forecast(bucket(600), now=AT, reserved=reserved, planned_per_minute=0, spent_per_minute=per_minute)
+    assert (as_planned.minutes_until_empty_as_planned, as_spent.minutes_until_empty_as_spent) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("planned", "reduction", "needed_pct", "fit"),
+    [
+        pytest.param(5.0, 0.0, 25, True, id="a quarter"),
+        pytest.param(20.0, 0.0, 100, True, id="all of it"),
+        pytest.param(30.0, 0.0, 150, False, id="more than there is"),
+        pytest.param(5.0, 10.0, 50, True, id="of what trackings leave"),
+        pytest.param(5.0, 20.0, None, False, id="nothing is left"),
+        pytest.param(0.0, 20.0, None, True, id="nothing is needed"),
+    ],
+)
+def test_watches_fit_where_the_refill_carries_them(planned: float, reduction: float, needed_pct: float | None, fit: bool) -> None:
+    told = forecast(bucket(600, reduction=reduction), now=AT, reserved=0, planned_per_minute=planned, spent_per_minute=0)
+    assert (told.needed_pct, told.watches_fit) == (needed_pct, fit)
+
+
+@given(tokens=st.integers(0, 1200), per_minute=st.integers(21, 500))
+def test_spending_for_as_long_as_forecast_leaves_nothing(tokens: int, per_minute: int) -> None:
+    minutes = forecast(bucket(tokens), now=AT, reserved=0, planned_per_minute=per_minute, spent_per_minute=0).minutes_until_empty_as_planned
+    assert minutes is not None
+    assert tokens + 20 * minutes - per_minute * minutes == pytest.approx(0, abs=1e-6)
