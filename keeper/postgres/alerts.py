@@ -214,9 +214,10 @@ def mark_failed(connection: Connection, delivery_id: int, *, failure: str, is_de
 
 @dataclass(frozen=True, slots=True)
 class AlertRow:
-    """An alert with what became of it."""
+    """An alert with what became of one of its deliveries; without a channel all of that is None."""
 
     alert_id: int
+    watch_id: int
     user: str
     asin: str
     marketplace: str
@@ -225,6 +226,7 @@ class AlertRow:
     amount_minor: int
     previous_minor: int | None
     target_minor: int
+    lowest_in_year_minor: int | None
     currency: str
     observed_at: datetime
     created_at: datetime
@@ -236,22 +238,43 @@ class AlertRow:
     receipt: str | None
 
 
-def select_alerts(connection: Connection, *, user_id: int | None = None, limit: int = 100) -> list[AlertRow]:
-    """The newest `limit` alerts, newest first, a row per delivery."""
+def select_alerts(
+    connection: Connection,
+    *,
+    user_id: int | None = None,
+    asin: str | None = None,
+    marketplace: str | None = None,
+    before_id: int | None = None,
+    limit: int = 100,
+) -> list[AlertRow]:
+    """The newest `limit` alerts, newest first, a row per delivery and one for an alert without.
+
+    Args:
+        user_id, asin, marketplace: None for all.
+        before_id: only alerts older than this one.
+    """
+    wanted = {"user_id": user_id, "asin": asin, "marketplace": marketplace}
+    # Only what is asked for is named: with `IS NULL OR` a prepared plan could not use the index of one user's alerts.
+    conditions = [f"{column} = :{column}" for column, value in wanted.items() if value is not None]
+    if before_id is not None:
+        conditions.append("id < :before_id")
     rows = connection.execute(
         text(
-            """
-            SELECT a.id, u.name, a.asin, a.marketplace, a.price_type, p.title, a.amount_minor, a.previous_minor, a.target_minor, a.currency,
-                a.observed_at, a.created_at, c.name, d.status, d.tries, d.delivered_at, d.last_failure, d.receipt
+            f"""
+            SELECT a.id, a.watch_id, u.name, a.asin, a.marketplace, a.price_type, p.title, a.amount_minor, a.previous_minor, a.target_minor,
+                a.lowest_in_year_minor, a.currency, a.observed_at, a.created_at, c.name, d.status, d.tries, d.delivered_at, d.last_failure,
+                d.receipt
             FROM (
-                SELECT * FROM price_alerts WHERE CAST(:user_id AS bigint) IS NULL OR user_id = :user_id ORDER BY id DESC LIMIT :limit
+                SELECT * FROM price_alerts {"WHERE " + " AND ".join(conditions) if conditions else ""} ORDER BY id DESC LIMIT :limit
             ) a JOIN users u ON u.id = a.user_id
             LEFT JOIN products p ON p.asin = a.asin AND p.marketplace = a.marketplace
             LEFT JOIN deliveries d ON d.alert_id = a.id LEFT JOIN channels c ON c.id = d.channel_id
             ORDER BY a.id DESC, d.id
             """
         ),
-        {"user_id": user_id, "limit": limit},
+        {name: value for name, value in wanted.items() if value is not None}
+        | ({} if before_id is None else {"before_id": before_id})
+        | {"limit": limit},
     )
     return [AlertRow(*row) for row in rows]
 

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 
 from keeper.domain.alert import decode_alert
 from keeper.domain.events import Sink
+from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.price_type import PriceType
 from keeper.postgres.alerts import count_deliveries, mark_delivered, select_alerts
@@ -16,6 +17,7 @@ from keeper.postgres.watches import deactivate_watch, update_target
 from tests.integration.makers import ASIN, NOW, Points, add_user, add_watch, ago, one, product, rows, run_record
 
 MAIL = "mailto://localhost/reader@example.org"
+OTHER = "B00OCMRV40"
 START: Points = [(ago(days=2), 6000)]
 
 
@@ -243,6 +245,50 @@ def test_alerts_are_listed_with_their_deliveries(engine: Engine) -> None:
         ("anna", "c0", "pending", 0),
         ("anna", "c1", "pending", 0),
     ]
+
+
+@pytest.fixture
+def listing(engine: Engine) -> dict[str, int]:
+    """Two alerts of anna's, then one of ben's, by what tells them apart; their ids."""
+    anna, ben = add_user(engine, "anna", channels=[MAIL, MAIL]), add_user(engine, "ben", channels=[MAIL])
+    for user_id, asin, marketplace in [(anna, ASIN, Marketplace.DE), (anna, ASIN, Marketplace.FR), (ben, OTHER, Marketplace.DE)]:
+        add_watch(engine, user_id, 6000, asin=asin, marketplace=marketplace)
+        run_record(engine, product(START, asin=asin, marketplace=marketplace))
+    found = rows(engine, "SELECT u.name || ' ' || a.marketplace, a.id FROM price_alerts a JOIN users u ON u.id = a.user_id")
+    return {"anna": anna, "ben": ben} | dict(found)
+
+
+def listed(engine: Engine, **options: Any) -> list[int]:
+    """Ids of the alerts found, each once, in order."""
+    with engine.begin() as connection:
+        return list(dict.fromkeys(row.alert_id for row in select_alerts(connection, **options)))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        pytest.param({}, ["ben DE", "anna FR", "anna DE"], id="all, newest first"),
+        pytest.param({"asin": ASIN}, ["anna FR", "anna DE"], id="of a product"),
+        pytest.param({"marketplace": "DE"}, ["ben DE", "anna DE"], id="of a store"),
+        pytest.param({"asin": ASIN, "marketplace": "DE"}, ["anna DE"], id="of both"),
+        pytest.param({"asin": "B000000009"}, [], id="of a product without"),
+        pytest.param({"limit": 2}, ["ben DE", "anna FR"], id="a page counts alerts, not their deliveries"),
+    ],
+)
+def test_alerts_are_listed_by_what_they_are_of(
+    engine: Engine, listing: dict[str, int], options: dict[str, Any], expected: list[str]
+) -> None:
+    assert listed(engine, **options) == [listing[name] for name in expected]
+
+
+def test_a_users_list_has_only_their_alerts(engine: Engine, listing: dict[str, int]) -> None:
+    assert listed(engine, user_id=listing["anna"]) == [listing["anna FR"], listing["anna DE"]]
+    assert listed(engine, user_id=listing["anna"], asin=OTHER) == []
+
+
+def test_a_page_of_alerts_begins_after_the_one_before(engine: Engine, listing: dict[str, int]) -> None:
+    assert listed(engine, user_id=listing["anna"], before_id=listing["anna FR"], limit=1) == [listing["anna DE"]]
+    assert listed(engine, user_id=listing["anna"], before_id=listing["anna DE"]) == []
 
 
 def test_an_alert_of_a_watch_is_made_in_business_time(engine: Engine) -> None:
