@@ -1,14 +1,56 @@
-"""The verbs around people: a user with a first API key, and the channels alerts go to."""
+"""The verbs around people: a user and their API keys, and the channels alerts go to."""
 
+import re
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
 from hashlib import sha256
 
 from sqlalchemy import Connection
 
+from keeper.domain.errors import KeeperError
 from keeper.notify.channels import ChannelCipher, check_channel_url, mask_url, scheme_of
 from keeper.postgres import installation, users
+
+_KEY = re.compile(r"keeper_[A-Za-z0-9_-]{43}")
+
+
+class KeyRefused(KeeperError):
+    """Not an API key, or one that is not valid any more. Its text says neither which nor whose."""
+
+
+class ScopeMissing(KeeperError):
+    """The key may not do that."""
+
+    def __init__(self, needed: "Scope", given: "Scope") -> None:
+        super().__init__(f"this needs a key of scope {needed}, yours has {given}; make another one with `POST /api/v1/api-keys`")
+        self.needed = needed
+
+
+class ScopeTooWide(KeeperError):
+    """A key cannot make one that may do more than itself."""
+
+
+class Scope(StrEnum):
+    """What an API key may do: each of the first three also what those before it may.
+
+    FEED is for a token in the path of a feed, which reads that feed and nothing else.
+    """
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+    FEED = "feed"
+
+    @property
+    def includes(self) -> frozenset["Scope"]:
+        """What a key of this scope may do."""
+        if self is Scope.FEED:
+            return frozenset({Scope.FEED})
+        ranks = (Scope.READ, Scope.WRITE, Scope.ADMIN)
+        return frozenset(ranks[: ranks.index(self) + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +65,69 @@ class NewUser:
     shown_key: str
 
 
-def add_user(connection: Connection, name: str) -> NewUser:
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """An API key just made.
+
+    Attributes:
+        shown_key: kept nowhere: only its hash is stored.
+    """
+
+    key_id: int
+    shown_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Whose key it is."""
+
+    key_id: int
+    user_id: int
+    user: str
+    role: str
+    scope: Scope
+
+
+def add_user(connection: Connection, name: str, *, is_admin: bool = False) -> NewUser:
     """Make a user and a first API key of 256 random bits.
 
     Raises:
         UserExists, UserNameInvalid: see there.
     """
-    user_id = users.insert_user(connection, name)
+    user_id = users.insert_user(connection, name, role="admin" if is_admin else "user")
+    key = add_api_key(connection, user_id, label="first", scope=Scope.ADMIN if is_admin else Scope.WRITE)
+    return NewUser(user_id, key.shown_key)
+
+
+def add_api_key(connection: Connection, user_id: int, *, label: str, scope: Scope, lasts: timedelta | None = None) -> NewKey:
+    """Make another key of 256 random bits.
+
+    Args:
+        lasts: None for good, or until it is revoked.
+    """
     key = f"keeper_{secrets.token_urlsafe(32)}"
-    users.insert_api_key(connection, user_id, label="first", key_hash=hash_key(key), scope="write")
-    return NewUser(user_id, key)
+    lasts_seconds = lasts.total_seconds() if lasts is not None else None
+    key_id = users.insert_api_key(connection, user_id, label=label, key_hash=hash_key(key), scope=scope.value, lasts_seconds=lasts_seconds)
+    return NewKey(key_id, key)
+
+
+def authenticate(connection: Connection, key: str) -> KeyHolder:
+    """Who holds this key. Notes that it was used, at most once a minute.
+
+    Raises:
+        KeyRefused: nobody.
+    """
+    found = users.find_api_key(connection, hash_key(key)) if _KEY.fullmatch(key) else None
+    if found is None:
+        raise KeyRefused("the API key is unknown, revoked or expired; `keeper user add NAME` or `POST /api/v1/api-keys` makes one")
+    if found.is_use_old:
+        users.mark_key_used(connection, found.key_id)
+    return KeyHolder(found.key_id, found.user_id, found.user, found.role, Scope(found.scope))
+
+
+def mask_keys(text: str) -> str:
+    """A text without the API keys in it."""
+    return _KEY.sub("keeper_********", text)
 
 
 def hash_key(key: str) -> bytes:

@@ -36,6 +36,10 @@ _NAMES_LOGGED = 3
 _REQUESTS_PER_ROUND = 2
 
 
+class NotChecked(KeeperError):
+    """A check brought no price."""
+
+
 @dataclass(slots=True)
 class Checked:
     """What one or several checks did.

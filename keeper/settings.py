@@ -170,6 +170,25 @@ class ConsumeSettings(_Group):
     watch_user: str | None = Field(None, description="User for whom a foreign deal's product is watched, without a target; unset: nobody")
 
 
+class ApiSettings(_Group):
+    """The REST API."""
+
+    host: str = Field("127.0.0.1", description="Address it listens on")
+    port: int = Field(8000, ge=0, le=65535, description="Port it listens on; 0: any free one")
+    auth: Literal["on", "off"] = Field("on", description="Whether callers need an API key; off only where it listens on this machine alone")
+    user: str | None = Field(None, description="Whose watches callers see where no key is needed; unset: the only user there is")
+    cors_origins: Words = Field((), description="Origins whose pages may call it from a browser, comma separated; * for any")
+    requests_per_minute: int = Field(600, ge=1, le=1_000_000, description="Requests of one API key within a minute, before it answers 429")
+    largest_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=1 << 30, description="Largest request body, bytes")
+    threads: int = Field(8, ge=1, le=100, description="Requests worked on at a time; each has a connection to the database")
+    statement_timeout_seconds: float = Field(10, gt=0, le=600, description="A slower query is cancelled and answered with 503, seconds")
+    longest_check_wait_seconds: float = Field(
+        10, ge=0, le=300, description="How long a price check waits for tokens before it answers 503, seconds"
+    )
+
+    _split = field_validator("cors_origins", mode="before")(_words)
+
+
 class KeepSettings(_Group):
     """What is kept how long."""
 
@@ -186,6 +205,10 @@ class PrefectSettings(_Group):
         300, gt=0, le=3600, description="Longest wait for such a slot; shorter than the lease of a reservation, seconds"
     )
     work_pool: str = Field("keeper-process", description="Work pool of the deployments")
+    api_url: str | None = Field(
+        None, description="Address of Prefect's API for runs that are asked for, like http://127.0.0.1:4200/api; `make up` knows its own"
+    )
+    api_auth: SecretStr | None = Field(None, description="user:password, where Prefect's server asks for them")
 
 
 class Settings(BaseSettings):
@@ -219,6 +242,7 @@ class Settings(BaseSettings):
     elasticsearch: ElasticsearchSettings = Field(default_factory=ElasticsearchSettings, description="")
     relay: RelaySettings = Field(default_factory=RelaySettings, description="")
     consume: ConsumeSettings = Field(default_factory=ConsumeSettings, description="")
+    api: ApiSettings = Field(default_factory=ApiSettings, description="")
     keep: KeepSettings = Field(default_factory=KeepSettings, description="")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
 

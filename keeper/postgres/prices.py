@@ -278,3 +278,34 @@ def select_history(
         {"asin": asin, "marketplace": marketplace, "price_type": price_type, "start": start, "end": end},
     )
     return [HistoryPoint(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentPrice:
+    """A price as it was last seen.
+
+    Attributes:
+        amount_minor: None where there was no offer.
+        observed_at: since when it is this, by Keepa.
+        checked_at: when that was last true for sure.
+    """
+
+    price_type: str
+    amount_minor: int | None
+    currency: str
+    observed_at: datetime
+    checked_at: datetime
+
+
+def select_current(connection: Connection, asin: str, marketplace: str) -> list[CurrentPrice]:
+    """All prices of a product in one store, by price type."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT price_type, amount_minor, currency, observed_at, checked_at FROM current_prices
+            WHERE asin = :asin AND marketplace = :marketplace ORDER BY price_type
+            """
+        ),
+        {"asin": asin, "marketplace": marketplace},
+    )
+    return [CurrentPrice(*row) for row in rows]

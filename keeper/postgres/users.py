@@ -21,6 +21,10 @@ class UserNameInvalid(KeeperError):
     """Not a name."""
 
 
+class KeyUnknown(KeeperError):
+    """The user has no API key of that id."""
+
+
 class ChannelExists(KeeperError):
     """The user has a channel of that name."""
 
@@ -29,7 +33,7 @@ class ChannelUnknown(KeeperError):
     """The user has no channel of that name."""
 
 
-def insert_user(connection: Connection, name: str) -> int:
+def insert_user(connection: Connection, name: str, *, role: str = "user") -> int:
     """Add a user.
 
     Raises:
@@ -37,7 +41,8 @@ def insert_user(connection: Connection, name: str) -> int:
     """
     try:
         user_id: int | None = connection.execute(
-            text("INSERT INTO users (name) VALUES (:name) ON CONFLICT (name) DO NOTHING RETURNING id"), {"name": name}
+            text("INSERT INTO users (name, role) VALUES (:name, :role) ON CONFLICT (name) DO NOTHING RETURNING id"),
+            {"name": name, "role": role},
         ).scalar_one_or_none()
     except IntegrityError as error:
         raise UserNameInvalid(f"{name!r} is not a name: up to 100 letters, digits and . _ @ + -, the first a letter or digit") from error
@@ -65,6 +70,16 @@ def find_user(connection: Connection, name: str | None) -> int:
     return int(rows[0].id)
 
 
+_USERS = """
+    SELECT u.id, u.name, u.role, u.created_at,
+        (SELECT count(*) FROM watched_products w WHERE w.user_id = u.id AND w.is_active AND w.removed_at IS NULL),
+        (SELECT count(*) FROM channels c WHERE c.user_id = u.id),
+        (SELECT count(*) FROM api_keys k WHERE k.user_id = u.id AND k.revoked_at IS NULL
+            AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp()))
+    FROM users u {condition}
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class UserRow:
     """A user with what belongs to them."""
@@ -80,27 +95,112 @@ class UserRow:
 
 def select_users(connection: Connection) -> list[UserRow]:
     """All users by name, with their active watches, channels and usable API keys."""
+    return [UserRow(*row) for row in connection.execute(text(_USERS.format(condition="ORDER BY u.name")))]
+
+
+def select_user(connection: Connection, user_id: int) -> UserRow:
+    """One user.
+
+    Raises:
+        UserUnknown: see there.
+    """
+    row = connection.execute(text(_USERS.format(condition="WHERE u.id = :user_id")), {"user_id": user_id}).one_or_none()
+    if row is None:
+        raise UserUnknown("this user is gone")
+    return UserRow(*row)
+
+
+def insert_api_key(
+    connection: Connection, user_id: int, *, label: str, key_hash: bytes, scope: str, lasts_seconds: float | None = None
+) -> int:
+    """Store a key's hash. Returns its id."""
+    key_id: int = connection.execute(
+        text(
+            """
+            INSERT INTO api_keys (user_id, label, key_hash, scope, expires_at)
+            VALUES (:user_id, :label, :key_hash, :scope, clock_timestamp() + make_interval(secs => :lasts_seconds)) RETURNING id
+            """
+        ),
+        {"user_id": user_id, "label": label, "key_hash": key_hash, "scope": scope, "lasts_seconds": lasts_seconds},
+    ).scalar_one()
+    return key_id
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A usable key and its user.
+
+    Attributes:
+        is_use_old: its last use was noted more than a minute ago.
+    """
+
+    key_id: int
+    scope: str
+    user_id: int
+    user: str
+    role: str
+    is_use_old: bool
+
+
+def find_api_key(connection: Connection, key_hash: bytes) -> FoundKey | None:
+    """The key with this hash; None where there is none, or it is revoked or expired."""
+    row = connection.execute(
+        text(
+            """
+            SELECT k.id, k.scope, u.id, u.name, u.role, coalesce(k.last_used_at < clock_timestamp() - interval '1 minute', true)
+            FROM api_keys k JOIN users u ON u.id = k.user_id
+            WHERE k.key_hash = :key_hash AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())
+            """
+        ),
+        {"key_hash": key_hash},
+    ).one_or_none()
+    return None if row is None else FoundKey(*row)
+
+
+def mark_key_used(connection: Connection, key_id: int) -> None:
+    """It was used now."""
+    connection.execute(text("UPDATE api_keys SET last_used_at = clock_timestamp() WHERE id = :id"), {"id": key_id})
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """An API key as it is listed; times on the machine's clock."""
+
+    key_id: int
+    label: str
+    scope: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+def select_api_keys(connection: Connection, user_id: int, *, after_id: int = 0, limit: int = 1000) -> list[KeyRow]:
+    """A user's keys by id, revoked ones included."""
     rows = connection.execute(
         text(
             """
-            SELECT u.id, u.name, u.role, u.created_at,
-                (SELECT count(*) FROM watched_products w WHERE w.user_id = u.id AND w.is_active),
-                (SELECT count(*) FROM channels c WHERE c.user_id = u.id),
-                (SELECT count(*) FROM api_keys k WHERE k.user_id = u.id AND k.revoked_at IS NULL)
-            FROM users u ORDER BY u.name
+            SELECT id, label, scope, created_at, expires_at, last_used_at, revoked_at FROM api_keys
+            WHERE user_id = :user_id AND id > :after_id ORDER BY id LIMIT :limit
             """
-        )
+        ),
+        {"user_id": user_id, "after_id": after_id, "limit": limit},
     )
-    return [UserRow(*row) for row in rows]
+    return [KeyRow(*row) for row in rows]
 
 
-def insert_api_key(connection: Connection, user_id: int, *, label: str, key_hash: bytes, scope: str) -> int:
-    """Store a key's hash. Returns its id."""
-    key_id: int = connection.execute(
-        text("INSERT INTO api_keys (user_id, label, key_hash, scope) VALUES (:user_id, :label, :key_hash, :scope) RETURNING id"),
-        {"user_id": user_id, "label": label, "key_hash": key_hash, "scope": scope},
-    ).scalar_one()
-    return key_id
+def revoke_api_key(connection: Connection, user_id: int, key_id: int) -> None:
+    """It is valid no more, from the next request on. Again changes nothing.
+
+    Raises:
+        KeyUnknown: not a key of this user.
+    """
+    revoked = connection.execute(
+        text("UPDATE api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE id = :id AND user_id = :user_id"),
+        {"id": key_id, "user_id": user_id},
+    )
+    if revoked.rowcount == 0:
+        raise KeyUnknown(f"you have no API key {key_id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +245,16 @@ def insert_channel(
     return channel_id
 
 
-def select_channels(connection: Connection, *, user_id: int | None = None, limit: int = 1000) -> list[ChannelRow]:
+def select_channels(connection: Connection, *, user_id: int | None = None, after_id: int = 0, limit: int = 1000) -> list[ChannelRow]:
     """Channels of one user or of all, by id."""
     rows = connection.execute(
         text(
             """
             SELECT c.id, u.name, c.name, c.scheme, c.shown, c.url_encrypted, c.created_at FROM channels c JOIN users u ON u.id = c.user_id
-            WHERE CAST(:user_id AS bigint) IS NULL OR c.user_id = :user_id ORDER BY c.id LIMIT :limit
+            WHERE c.id > :after_id AND (CAST(:user_id AS bigint) IS NULL OR c.user_id = :user_id) ORDER BY c.id LIMIT :limit
             """
         ),
-        {"user_id": user_id, "limit": limit},
+        {"user_id": user_id, "after_id": after_id, "limit": limit},
     )
     return [ChannelRow(*row) for row in rows]
 
@@ -169,6 +269,18 @@ def find_channel(connection: Connection, user_id: int, name: str) -> ChannelRow:
         if channel.name == name:
             return channel
     raise ChannelUnknown(f"you have no channel {name}; `keeper channel list` shows them")
+
+
+def select_channel(connection: Connection, user_id: int, channel_id: int) -> ChannelRow:
+    """A user's channel by id.
+
+    Raises:
+        ChannelUnknown: see there.
+    """
+    for channel in select_channels(connection, user_id=user_id, after_id=channel_id - 1, limit=1):
+        if channel.channel_id == channel_id:
+            return channel
+    raise ChannelUnknown(f"you have no channel {channel_id}")
 
 
 def delete_channel(connection: Connection, channel_id: int) -> None:

@@ -182,6 +182,17 @@ def find_watch(connection: Connection, user_id: int, watch_id: int) -> WatchRow:
     raise WatchUnknown(f"there is no active watch {watch_id} of yours; `keeper watch list` shows them")
 
 
+def make_due(connection: Connection, user_id: int, *, now: datetime) -> int:
+    """All active watches of a user are due now. Returns how many were not."""
+    return connection.execute(
+        text(
+            "UPDATE watched_products SET next_check_at = :now "
+            "WHERE user_id = :user_id AND is_active AND removed_at IS NULL AND next_check_at > :now"
+        ),
+        {"user_id": user_id, "now": now},
+    ).rowcount
+
+
 def select_target(connection: Connection, asin: str, marketplace: str, price_type: str, *, user_id: int | None = None) -> int | None:
     """The highest target of the active watches on a price, of one user or of all; None without any."""
     target: int | None = connection.execute(

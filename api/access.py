@@ -1,0 +1,88 @@
+"""Who asks: the one place that knows how a caller proves it."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
+
+from api.live import House, Live
+from keeper.accounts import KeyRefused, Scope, ScopeMissing, authenticate
+from keeper.domain.errors import KeeperError
+from keeper.postgres import users
+
+_bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer keeper_…`, the key that `keeper user add` printed")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key in a header of its own")
+
+
+class NotLoopback(KeeperError):
+    """Without keys Keeper answers this machine only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A user, and what their key may do.
+
+    Attributes:
+        key_id: None where keys are not asked for.
+    """
+
+    user_id: int
+    name: str
+    role: str
+    scope: Scope
+    key_id: int | None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _caller(
+    scopes: SecurityScopes,
+    request: Request,
+    live: House,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    header: Annotated[str | None, Depends(_header)],
+) -> Caller:
+    needed = Scope(scopes.scopes[0])
+    if live.settings.api.auth == "off":
+        return _anybody(live, request)
+    return _of_key(live, request, bearer.credentials if bearer else header, needed)
+
+
+def _of_key(live: Live, request: Request, key: str | None, needed: Scope) -> Caller:
+    address = request.client.host if request.client else "unknown"
+    if key is None:
+        raise KeyRefused("this needs an API key: send it as `Authorization: Bearer keeper_…`; `keeper user add NAME` prints one")
+    with live.resources.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        try:
+            found = authenticate(connection, key)
+        except KeyRefused:
+            # Guessing is bounded, too; those who know their key are not counted with those who do not.
+            live.requests.spend(f"address {address}")
+            raise
+    request.state.allowance = live.requests.spend(f"key {found.key_id}")
+    if needed not in found.scope.includes:
+        raise ScopeMissing(needed, found.scope)
+    return Caller(found.user_id, found.user, found.role, found.scope, found.key_id)
+
+
+def _anybody(live: Live, request: Request) -> Caller:
+    """The user named in the settings, or the only one there is."""
+    server = request.scope.get("server")
+    if not (server and is_loopback(server[0]) and request.client and is_loopback(request.client.host)):
+        raise NotLoopback("KEEPER_API_AUTH=off answers only this machine itself; set it to on and use an API key")
+    with live.begin() as connection:
+        found = users.select_user(connection, users.find_user(connection, live.settings.api.user))
+    return Caller(found.user_id, found.name, found.role, Scope.ADMIN if found.role == "admin" else Scope.WRITE, None)
+
+
+Reader = Annotated[Caller, Security(_caller, scopes=[Scope.READ.value])]
+Writer = Annotated[Caller, Security(_caller, scopes=[Scope.WRITE.value])]
+Admin = Annotated[Caller, Security(_caller, scopes=[Scope.ADMIN.value])]

@@ -1,0 +1,5 @@
+"""What you were told."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["alerts"])

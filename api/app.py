@@ -1,0 +1,145 @@
+"""The application: every route, and what holds for all of them."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.gzip import GZipMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from api import alerts, api_keys, channels, checks, health, prices, products, status, tokens, users, watches
+from api.edge import Edge
+from api.live import Live
+from api.problems import MEDIA_TYPE, add_handlers
+from keeper.settings import Settings, read_settings
+
+_SMALLEST_GZIPPED_BYTES = 1024
+_GZIP_LEVEL = 4
+_DESCRIPTION = """
+Watch Amazon prices, ask for their history, be told in time.
+
+**Keys.** Send yours as `Authorization: Bearer keeper_…` or `X-API-Key: keeper_…`. `keeper user add NAME` prints the first one; `POST
+/api/v1/api-keys` makes more, with a scope (`read`, `write`, `admin`) and an end.
+
+**Money** is told twice: `price` in whole units of the store's currency, `price_minor` in cents. **Times** are UTC.
+
+**Pages.** A list has `next`: path and query of the page after it, or null. A page has up to 1,000 rows.
+
+**Twice is once.** A POST with an `Idempotency-Key` of your own happens once, however often you send it within a day, and is answered
+the same.
+
+**Problems** are `application/problem+json` (RFC 9457): a stable `type`, what was wrong, and what to do. 429 and 503 say when to come back
+in `Retry-After`.
+"""
+_TAGS = [
+    {"name": "watches", "description": "What is watched, and at which price you want to hear of it"},
+    {"name": "prices", "description": "A price now, over time, and what it was worth"},
+    {"name": "products", "description": "Search"},
+    {"name": "alerts", "description": "What you were told, and where alerts go"},
+    {"name": "you", "description": "You and your API keys"},
+    {"name": "tokens", "description": "What Keepa allows, and who spends it"},
+    {"name": "health", "description": "For probes and people who run it"},
+]
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application; nothing is opened before the first request that needs it.
+
+    Raises:
+        SettingsInvalid: see there.
+    """
+    settings = settings or read_settings()
+    live = Live(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = settings.api.threads
+        yield
+        live.close()
+
+    app = _Keeper(
+        title="Keeper",
+        version=version("keeper"),
+        summary="Amazon prices, watched",
+        description=_DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_tags=_TAGS,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        dependencies=[Depends(_refuse_unknown)],
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.live = live
+    app.state.lookout = status.Lookout(live.settings)
+    add_handlers(app)
+    app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_GZIPPED_BYTES, compresslevel=_GZIP_LEVEL)
+    if settings.api.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.api.cors_origins),
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-ID"],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"],
+        )
+    if settings.api.auth == "off":
+        # Else a page of somebody else's, in a browser on this machine, could reach it under a name of its own.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", "testserver"])
+    app.add_middleware(Edge, largest_body_bytes=settings.api.largest_body_bytes)
+    app.include_router(health.router)
+    v1 = APIRouter(prefix="/api/v1")
+    for room in (status, watches, checks, prices, products, alerts, channels, users, api_keys, tokens):
+        v1.include_router(room.router)
+    app.include_router(v1)
+    return app
+
+
+async def _refuse_unknown(request: Request) -> None:
+    """A query parameter that nobody reads would be a wish that is silently not granted."""
+    if not request.query_params:
+        return
+    app: _Keeper = request.app
+    known = app.query_names(request.method, request.scope["route"].path)
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        told = f"known are {', '.join(sorted(known))}" if known else "this path knows none"
+        raise RequestValidationError([{"type": "unknown", "loc": ("query", name), "msg": f"is no parameter; {told}"} for name in unknown])
+
+
+class _Keeper(FastAPI):
+    """FastAPI, whose OpenAPI document says of errors what is true: each is problem+json and nothing else."""
+
+    _query_names: Mapping[tuple[str, str], frozenset[str]]
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for operation in (one for methods in document["paths"].values() for one in methods.values()):
+                for answer in operation["responses"].values():
+                    if MEDIA_TYPE in answer.get("content", {}):
+                        answer["content"] = {MEDIA_TYPE: answer["content"][MEDIA_TYPE]}
+            self._query_names = {
+                (method.upper(), path): frozenset(one["name"] for one in operation.get("parameters", ()) if one["in"] == "query")
+                for path, methods in document["paths"].items()
+                for method, operation in methods.items()
+            }
+        return self.openapi_schema or document
+
+    def query_names(self, method: str, path: str) -> frozenset[str]:
+        """The query parameters of a route."""
+        self.openapi()
+        return self._query_names.get((method, path), frozenset())
+
+
+def list_routes(app: FastAPI) -> Iterator[tuple[str, str]]:
+    """(method, path) of everything in the OpenAPI document."""
+    paths: dict[str, Any] = app.openapi()["paths"]
+    for path, methods in paths.items():
+        for method in methods:
+            yield method.upper(), path

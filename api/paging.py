@@ -1,0 +1,51 @@
+"""Pages by key: each names the next, so that what is added or removed meanwhile shifts nothing."""
+
+import base64
+import binascii
+import re
+from typing import Annotated, Final
+
+from fastapi import Query, Request
+
+from keeper.domain.errors import KeeperError
+
+LARGEST_PAGE: Final = 1000
+DEFAULT_PAGE: Final = 100
+_CURSOR = re.compile(r"id:(\d{1,18})")
+
+Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Rows on a page")]
+CursorText = Annotated[str | None, Query(max_length=100, description="From `next` of the page before")]
+
+
+class CursorInvalid(KeeperError):
+    """Not a cursor Keeper gave."""
+
+
+def encode_cursor(row_id: int) -> str:
+    """Opaque text for where a page ended."""
+    return base64.urlsafe_b64encode(f"id:{row_id}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None) -> int | None:
+    """The reverse; None without one.
+
+    Raises:
+        CursorInvalid: see there.
+    """
+    if cursor is None:
+        return None
+    try:
+        found = _CURSOR.fullmatch(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii"))
+    except (ValueError, binascii.Error):
+        found = None
+    if found is None:
+        raise CursorInvalid("cursor: not one that Keeper gave")
+    return int(found.group(1))
+
+
+def next_page(request: Request, last_id: int | None, *, is_full: bool) -> str | None:
+    """Path and query of the next page; None after the last one."""
+    if not is_full or last_id is None:
+        return None
+    url = request.url.include_query_params(cursor=encode_cursor(last_id))
+    return f"{url.path}?{url.query}"

@@ -1,0 +1,5 @@
+"""Prices over time."""
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["prices"])

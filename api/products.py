@@ -1,0 +1,169 @@
+"""Search."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
+
+from api.access import Reader
+from api.live import House
+from api.problems import problems
+from api.schemas import Amount, Answer, Store, in_whole_units
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.money import Money, minor_digits
+from keeper.domain.search import (
+    LARGEST_PAGE,
+    LONGEST_TEXT,
+    MOST_CHOICES,
+    MOST_SUGGESTIONS,
+    SearchHit,
+    SearchQuery,
+    SearchSort,
+    SearchSubject,
+)
+from keeper.find import find, suggest
+
+router = APIRouter(tags=["products"])
+
+Text = Annotated[
+    str, Query(max_length=LONGEST_TEXT, description='Words that must all be there; a phrase in "quotes"', examples=["cherry tastatur"])
+]
+Choices = Annotated[list[Annotated[str, Field(max_length=LONGEST_TEXT)]], Query(max_length=MOST_CHOICES)]
+PriceBound = Annotated[Amount | None, Query()]
+
+
+class ProductHit(Answer):
+    """A product in one store."""
+
+    asin: str
+    marketplace: Marketplace
+    title: str | None
+    brand: str | None
+    category: str | None
+    price: float | None = Field(description="The current one, in whole units; null: no offer")
+    price_minor: int | None
+    list_price: float | None
+    currency: str
+    discount_pct: float | None = Field(description="Of the list price")
+    rating: float | None = Field(description="Stars, 0 to 5")
+    review_count: int | None
+    sales_rank: int | None
+    image_url: str | None
+    link: str = Field(description="Its page at Amazon")
+    first_seen_at: datetime | None
+    last_seen_at: datetime | None
+
+
+class Count(Answer):
+    """Hits with one value."""
+
+    value: str
+    hits: int
+
+
+class ProductPage(Answer):
+    """One page of hits."""
+
+    products: list[ProductHit]
+    total: int | None = Field(description="All hits, 10,000 meaning so many or more; null on later pages")
+    alike: list[str] = Field(description="Words nothing has, for which similar ones were taken")
+    facets: dict[str, list[Count]] = Field(description="Hits by value, where `facets` was asked for")
+    next: str | None
+
+
+class Suggestions(Answer):
+    """Titles for what somebody has begun to type."""
+
+    titles: list[str]
+
+
+def _minor(amount: Decimal | None, marketplace: Marketplace) -> int | None:
+    return None if amount is None else int(amount.scaleb(minor_digits(marketplace.currency)))
+
+
+def _shown(hit: SearchHit) -> ProductHit:
+    price, list_price = hit.price, hit.list_price
+    return ProductHit(
+        asin=hit.asin,
+        marketplace=hit.marketplace,
+        title=hit.title,
+        brand=hit.brand,
+        category=hit.category,
+        price=_whole(price),
+        price_minor=price.amount_minor if price else None,
+        list_price=_whole(list_price),
+        currency=hit.marketplace.currency,
+        discount_pct=hit.discount_pct,
+        rating=hit.rating,
+        review_count=hit.review_count,
+        sales_rank=hit.sales_rank,
+        image_url=hit.image_url,
+        link=f"https://{hit.marketplace.host}/dp/{hit.asin}",
+        first_seen_at=hit.seen_from,
+        last_seen_at=hit.seen_until,
+    )
+
+
+def _whole(money: Money | None) -> float | None:
+    return in_whole_units(money.amount_minor, money.currency) if money else None
+
+
+@router.get("/products/search", responses=problems())
+def search_products(
+    _: Reader,
+    live: House,
+    request: Request,
+    text: Text = "",
+    marketplace: Store = Marketplace.DE,
+    price_from: PriceBound = None,
+    price_to: PriceBound = None,
+    discount_from: Annotated[float | None, Query(ge=0, le=100, description="Percent of the list price")] = None,
+    rating_from: Annotated[float | None, Query(ge=0, le=5, description="Stars")] = None,
+    brand: Choices = [],  # noqa: B006  FastAPI copies it
+    category: Choices = [],  # noqa: B006
+    sort: SearchSort = SearchSort.RELEVANCE,
+    facets: Annotated[bool, Query(description="Count hits by brand, category, store, price and discount, too")] = False,
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Hits on a page")] = 20,
+    cursor: Annotated[str | None, Query(max_length=1000, description="From `next` of the page before")] = None,
+) -> ProductPage:
+    """Find products by words, price, discount, rating, brand and category; in Elasticsearch where there is one, else in PostgreSQL."""
+    query = SearchQuery(
+        SearchSubject.PRODUCTS,
+        text,
+        marketplace,
+        _minor(price_from, marketplace),
+        _minor(price_to, marketplace),
+        discount_from,
+        rating_from,
+        tuple(brand),
+        tuple(category),
+        sort=sort,
+        has_facets=facets,
+        limit=limit,
+        cursor=cursor,
+    )
+    with live.resources.searcher() as searcher:
+        page = find(searcher, query)
+    url = request.url.include_query_params(cursor=page.next_cursor) if page.next_cursor else None
+    return ProductPage(
+        products=[_shown(hit) for hit in page.hits],
+        total=page.total,
+        alike=list(page.alike),
+        facets={facet.name.value: [Count(value=one.value, hits=one.hits) for one in facet.counts] for facet in page.facets},
+        next=f"{url.path}?{url.query}" if url else None,
+    )
+
+
+@router.get("/products/suggest", responses=problems())
+def suggest_products(
+    _: Reader,
+    live: House,
+    text: Annotated[str, Query(max_length=LONGEST_TEXT, description="What has been typed; nothing is suggested for less than two letters")],
+    marketplace: Store = Marketplace.DE,
+    limit: Annotated[int, Query(ge=1, le=MOST_SUGGESTIONS)] = 10,
+) -> Suggestions:
+    """Titles in which every word begins a word."""
+    with live.resources.searcher() as searcher:
+        return Suggestions(titles=list(suggest(searcher, SearchSubject.PRODUCTS, text, marketplace=marketplace, limit=limit)))

@@ -1,0 +1,38 @@
+"""What several answers have in common: amounts, times, marketplaces."""
+
+from decimal import Decimal
+from typing import Annotated, Final
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.money import Money
+from keeper.domain.price_type import PriceType
+
+LARGEST_ID: Final = 2**63 - 1
+
+Asin = Annotated[str, Path(pattern=r"^[A-Z0-9]{10}$", description="Amazon's product number", examples=["B00OCMRV40"])]
+RowId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+Store = Annotated[Marketplace, Query(description="The Amazon store")]
+KindOfPrice = Annotated[PriceType, Query(description="Which price: NEW, AMAZON, USED, BUY_BOX_SHIPPING, …")]
+Amount = Annotated[
+    Decimal, Field(gt=0, le=10_000_000, decimal_places=2, description="In whole units of the store's currency", examples=[49.9])
+]
+
+
+class Body(BaseModel):
+    """What a caller sends: an unknown field is an error, not a surprise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Answer(BaseModel):
+    """What Keeper answers. Prices are numbers in whole units beside the same in minor units; times are UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def in_whole_units(amount_minor: int | None, currency: str) -> float | None:
+    """For people and JavaScript; programs that reckon take the minor units beside it."""
+    return None if amount_minor is None else float(Money(amount_minor, currency).amount)

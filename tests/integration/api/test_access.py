@@ -1,0 +1,142 @@
+"""Who may ask what."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, text
+
+from keeper.accounts import Scope
+from tests.integration.api.conftest import ClientOf, MakeApi, MakePerson, Person, make_key_of
+
+PATHS = ("/api/v1/users/me", "/api/v1/watches", "/api/v1/channels", "/api/v1/api-keys", "/api/v1/status")
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/docs", "/openapi.json"])
+def test_probes_and_documentation_need_no_key(api_url: str, client_of: ClientOf, path: str) -> None:
+    assert client_of(api_url, None).get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_a_key_nothing_is_told(api_url: str, client_of: ClientOf, path: str) -> None:
+    answered = client_of(api_url, None).get(path)
+
+    assert answered.status_code == 401
+    assert answered.headers["www-authenticate"] == "Bearer"
+    assert answered.json()["type"] == "urn:keeper:problem:key-refused"
+
+
+def test_a_key_works_in_either_header(anna: Person, api_url: str, client_of: ClientOf) -> None:
+    assert anna.get("/api/v1/users/me")["name"] == "anna"
+    assert client_of(api_url, None).get("/api/v1/users/me", headers={"X-API-Key": anna.key}).json()["name"] == "anna"
+
+
+@pytest.mark.parametrize("key", ["", "keeper_", "keeper_" + "a" * 43, "x" * 10_000, "keeper_ä" + "a" * 42])
+def test_what_is_no_key_is_refused(api_url: str, client_of: ClientOf, key: str) -> None:
+    assert client_of(api_url, None).get("/api/v1/watches", headers={"X-API-Key": key.encode()}).status_code == 401
+
+
+def test_a_revoked_key_is_refused_at_once(anna: Person) -> None:
+    made = anna.post("/api/v1/api-keys", {"label": "short", "scope": "write"})
+    headers = {"Authorization": f"Bearer {made['key']}"}
+    assert anna.client.get("/api/v1/users/me", headers=headers).status_code == 200
+
+    assert anna.ask("DELETE", f"/api/v1/api-keys/{made['id']}").status_code == 204
+
+    assert anna.client.get("/api/v1/users/me", headers=headers).status_code == 401
+
+
+def test_an_expired_key_is_refused(anna: Person, engine: Engine) -> None:
+    made = anna.post("/api/v1/api-keys", {"label": "short", "expires_in_days": 1})
+    assert datetime.fromisoformat(made["expires_at"]) - datetime.now(UTC) > timedelta(hours=23)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE api_keys SET expires_at = clock_timestamp() WHERE id = :id"), {"id": made["id"]})
+
+    assert anna.client.get("/api/v1/users/me", headers={"Authorization": f"Bearer {made['key']}"}).status_code == 401
+
+
+def test_a_key_is_stored_hashed_and_its_use_noted(anna: Person, engine: Engine) -> None:
+    anna.get("/api/v1/users/me")
+
+    with engine.begin() as connection:
+        row = connection.execute(text("SELECT api_keys::text AS all_of_it, last_used_at FROM api_keys")).one()
+    assert anna.key not in row.all_of_it and anna.key.removeprefix("keeper_") not in row.all_of_it
+    assert row.last_used_at is not None
+
+
+def test_a_reader_changes_nothing(anna: Person, engine: Engine, api_url: str, client_of: ClientOf) -> None:
+    reader = client_of(api_url, make_key_of(engine, anna, Scope.READ))
+
+    assert reader.get("/api/v1/watches").status_code == 200
+    answered = reader.post("/api/v1/watches", json={"asin": "B00OCMRV40"})
+
+    assert answered.status_code == 403
+    assert answered.json()["type"] == "urn:keeper:problem:scope-missing"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_token_of_a_feed_opens_nothing_else(anna: Person, engine: Engine, api_url: str, client_of: ClientOf, path: str) -> None:
+    assert client_of(api_url, make_key_of(engine, anna, Scope.FEED)).get(path).status_code == 403
+
+
+def test_a_key_makes_none_that_may_do_more(anna: Person) -> None:
+    answered = anna.ask("POST", "/api/v1/api-keys", json={"label": "root", "scope": "admin"})
+
+    assert answered.status_code == 403
+    assert answered.json()["type"] == "urn:keeper:problem:scope-too-wide"
+
+
+def test_an_admin_makes_keys_of_every_scope(api_url: str, make_person: MakePerson) -> None:
+    root = make_person(api_url, "root", is_admin=True)
+
+    for scope in Scope:
+        assert root.post("/api/v1/api-keys", {"label": scope, "scope": scope})["scope"] == scope
+
+
+def test_without_keys_this_machine_sees_its_only_user(make_api: MakeApi, make_person: MakePerson, client_of: ClientOf) -> None:
+    url = make_api(auth="off")
+    make_person(url, "anna")
+
+    assert client_of(url, None).get("/api/v1/users/me").json()["name"] == "anna"
+
+
+def test_without_keys_a_page_of_another_name_is_not_answered(make_api: MakeApi, make_person: MakePerson, client_of: ClientOf) -> None:
+    url = make_api(auth="off")
+    make_person(url, "anna")
+
+    assert client_of(url, None).get("/api/v1/users/me", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_without_keys_and_with_two_users_it_is_asked_which(make_api: MakeApi, make_person: MakePerson, client_of: ClientOf) -> None:
+    url = make_api(auth="off")
+    for name in ("anna", "ben"):
+        make_person(url, name)
+
+    answered = client_of(url, None).get("/api/v1/users/me")
+
+    assert answered.status_code == 409
+    assert "KEEPER_API_USER" in answered.json()["hint"]
+    assert client_of(make_api(auth="off", user="ben"), None).get("/api/v1/users/me").json()["name"] == "ben"
+
+
+def test_too_many_requests_are_told_when_to_come_back(make_api: MakeApi, make_person: MakePerson) -> None:
+    url = make_api(requests_per_minute=3)
+    anna = make_person(url, "anna")
+    left = [anna.ask("GET", "/api/v1/users/me").headers["ratelimit-remaining"] for _ in range(3)]
+
+    answered = anna.ask("GET", "/api/v1/users/me")
+
+    assert left == ["2", "1", "0"]
+    assert answered.status_code == 429
+    assert 1 <= int(answered.headers["retry-after"]) <= 61
+    assert make_person(url, "ben").ask("GET", "/api/v1/users/me").status_code == 200
+
+
+def test_guessing_keys_is_bounded(make_api: MakeApi, make_person: MakePerson, client_of: ClientOf) -> None:
+    url = make_api(requests_per_minute=3)
+    anna = make_person(url, "anna")
+    guesser = client_of(url, "keeper_" + "a" * 43)
+
+    statuses = [guesser.get("/api/v1/users/me").status_code for _ in range(5)]
+
+    assert statuses == [401, 401, 401, 429, 429]
+    assert anna.ask("GET", "/api/v1/users/me").status_code == 200

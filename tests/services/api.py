@@ -1,0 +1,29 @@
+"""The REST API served for real, in a thread of this process."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from tests.services.waiting import wait_until
+
+
+@contextmanager
+def serve(app: FastAPI) -> Iterator[str]:
+    """Yields the address, on a free port of this machine."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False, ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="api")
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), "the API did not start")
+        assert server.started
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        listening.close()
