@@ -42,6 +42,15 @@ if TYPE_CHECKING:
 
 _ONCE_SECONDS = 240.0
 
+_PRODUCTS_TO_COME = (
+    "Products that do not change any more are in no event: once Elasticsearch is configured, `keeper reindex products` brings them all, "
+    "and until then searches do not find them."
+)
+_PRODUCTS_LEFT = (
+    "The relay enriches products from here on. What waited for the enriching consumer may be missing in `products`: "
+    "`keeper reindex products` brings it from PostgreSQL."
+)
+
 sink_app = make_group("Where events go: Kafka, search, enrichment; switched on by the settings, and off here.")
 dlq_app = make_group("What consumers could not read: dead letters of Kafka's topics, with the reason.")
 
@@ -288,16 +297,22 @@ def sink_off(
     with ExitStack() as held, _unswitched() as resources:
         if name.startswith(f"{Sink.SEARCH}."):
             _refuse_live_rebuild(resources, held)
-        waiting = {one.name: one.messages for one in list_sinks(resources.engine, settings)}.get(name, 0)
+        known = {one.name: one for one in list_sinks(resources.engine, settings)}
+        waiting = known[name].messages if name in known else 0
+        # With Elasticsearch the sink enriches from here on, and what the consumer has not read is read by nobody.
+        has_search = bool(settings.elasticsearch.url) or (Sink.SEARCH in known and known[Sink.SEARCH].is_on)
+        advice = _PRODUCTS_LEFT if name == Sink.KAFKA and has_search else None
         if not is_sure:
             typer.confirm(f"{waiting} messages wait for {name} and would be dropped. Go on?", abort=True, err=True)
         dropped = switch_off(resources.engine, name)
     if dropped is None:
         raise NothingKnown(f"there is no sink {name}; `keeper sink list` shows those there are")
     if is_json:
-        show_json({"sink": name, "dropped": dropped})
+        show_json({"sink": name, "dropped": dropped, "advice": advice})
         return
     say(f"{name} is off; {dropped} messages were dropped.")
+    if advice is not None:
+        say(advice)
 
 
 def _refuse_live_rebuild(resources: "Resources", held: ExitStack) -> None:
@@ -333,11 +348,14 @@ def sink_on(
                 if any(row.name == Sink.KAFKA for row in select_sinks(connection)):
                     raise CommandFailed("kafka is on, so `keeper consume enrich` enriches; the sink would do the same work twice")
         is_new = bool(switch_configured(resources.engine, {sink: KINDS[sink]}, from_oldest=start is Start.OLDEST))
+    advice = _PRODUCTS_TO_COME if is_new and sink is not Sink.KAFKA else None
     if is_json:
-        show_json({"sink": name, "is_new": is_new, "from": start.value if is_new else None})
+        show_json({"sink": name, "is_new": is_new, "from": start.value if is_new else None, "advice": advice})
         return
     if is_new:
         say(f"{name} receives events from now on{', and those still kept' if start is Start.OLDEST else ''}.")
+        if advice is not None:
+            say(advice)
     else:
         say(f"{name} was on already, and --from changed nothing.")
 

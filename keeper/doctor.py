@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import TYPE_CHECKING
 
 import httpx
 from sqlalchemy import Connection, Engine, text
@@ -20,7 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import Sink
-from keeper.postgres import alerts, installation, ledger, outbox, sinks, users
+from keeper.postgres import alerts, installation, ledger, outbox, rebuild, sinks, users
 from keeper.postgres.embedded import OLDEST_MAJOR, EmbeddedServer
 from keeper.resources import (
     Resources,
@@ -35,6 +36,11 @@ from keeper.resources import (
 )
 from keeper.settings import Settings
 from keeper.tokens import ask_bucket
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
+
+    from keeper.search.connection import SearchConnection
 
 _PREFECT_TIMEOUT = httpx.Timeout(5)
 _A_ZONE = "Europe/Berlin"
@@ -90,11 +96,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield from _guarded("tokens", partial(_tokens, engine))
             yield from _guarded("channels", partial(_channels, engine, settings))
             yield from _guarded("deliveries", partial(_deliveries, engine, settings))
+        yield from _guarded("kafka", partial(_kafka, settings))
+        yield from _guarded("elasticsearch", partial(_search, settings, engine if is_usable else None))
     finally:
         if engine is not None:
             engine.dispose()
-    yield from _guarded("kafka", partial(_kafka, settings))
-    yield from _guarded("elasticsearch", partial(_search, settings))
 
 
 def _guarded(about: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
@@ -373,7 +379,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         yield Finding("kafka", Health.NOTE, complaint)
 
 
-def _search(settings: Settings) -> Iterator[Finding]:
+def _search(settings: Settings, engine: Engine | None) -> Iterator[Finding]:
     if not settings.elasticsearch.url:
         yield Finding("elasticsearch", Health.NOTE, "off, so PostgreSQL searches: KEEPER_ELASTICSEARCH_URL is not set")
         return
@@ -392,10 +398,43 @@ def _search(settings: Settings) -> Iterator[Finding]:
         if not any(list_indices(client, connection, alias) for alias in Alias):
             remedy = "nothing: the first relay or consumer makes them, and so does `make up`"
             yield Finding("elasticsearch", Health.NOTE, "no index is made yet", remedy)
-            return
-        for complaint in select_complaints(client, connection):
-            yield Finding("elasticsearch", Health.BROKEN if complaint.is_blocking else Health.NOTE, complaint.text)
+        else:
+            for complaint in select_complaints(client, connection):
+                yield Finding("elasticsearch", Health.BROKEN if complaint.is_blocking else Health.NOTE, complaint.text)
+        if engine is not None:
+            yield from _products(settings, engine, client, connection)
     except TransientError as error:
         yield Finding("elasticsearch", Health.BROKEN, str(error), "start it, or correct KEEPER_ELASTICSEARCH_URL; events wait meanwhile")
     finally:
         client.close()
+
+
+def _products(settings: Settings, engine: Engine, client: "Elasticsearch", connection: "SearchConnection") -> Iterator[Finding]:
+    """Whether searches miss products that nobody is about to bring."""
+    from keeper.reindex import PRODUCTS_REMEDY, is_rebuilding, tell_missing_products
+    from keeper.search.indices import count, list_indices
+    from keeper.search.mapping import Alias
+
+    with engine.begin() as transaction:
+        rows = rebuild.count_rows(transaction, "products")
+        waiting = sum(one.messages for one in outbox.select_backlog(transaction) if one.sink in (Sink.KAFKA, Sink.ENRICH))
+        names = [row.name for row in sinks.select_sinks(transaction)]
+    if is_rebuilding(connection, Alias.PRODUCTS, names):
+        return
+    live = [state.name for state in list_indices(client, connection, Alias.PRODUCTS) if state.is_live]
+    documents = sum(count(client, connection, name) for name in live)
+    if documents < rows and (missing := tell_missing_products(documents=documents, rows=rows, waiting=waiting + _lag(settings))):
+        yield Finding("products", Health.NOTE, missing, PRODUCTS_REMEDY)
+
+
+def _lag(settings: Settings) -> int:
+    """Messages that the enriching consumer has not worked on; 0 where that cannot be learned."""
+    if settings.kafka.bootstrap_servers is None:
+        return 0
+    from keeper.kafka.consumer import measure_lag
+    from keeper.kafka.topics import Group, Topic
+
+    try:
+        return sum(measure_lag(kafka_connection(settings), Topic.RAW_PRODUCTS, Group.ENRICHMENT).values())
+    except KeeperError:
+        return 0

@@ -10,7 +10,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,7 +30,7 @@ from keeper.relay import DeliverySink, RelaySettings, drain, relay
 from keeper.search import indices
 from keeper.search.bulk import BulkWriter, write_documents
 from keeper.search.connection import SearchConnection
-from keeper.search.mapping import Alias
+from keeper.search.mapping import Alias, alias_name
 from keeper.search.products import ProductWriter
 from keeper.search.sink import SearchSink
 from keeper.sinks import switch_off, switch_on
@@ -61,6 +61,8 @@ _TABLES: Mapping[Alias, str] = {
     Alias.METRICS: "keepa_calls",
     Alias.PRODUCTS: "products",
 }
+# Only events since a way to it was opened lead to this index.
+PRODUCTS_REMEDY = f"`keeper reindex {Alias.PRODUCTS}` brings the others from PostgreSQL"
 
 
 class ReindexFailed(KeeperError):
@@ -144,6 +146,23 @@ def reindex(
                 if not is_done:
                     _delete_quietly(client, connection, alias, new)
         return Reindexed(alias.value, old, new, copied, documents, delivered)
+
+
+def is_rebuilding(connection: SearchConnection, alias: Alias, sink_names: Iterable[str]) -> bool:
+    """Whether one of these sinks fills a new index of the alias."""
+    return any(name.startswith(rebuild_sink(f"{alias_name(connection, alias)}-v")) for name in sink_names)
+
+
+def tell_missing_products(*, documents: int, rows: int, waiting: int) -> str:
+    """That searches miss products; empty where they do not, or where what waits may be all that is missing.
+
+    Args:
+        rows: documents that PostgreSQL would make.
+        waiting: events and messages on their way to the enrichment.
+    """
+    if documents + waiting >= rows:
+        return ""
+    return f"searches find {documents} of {rows} products"
 
 
 def delete_old_indices(client: Elasticsearch, connection: SearchConnection, alias: Alias) -> list[str]:

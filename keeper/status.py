@@ -21,6 +21,7 @@ from keeper.kafka.consumer import measure_lag
 from keeper.kafka.topics import Group, Topic, group_name, topic_name
 from keeper.postgres import installation, outbox, rebuild, sinks, users
 from keeper.postgres.outbox import Backlog
+from keeper.reindex import PRODUCTS_REMEDY, is_rebuilding, tell_missing_products
 from keeper.resources import (
     Resources,
     configured_sinks,
@@ -150,16 +151,18 @@ def look(settings: Settings) -> Status:
     status = Status()
     engine = _open(settings, status)
     try:
-        usable = engine if engine is not None and _look_at_database(engine, settings, status) else None
+        obstacle = "they are in PostgreSQL" if engine is None else _look_at_database(engine, settings, status)
+        usable = None if obstacle else engine
         with ThreadPoolExecutor(4, thread_name_prefix="status") as pool:
             questions: list[Callable[[], Status]] = [
                 lambda: _look_at_keepa(settings, usable),
-                lambda: _look_at_channels(settings, usable),
+                lambda: _look_at_channels(settings, usable, obstacle),
                 lambda: _look_at_kafka(settings),
                 lambda: _look_at_search(settings, usable),
             ]
             for answer in [pool.submit(question) for question in questions]:
                 _add(status, answer.result())
+        status.warnings += _warn_of_products(settings, status)
     finally:
         if engine is not None:
             engine.dispose()
@@ -246,8 +249,8 @@ def _open(settings: Settings, status: Status) -> Engine | None:
         return None
 
 
-def _look_at_database(engine: Engine, settings: Settings, status: Status) -> bool:
-    """Whether its tables can be asked."""
+def _look_at_database(engine: Engine, settings: Settings, status: Status) -> str:
+    """Why what is in its tables cannot be known; empty where it can."""
     try:
         with engine.begin() as connection:
             version, name = connection.execute(text("SELECT current_setting('server_version'), current_database()")).one()
@@ -255,17 +258,18 @@ def _look_at_database(engine: Engine, settings: Settings, status: Status) -> boo
         kind = "embedded" if settings.database_url is None else "your own"
         status.systems.append(SystemStatus("PostgreSQL", Condition.UP, f"{version}, {kind}, database {name}"))
         if not is_ready:
-            status.warnings.append("the database is not migrated to this version of Keeper; run `keeper migrate`")
-            return False
+            obstacle = "the database is not migrated to this version of Keeper; run `keeper migrate`"
+            status.warnings.append(obstacle)
+            return f"not known: {obstacle}"
         status.sinks = list_sinks(engine, settings)
         status.warnings += warn_of_sinks(status.sinks, settings)
     except OperationalError as error:
         status.systems.append(SystemStatus("PostgreSQL", Condition.DOWN, _first_line(error)))
-        return False
+        return "they are in PostgreSQL"
     except KeeperError as error:
         status.systems.append(SystemStatus("PostgreSQL", Condition.DOWN, str(error)))
-        return False
-    return True
+        return "they are in PostgreSQL"
+    return ""
 
 
 def _look_at_keepa(settings: Settings, engine: Engine | None) -> Status:
@@ -287,10 +291,10 @@ def _look_at_keepa(settings: Settings, engine: Engine | None) -> Status:
     return Status(systems=[SystemStatus(name, Condition.UP, url)])
 
 
-def _look_at_channels(settings: Settings, engine: Engine | None) -> Status:
+def _look_at_channels(settings: Settings, engine: Engine | None, obstacle: str) -> Status:
     """Whether they can be read; whether they can be reached, only a message shows."""
     if engine is None:
-        return Status(systems=[SystemStatus("channels", Condition.DOWN, "they are in PostgreSQL")])
+        return Status(systems=[SystemStatus("channels", Condition.DOWN, obstacle)])
     try:
         with engine.begin() as connection:
             found = users.select_channels(connection, limit=10_000)
@@ -346,11 +350,15 @@ def _look_at_search(settings: Settings, engine: Engine | None) -> Status:
             for alias in Alias:
                 states = indices.list_indices(client, connection, alias)
                 live = [state for state in states if state.is_live]
+                documents = sum(state.documents for state in live)
+                if alias is Alias.PRODUCTS and live:
+                    # Asked by a search, which an index that nobody has searched for a while is refreshed for.
+                    documents = max(documents, indices.count(client, connection, live[0].name))
                 status.indices.append(
                     IndexStatus(
                         alias_name(connection, alias),
                         live[0].name if live else None,
-                        sum(state.documents for state in live),
+                        documents,
                         _count_rows(engine, settings, alias),
                         tuple(state.name for state in states if not state.is_live),
                         problems.get(alias, ""),
@@ -363,6 +371,21 @@ def _look_at_search(settings: Settings, engine: Engine | None) -> Status:
     status.systems = [SystemStatus("Elasticsearch", Condition.UP, f"{version} at {connection.place}")]
     status.warnings = [one.problem for one in status.indices if one.problem]
     return status
+
+
+def _warn_of_products(settings: Settings, status: Status) -> list[str]:
+    """Where searches miss products that nobody is about to bring."""
+    if not status.indices:
+        return []
+    connection = search_connection(settings)
+    name = alias_name(connection, Alias.PRODUCTS)
+    products = next(one for one in status.indices if one.alias == name)
+    if products.rows is None or is_rebuilding(connection, Alias.PRODUCTS, [one.name for one in status.sinks]):
+        return []
+    waiting = sum(one.messages for one in status.sinks if one.name in (Sink.KAFKA, Sink.ENRICH))
+    waiting += sum(one.lag or 0 for one in status.groups if one.group.endswith(Group.ENRICHMENT))
+    warning = tell_missing_products(documents=products.documents, rows=products.rows, waiting=waiting)
+    return [f"{warning}: {PRODUCTS_REMEDY}"] if warning else []
 
 
 def _count_rows(engine: Engine | None, settings: Settings, alias: Alias) -> int | None:

@@ -16,6 +16,8 @@ from deployments.stack import free_port
 from keeper.cli_streams import Consumer
 from keeper.domain.events import KINDS, Sink
 from keeper.postgres.embedded import EmbeddedServer
+from keeper.search import indices
+from keeper.search.connection import SearchConnection, open_client
 from keeper.sinks import switch_on
 from tests.integration.cli.terminal import Terminal, lines_of
 from tests.services.session import ElasticsearchService, KafkaService
@@ -165,6 +167,16 @@ def test_a_status_without_kafka_and_elasticsearch_says_off(anna: Terminal) -> No
     assert (systems["Kafka"]["condition"], systems["Elasticsearch"]["condition"]) == ("off", "off")
 
 
+def test_a_status_of_a_database_that_is_not_migrated_says_what_to_run(
+    shell: Terminal, postgres: EmbeddedServer, empty_database: str
+) -> None:
+    status = shell.ask("status", KEEPER_DATABASE_URL=postgres.libpq_dsn(empty_database))
+    systems = by_name(status["systems"])
+    assert (systems["PostgreSQL"]["condition"], systems["channels"]["condition"]) == ("up", "down")
+    said = "the database is not migrated to this version of Keeper; run `keeper migrate`"
+    assert (systems["channels"]["text"], status["warnings"]) == (f"not known: {said}", [said])
+
+
 def test_a_large_backlog_is_a_warning(anna: Terminal) -> None:
     anna.run("check", ASIN, OTHER, **NOWHERE)
     (warning, *_) = anna.ask("status", **NOWHERE, KEEPER_RELAY_LARGEST_BACKLOG="1")["warnings"]
@@ -185,7 +197,7 @@ def test_switching_a_sink_off_says_what_is_dropped_and_asks(anna: Terminal, engi
     anna.ask("check", ASIN)
     refused = anna.run("sink", "off", "kafka", typed="n\n")
     assert ("1 messages wait for kafka and would be dropped" in refused.output, len(anna.ask("sink", "list"))) == (True, 2)
-    assert anna.ask("sink", "off", "kafka", "--yes") == {"sink": "kafka", "dropped": 1}
+    assert anna.ask("sink", "off", "kafka", "--yes") == {"sink": "kafka", "dropped": 1, "advice": None}
     assert [one["name"] for one in anna.ask("sink", "list")] == ["notify"]
 
 
@@ -196,6 +208,45 @@ def test_a_sink_switched_on_gets_the_kept_events_or_only_new_ones(anna: Terminal
     anna.ask("sink", "off", "search", "--yes")
     anna.ask("sink", "on", "search", "--from", start)
     assert (by_name(anna.ask("sink", "list"))["search"]["messages"] >= 1) == bool(queued)
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("search", True), ("enrich", True), ("kafka", False)])
+def test_a_sink_that_leads_to_an_index_says_what_brings_the_products_there_are(anna: Terminal, name: str, is_told: bool) -> None:
+    switched = anna.run("sink", "on", name, "--from", "oldest")
+    assert (switched.exit_code, "`keeper reindex products`" in switched.stdout.replace("\n", " ")) == (0, is_told)
+    assert anna.ask("sink", "on", name, "--from", "oldest")["advice"] is None
+
+
+def test_switching_kafka_off_says_what_may_be_missing_in_the_index_of_products(anna: Terminal) -> None:
+    for name in ("search", "kafka"):
+        anna.ask("sink", "on", name, "--from", "now")
+    assert "`keeper reindex products`" in anna.ask("sink", "off", "kafka", "--yes")["advice"]
+    assert anna.ask("sink", "off", "search", "--yes")["advice"] is None
+
+
+def test_products_that_searches_miss_are_told_until_they_are_rebuilt(
+    anna: Terminal, elasticsearch: ElasticsearchService, engine: Engine
+) -> None:
+    """Elasticsearch comes after the products, whose events are not kept any more."""
+    anna.ask("check", ASIN, OTHER)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM events"))
+    late = Terminal(anna.environment | search_settings(elasticsearch))
+    place = SearchConnection((elasticsearch.url,), index_prefix=elasticsearch.prefix)
+    with open_client(place) as client:
+        indices.connect(client, place)
+
+    def told() -> tuple[list[str], list[tuple[str, str]]]:
+        return late.ask("status")["warnings"], findings(late.ask("doctor"), "products")
+
+    said = "searches find 0 of 2 products"
+    assert told() == ([f"{said}: `keeper reindex products` brings the others from PostgreSQL"], [("note", said)])
+    index = f"{elasticsearch.prefix}products-v1-000002"
+    switch_on(engine, f"search.{index}", KINDS[Sink.ENRICH], from_oldest=False)
+    (rebuilding,), in_doctor = told()
+    assert (rebuilding.startswith(f"search.{index} is an index that is being rebuilt"), in_doctor) == (True, [])
+    late.ask("reindex", "products")
+    assert told() == ([], [])
 
 
 @pytest.mark.parametrize("name", ["notify", "kafka"])
