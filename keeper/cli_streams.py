@@ -360,6 +360,62 @@ def sink_on(
         say(f"{name} was on already, and --from changed nothing.")
 
 
+@sink_app.command("dead")
+def sink_dead(
+    name: Annotated[str, typer.Argument(help="kafka, search or enrich")],
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many")] = 100,
+    is_json: Json = False,
+) -> None:
+    """What a sink's system refused for good, oldest first, with the reason.
+
+    Example: [bold]keeper sink dead search[/bold]
+    """
+    from keeper.postgres.outbox import select_dead_letters
+    from keeper.terminal import say, shorten, show_table
+
+    with _unswitched() as resources, resources.engine.begin() as connection:
+        found = select_dead_letters(connection, name, limit=limit)
+    if is_json:
+        show_json(found)
+        return
+    if not found:
+        say(f"{name} has refused nothing.")
+        return
+    show_table(
+        ["ID", "When (UTC)", "Kind", "Key", "Tries", "Reason"],
+        [(one.id, f"{one.died_at:%Y-%m-%d %H:%M}", one.kind, shorten(one.key, TITLE_LENGTH), one.tries, one.reason) for one in found],
+        right=["ID", "Tries"],
+    )
+
+
+@sink_app.command("retry")
+def sink_retry(
+    name: Annotated[str, typer.Argument(help="kafka, search or enrich")],
+    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID...]", help="As `keeper sink dead` shows them")] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="Everything it refused")] = False,
+    is_json: Json = False,
+) -> None:
+    """Queue what a sink's system refused for good once more, in its order and with its event ids, when the cause is mended.
+
+    Examples: [bold]keeper sink retry kafka --all[/bold] · [bold]keeper sink retry search 17 18 && keeper relay --once[/bold]
+    """
+    from keeper.sinks import retry_dead
+    from keeper.terminal import say
+
+    if name == Sink.NOTIFY:
+        raise CommandFailed("alerts go to people's channels: `keeper alerts retry` sends what was given up once more")
+    if bool(ids) == is_all:
+        raise typer.BadParameter("name the dead letters to send once more, or --all")
+    with _unswitched() as resources:
+        count = retry_dead(resources.engine, name, None if is_all else ids)
+    if ids and not count:
+        raise NothingKnown(f"none of these is a dead letter of {name}; `keeper sink dead {name}` shows them")
+    if is_json:
+        show_json({"sink": name, "retried": count})
+        return
+    say(f"{count} messages wait for {name} again; `keeper relay --once` delivers them now." if count else f"{name} has refused nothing.")
+
+
 # --- consumers and their dead letters
 
 

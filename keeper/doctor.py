@@ -348,8 +348,11 @@ def _remedy_of(backlog: outbox.Backlog) -> str:
     if backlog.sink == Sink.NOTIFY:
         return "`keeper alerts` says what channels answered; mend those, then `keeper alerts retry --all` sends what was given up once more"
     if backlog.sink == Sink.KAFKA:
-        return "the brokers do not take these messages; see the topics' limits. What they told of is in PostgreSQL"
-    return "when the cause is mended, `keeper reindex` brings what was refused from PostgreSQL"
+        return (
+            "the brokers do not take these messages; see the topics' limits. When that is mended, "
+            "`keeper sink retry kafka --all` sends them once more"
+        )
+    return f"when the cause is mended, `keeper sink retry {backlog.sink} --all` sends them once more, or `keeper reindex` brings everything"
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:

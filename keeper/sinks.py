@@ -1,14 +1,21 @@
-"""The verbs that switch sinks: on, with the events still kept or only those to come; off, with what waits dropped."""
+"""The verbs that switch sinks: on, with the events still kept or only those to come; off, with what waits dropped. And the retry of
+what was given up.
+"""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Engine
 
+from keeper.domain.errors import KeeperError
 from keeper.domain.events import EventKind, Sink
-from keeper.postgres import sinks
+from keeper.postgres import outbox, sinks
 from keeper.postgres.jobs import hold_job
 
 _ROWS_AT_ONCE = 50_000
+
+
+class SinkOff(KeeperError):
+    """Events are not queued for this sink."""
 
 
 def switch_on(engine: Engine, name: str, kinds: Collection[EventKind], *, from_oldest: bool) -> bool:
@@ -64,6 +71,23 @@ def switch_off(engine: Engine, name: str) -> int | None:
         if not rows:
             return dropped
         dropped += rows
+
+
+def retry_dead(engine: Engine, name: str, ids: Sequence[int] | None) -> int:
+    """Queue what was given up for the sink `name` once more, in its order; idempotent. Returns how much waits again.
+
+    Args:
+        ids: of these dead letters only; None for all.
+
+    Raises:
+        SinkOff: nothing would deliver it.
+    """
+    with engine.begin() as connection:
+        # Whoever switches it off waits, and then drops what is queued here too.
+        sinks.lock_routes(connection)
+        if name not in {row.name for row in sinks.select_sinks(connection)}:
+            raise SinkOff(f"{name} is off, so nothing would deliver it: `keeper sink on {name} --from now` first")
+        return outbox.retry_dead_letters(connection, name, ids)
 
 
 def switch_configured(engine: Engine, wanted: Mapping[Sink, Collection[EventKind]], *, from_oldest: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -226,9 +227,7 @@ def bury_message(connection: Connection, sink: str, shard: int, seq: int, *, rea
 
 
 def retry_dead_alerts(connection: Connection, alert_ids: Sequence[int] | None) -> int:
-    """Queue the deliveries of alerts that were given up once more, with their event ids and in their order; their counts begin anew.
-
-    An event that is not kept any more is made again from its dead letter.
+    """Queue the deliveries of alerts that were given up once more; see `retry_dead_letters`.
 
     Args:
         alert_ids: of these alerts only; None for all.
@@ -236,42 +235,98 @@ def retry_dead_alerts(connection: Connection, alert_ids: Sequence[int] | None) -
     Returns:
         How many deliveries wait again.
     """
+    condition = """
+        CAST(:alert_ids AS bigint[]) IS NULL
+        OR (payload->>'delivery_id')::bigint IN (SELECT id FROM deliveries WHERE alert_id = ANY(CAST(:alert_ids AS bigint[])))
+    """
+    revived = """
+        , revived AS (
+            UPDATE deliveries d SET status = 'pending' FROM gone WHERE d.id = (gone.payload->>'delivery_id')::bigint AND d.status = 'dead'
+        )
+    """
+    alert_ids = None if alert_ids is None else list(alert_ids)
+    return _queue_again(connection, Sink.NOTIFY, condition, revived, {"alert_ids": alert_ids})
+
+
+def retry_dead_letters(connection: Connection, sink: str, ids: Sequence[int] | None) -> int:
+    """Queue what was given up for a sink once more, with its event ids, in its order; its counts begin anew.
+
+    An event that is not kept any more is made again from its dead letter, and so are the later ones of its key, so that none of them goes
+    before it. What waits already stays there once. Idempotent: what is queued is no dead letter any more.
+
+    Args:
+        ids: of these dead letters only; None for all.
+
+    Returns:
+        How many messages wait again.
+    """
+    condition = "CAST(:ids AS bigint[]) IS NULL OR id = ANY(CAST(:ids AS bigint[]))"
+    return _queue_again(connection, sink, condition, "", {"ids": None if ids is None else list(ids)})
+
+
+def _queue_again(connection: Connection, sink: str, condition: str, further: str, parameters: Mapping[str, object]) -> int:
     count: int = connection.execute(
         text(
             f"""
             WITH gone AS (
-                DELETE FROM dead_letters l WHERE sink = :sink AND (
-                    CAST(:alert_ids AS bigint[]) IS NULL
-                    OR (l.payload->>'delivery_id')::bigint IN (SELECT id FROM deliveries WHERE alert_id = ANY(CAST(:alert_ids AS bigint[])))
-                )
-                RETURNING *
+                DELETE FROM dead_letters WHERE sink = :sink AND ({condition}) RETURNING *
+            ), letter AS (
+                SELECT DISTINCT ON (event_id) * FROM gone ORDER BY event_id, id
             ), kept AS (
-                SELECT DISTINCT ON (gone.id) gone.id, e.recorded_on, e.seq
-                FROM gone JOIN events e ON e.event_id = gone.event_id AND e.kind = gone.kind
-                    AND e.recorded_on BETWEEN gone.recorded_at::date - 1 AND gone.recorded_at::date + 1
-                ORDER BY gone.id, e.seq
+                SELECT DISTINCT ON (letter.id) letter.id, e.recorded_on, e.seq
+                FROM letter JOIN events e ON e.event_id = letter.event_id AND e.kind = letter.kind
+                    AND e.recorded_on BETWEEN letter.recorded_at::date - 1 AND letter.recorded_at::date + 1
+                ORDER BY letter.id, e.seq
+            ), known AS (
+                SELECT letter.*, kept.recorded_on, kept.seq,
+                    bool_or(kept.seq IS NULL) OVER (PARTITION BY letter.key ORDER BY letter.id) AS is_made_again
+                FROM letter LEFT JOIN kept USING (id)
             ), added AS (
                 INSERT INTO events (event_id, kind, key, version, payload)
-                SELECT event_id, kind, key, version, payload FROM gone WHERE id NOT IN (SELECT id FROM kept) ORDER BY id
+                SELECT event_id, kind, key, version, payload FROM known WHERE is_made_again ORDER BY id
                 RETURNING event_id, recorded_on, seq
             ), queued AS (
                 INSERT INTO outbox (sink, shard, key, event_on, event_seq)
-                SELECT gone.sink, {SHARD_OF_KEY.format(key="gone.key")}, gone.key,
-                    coalesce(kept.recorded_on, added.recorded_on), coalesce(kept.seq, added.seq)
-                FROM gone LEFT JOIN kept USING (id) LEFT JOIN added USING (event_id) ORDER BY gone.id
-                RETURNING 1
-            ), revived AS (
-                UPDATE deliveries d SET status = 'pending' FROM gone
-                WHERE d.id = (gone.payload->>'delivery_id')::bigint AND d.status = 'dead'
+                SELECT known.sink, {SHARD_OF_KEY.format(key="known.key")}, known.key,
+                    coalesce(added.recorded_on, known.recorded_on), coalesce(added.seq, known.seq)
+                FROM known LEFT JOIN added USING (event_id) ORDER BY known.id
+                ON CONFLICT DO NOTHING RETURNING 1
             )
+            {further}
             SELECT count(*) FROM queued
             """
         ),
-        {"sink": Sink.NOTIFY.value, "alert_ids": None if alert_ids is None else list(alert_ids)},
+        {"sink": sink, **parameters},
     ).scalar_one()
     if count:
         notify_relays(connection)
     return count
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was given up.
+
+    Attributes:
+        key: what its order is kept by, mostly an ASIN.
+    """
+
+    id: int
+    kind: str
+    key: str
+    event_id: UUID
+    tries: int
+    reason: str
+    died_at: datetime
+
+
+def select_dead_letters(connection: Connection, sink: str, *, limit: int) -> list[DeadLetter]:
+    """What was given up for a sink, oldest first."""
+    rows = connection.execute(
+        text("SELECT id, kind, key, event_id, tries, reason, died_at FROM dead_letters WHERE sink = :sink ORDER BY id LIMIT :limit"),
+        {"sink": sink, "limit": limit},
+    )
+    return [DeadLetter(*row) for row in rows]
 
 
 def has_due_message(connection: Connection, sink: str) -> bool:

@@ -20,7 +20,7 @@ from keeper.postgres.jobs import hold_job
 from keeper.postgres.sinks import insert_sink, lock_routes, queue_kept_events, select_sinks
 from keeper.record import record
 from keeper.relay import Circuit, Relayed, RelaySettings, _Faults, keep_relaying, relay, relay_all
-from keeper.sinks import switch_configured, switch_off, switch_on
+from keeper.sinks import SinkOff, retry_dead, switch_configured, switch_off, switch_on
 from tests.integration.makers import ASIN, NOW, add_user, add_watch, ago, one, product, rows, run_record, use_sinks
 from tests.services.waiting import wait_until
 
@@ -584,3 +584,70 @@ def test_backlog_and_age_are_told_by_sink(engine: Engine) -> None:
     price(engine, 5000, 30, frozenset({Sink.KAFKA, Sink.SEARCH}))
     with engine.begin() as connection:
         assert [(one_.sink, one_.messages) for one_ in outbox.select_backlog(connection)] == [("kafka", 1), ("search", 1)]
+
+
+# --- what was given up
+
+
+def give_up(engine: Engine, *refused: int) -> None:
+    """Prices of one product, of which these are refused for good; the others are taken."""
+    watch(engine)
+    for number in range(4):
+        price(engine, 5000 - 100 * number, 30 - number)
+
+    class Refusing(Taker):
+        """Says no to some, for good."""
+
+        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:  # noqa: ARG002
+            for message in messages:
+                is_refused = message.payload["current_price_minor"] in refused
+                yield [Outcome(message, refusal="too large" if is_refused else None, is_final=is_refused)]
+
+    assert run(engine, Refusing()).dead == len(refused)
+
+
+def test_what_was_given_up_is_delivered_by_a_retry_in_its_order_with_its_ids(engine: Engine) -> None:
+    give_up(engine, 5000, 4900, 4700)
+    ids = rows(engine, "SELECT event_id FROM dead_letters ORDER BY id")
+    assert retry_dead(engine, "kafka", None) == 3
+    taker = Taker()
+    run(engine, taker)
+    assert (taker.amounts, [message.event_id for message in taker.taken]) == ([5000, 4900, 4700], ids)
+    assert rows(engine, "SELECT 1 FROM dead_letters") == []
+    assert one(engine, "SELECT count(*) FROM events WHERE kind = 'price_update'") == 4
+
+
+def test_an_event_that_is_gone_is_made_again_and_overtaken_by_none_of_its_key(engine: Engine) -> None:
+    """The first is not kept any more, the two after it are: their old numbers would let them go before it."""
+    give_up(engine, 5000, 4900, 4700)
+    ids = rows(engine, "SELECT event_id FROM dead_letters ORDER BY id")
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM events WHERE payload->>'current_price_minor' = '5000'"))
+    assert retry_dead(engine, "kafka", None) == 3
+    taker = Taker()
+    run(engine, taker)
+    assert (taker.amounts, [message.event_id for message in taker.taken]) == ([5000, 4900, 4700], ids)
+
+
+def test_a_retry_by_id_leaves_the_others_and_a_second_one_does_nothing(engine: Engine) -> None:
+    give_up(engine, 5000, 4900)
+    first, second = rows(engine, "SELECT id FROM dead_letters ORDER BY id")
+    assert [retry_dead(engine, "kafka", [first]) for _ in range(2)] == [1, 0]
+    assert rows(engine, "SELECT id FROM dead_letters") == [second]
+    assert one(engine, "SELECT count(*) FROM outbox") == 1
+
+
+def test_what_waits_already_is_not_queued_twice_by_a_retry(engine: Engine) -> None:
+    """Switched off and on, a sink gets the kept events again."""
+    give_up(engine, 5000)
+    switch_off(engine, "kafka")
+    switch_on(engine, "kafka", PRICES, from_oldest=True)
+    assert (retry_dead(engine, "kafka", None), one(engine, "SELECT count(*) FROM outbox")) == (0, 4)
+
+
+def test_a_retry_for_a_sink_that_is_off_is_refused_and_changes_nothing(engine: Engine) -> None:
+    give_up(engine, 5000)
+    switch_off(engine, "kafka")
+    with pytest.raises(SinkOff, match="keeper sink on kafka"):
+        retry_dead(engine, "kafka", None)
+    assert (rows(engine, "SELECT 1 FROM outbox"), one(engine, "SELECT count(*) FROM dead_letters")) == ([], 1)

@@ -272,6 +272,49 @@ def test_what_enrichment_had_queued_is_worked_off_when_kafka_comes(anna: Termina
     assert "enrich" not in by_name(streams.ask("status")["sinks"])
 
 
+@pytest.fixture
+def refused(anna: Terminal, engine: Engine) -> list[dict[str, Any]]:
+    """Two dead letters of `search`, which is on, as the command shows them."""
+    anna.ask("sink", "on", "search", "--from", "now")
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO dead_letters (sink, key, event_id, kind, version, payload, recorded_at, tries, reason) "
+                "SELECT 'search', 'B', gen_random_uuid(), 'price_update', 1, '{}', clock_timestamp(), 1, 'mapper_parsing_exception ' || n "
+                "FROM generate_series(1, 2) n"
+            )
+        )
+    letters: list[dict[str, Any]] = anna.ask("sink", "dead", "search")
+    return letters
+
+
+def test_what_a_sink_refused_is_shown_and_queued_again(anna: Terminal, refused: list[dict[str, Any]]) -> None:
+    assert [(one["key"], one["reason"]) for one in refused] == [("B", "mapper_parsing_exception 1"), ("B", "mapper_parsing_exception 2")]
+    assert "mapper_parsing_exception 1" in anna.run("sink", "dead", "search").stdout
+    assert anna.ask("sink", "retry", "search", str(refused[0]["id"])) == {"sink": "search", "retried": 1}
+    assert anna.ask("sink", "retry", "search", "--all") == {"sink": "search", "retried": 1}
+    assert by_name(anna.ask("sink", "list"))["search"]["messages"] == 2
+    assert anna.ask("sink", "dead", "search") == []
+    assert anna.ask("sink", "retry", "search", "--all") == {"sink": "search", "retried": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        pytest.param(["search"], 2, "--all", id="nothing named"),
+        pytest.param(["search", "--all", "1"], 2, "--all", id="both"),
+        pytest.param(["search", "999999"], 1, "keeper sink dead search", id="none of its letters"),
+        pytest.param(["notify", "--all"], 1, "keeper alerts retry", id="people's channels"),
+        pytest.param(["kafka", "--all"], 1, "keeper sink on kafka", id="a sink that is off"),
+    ],
+)
+def test_a_retry_that_cannot_be_says_what_to_do(
+    anna: Terminal, refused: list[dict[str, Any]], arguments: list[str], exit_code: int, said: str
+) -> None:
+    result = anna.run("sink", "retry", *arguments)
+    assert (result.exit_code, said in result.stderr, len(anna.ask("sink", "dead", "search"))) == (exit_code, True, len(refused))
+
+
 # --- consumers
 
 
@@ -443,3 +486,4 @@ def test_the_doctor_names_messages_that_elasticsearch_refused(anna: Terminal, en
     result = anna.run("doctor", "--json")
     (found,) = [one for one in json.loads(result.stdout)["findings"] if one["about"] == "outbox search"]
     assert (found["health"], "mapper_parsing_exception" in found["text"], "keeper reindex" in found["remedy"]) == ("broken", True, True)
+    assert "`keeper sink retry search --all`" in found["remedy"]
