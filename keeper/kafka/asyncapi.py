@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keeper.kafka import dead_letters
 from keeper.kafka.schema import TOPICS_WITH_SCHEMA, load_schema
 from keeper.kafka.topics import DEAD_LETTERS, Group, Topic
 
@@ -19,6 +20,20 @@ _HEADERS = {
         "sequence": {"type": "string", "description": "Rises with the order of a key's events; a late repeat has a lower one"},
         "keeper-retry-of": {"type": "string", "description": "Dead letter (topic/partition/offset) that was sent again"},
     },
+}
+_NUMBER = {"type": "string", "pattern": "^[0-9]+$"}
+_DEAD_HEADERS = {
+    "type": "object",
+    "required": [dead_letters.REASON],
+    "properties": {
+        dead_letters.REASON: {"type": "string", "description": "Why it could not be read"},
+        dead_letters.TOPIC: {"type": "string", "description": "Topic it was in, with the prefix"},
+        dead_letters.PARTITION: _NUMBER | {"description": "Partition it was in"},
+        dead_letters.OFFSET: _NUMBER | {"description": "Its offset there"},
+        dead_letters.TIMESTAMP: _NUMBER | {"description": "When it was produced, milliseconds since 1970"},
+        dead_letters.CUT_FROM: _NUMBER | {"description": "Size of the original in bytes, where only its beginning was kept"},
+    },
+    "additionalProperties": {"description": "The original's own headers"},
 }
 _KEY = {"type": "string", "description": "The ASIN, so that a product keeps its order"}
 
@@ -55,6 +70,17 @@ def build_document(*, version: str) -> dict[str, Any]:
         if topic in _READERS:
             group = {"type": "string", "const": _READERS[topic].value}
             operations[f"receive{name}"] = _operation("receive", channel, name) | {"bindings": {"kafka": {"groupId": group}}}
+        if topic in DEAD_LETTERS:
+            dead, name = _identifier(DEAD_LETTERS[topic]), f"Dead{name}"
+            messages[name] = _dead_letter(name, topic)
+            channels[dead] = {
+                "address": DEAD_LETTERS[topic].value,
+                "description": f"`keeper dlq list` shows it, `keeper dlq retry {topic}` sends it to {topic} again.",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+            }
+            group = {"type": "string", "const": Group.DEAD_LETTERS.value}
+            operations[f"send{name}"] = _operation("send", dead, name)
+            operations[f"receive{name}"] = _operation("receive", dead, name) | {"bindings": {"kafka": {"groupId": group}}}
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -80,6 +106,17 @@ def _operation(action: str, channel: str, message: str) -> dict[str, Any]:
         "action": action,
         "channel": {"$ref": f"#/channels/{channel}"},
         "messages": [{"$ref": f"#/channels/{channel}/messages/{message}"}],
+    }
+
+
+def _dead_letter(name: str, topic: Topic) -> dict[str, Any]:
+    return {
+        "name": name,
+        "summary": f"What was in {topic} and could not be read: the original bytes.",
+        "contentType": "application/octet-stream",
+        "headers": _DEAD_HEADERS,
+        "payload": {"description": "Value of the original, byte for byte; null where it had none"},
+        "bindings": {"kafka": {"key": {"description": "Key of the original, byte for byte"}}},
     }
 
 

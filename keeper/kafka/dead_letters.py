@@ -22,13 +22,13 @@ from keeper.kafka.producer import Publisher
 from keeper.kafka.topics import DEAD_LETTERS, Group, Topic, group_name, topic_name
 
 RETRY_OF: Final = "keeper-retry-of"
-_REASON = "keeper-reason"
-_TOPIC = "keeper-topic"
-_PARTITION = "keeper-partition"
-_OFFSET = "keeper-offset"
-_TIMESTAMP = "keeper-timestamp"
-_CUT_FROM = "keeper-cut-from"
-_OURS = frozenset((_REASON, _TOPIC, _PARTITION, _OFFSET, _TIMESTAMP, _CUT_FROM))
+REASON: Final = "keeper-reason"
+TOPIC: Final = "keeper-topic"
+PARTITION: Final = "keeper-partition"
+OFFSET: Final = "keeper-offset"
+TIMESTAMP: Final = "keeper-timestamp"
+CUT_FROM: Final = "keeper-cut-from"
+_OURS = frozenset((REASON, TOPIC, PARTITION, OFFSET, TIMESTAMP, CUT_FROM))
 _LONGEST_REASON = 2000
 # What a topic of any limit takes.
 _CUT_BYTES = 100_000
@@ -287,20 +287,20 @@ def _opened(connection: KafkaConnection, topic: Topic) -> Iterator[_Drawer]:
 def _record(name: str, message: ReceivedMessage, reason: str) -> Record:
     headers: list[tuple[str, Any]] = [
         *(header for header in message.headers if header[0] not in _OURS),
-        (_REASON, reason[:_LONGEST_REASON]),
-        (_TOPIC, message.topic),
-        (_PARTITION, str(message.partition)),
-        (_OFFSET, str(message.offset)),
+        (REASON, reason[:_LONGEST_REASON]),
+        (TOPIC, message.topic),
+        (PARTITION, str(message.partition)),
+        (OFFSET, str(message.offset)),
     ]
     if message.timestamp_ms is not None:
-        headers.append((_TIMESTAMP, str(message.timestamp_ms)))
+        headers.append((TIMESTAMP, str(message.timestamp_ms)))
     return Record(name, message.key, message.value, headers)
 
 
 def _cut(record: Record) -> Record:
     value = record.value or b""
     headers: Headers = [(name, told) for name, told in record.headers if name in _OURS]
-    return Record(record.topic, (record.key or b"")[:1000], value[:_CUT_BYTES], [*headers, (_CUT_FROM, str(len(value)))])
+    return Record(record.topic, (record.key or b"")[:1000], value[:_CUT_BYTES], [*headers, (CUT_FROM, str(len(value)))])
 
 
 def _original(target: str, drawer: str, letter: DeadLetter) -> Record:
@@ -313,15 +313,15 @@ def _decode(message: ReceivedMessage) -> DeadLetter:
     return DeadLetter(
         partition=message.partition,
         offset=message.offset,
-        reason=noted.get(_REASON, ""),
-        topic=noted.get(_TOPIC, ""),
-        source_partition=_number(noted.get(_PARTITION)),
-        source_offset=_number(noted.get(_OFFSET)),
-        timestamp_ms=_number(noted.get(_TIMESTAMP)),
+        reason=noted.get(REASON, ""),
+        topic=noted.get(TOPIC, ""),
+        source_partition=_number(noted.get(PARTITION)),
+        source_offset=_number(noted.get(OFFSET)),
+        timestamp_ms=_number(noted.get(TIMESTAMP)),
         key=message.key,
         value=message.value,
         headers=tuple(header for header in message.headers if header[0] not in _OURS),
-        cut_from_bytes=_number(noted.get(_CUT_FROM)),
+        cut_from_bytes=_number(noted.get(CUT_FROM)),
     )
 
 

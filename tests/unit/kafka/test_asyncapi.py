@@ -4,9 +4,13 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
 from keeper.kafka.asyncapi import build_document, write_yaml
+from keeper.kafka.consumer import ReceivedMessage
+from keeper.kafka.dead_letters import _record
 from keeper.kafka.schema import TOPICS_WITH_SCHEMA
+from keeper.kafka.topics import DEAD_LETTERS, Topic
 
 FILE = Path(__file__).parents[3] / "docs" / "asyncapi.yaml"
 
@@ -45,7 +49,22 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 
 def test_every_topic_with_a_schema_is_a_channel(document: dict[str, Any]) -> None:
-    assert {channel["address"] for channel in document["channels"].values()} == {topic.value for topic in TOPICS_WITH_SCHEMA}
+    addresses = {channel["address"] for channel in document["channels"].values()}
+    assert addresses - set(DEAD_LETTERS.values()) == {topic.value for topic in TOPICS_WITH_SCHEMA}
+
+
+@pytest.mark.parametrize("topic", DEAD_LETTERS)
+def test_dead_letters_are_a_channel_with_their_reason_place_and_original_bytes(document: dict[str, Any], topic: Topic) -> None:
+    (name, channel) = next((name, one) for name, one in document["channels"].items() if one["address"] == DEAD_LETTERS[topic])
+    (message,) = (document["components"]["messages"][one] for one in channel["messages"])
+    assert message["contentType"] == "application/octet-stream"
+    received = ReceivedMessage(topic.value, 0, 17, b"B0TEST0001", b"{nonsense", (), 1_771_590_600_000)
+    headers = dict(_record(DEAD_LETTERS[topic], received, "not JSON").headers)
+    assert set(headers) <= set(message["headers"]["properties"])
+    assert {"keeper-reason", "keeper-offset"} <= set(headers)
+    Draft202012Validator(message["headers"]).validate(headers)
+    used = {operation["action"] for operation in document["operations"].values() if operation["channel"]["$ref"] == f"#/channels/{name}"}
+    assert used == {"send", "receive"}
 
 
 def _references(value: Any) -> list[str]:
