@@ -25,7 +25,7 @@ from keeper.relay import relay_all
 
 router = APIRouter(tags=["prices"])
 
-CHECK_ALL_DEPLOYMENT = "price-watch/on-demand"
+_CHECK_DEPLOYMENT = "price-watch/tick"
 _RELAY_SECONDS = 20.0
 
 
@@ -174,10 +174,10 @@ def check_all(caller: Writer, live: House, once: OnceOnly) -> StartedCheck | Res
 
     def effect() -> StartedCheck:
         runs = Runs(live.settings)
-        deployment_id = runs.find_deployment(CHECK_ALL_DEPLOYMENT)
+        deployment_id = runs.find_deployment(_CHECK_DEPLOYMENT)
         with live.begin() as connection:
             due = watches.make_due(connection, caller.user_id, now=installation.select_now(connection))
-        run = runs.start(deployment_id, idempotency_key=once.key)
+        run = runs.start(deployment_id, {"go_on_seconds": 0}, idempotency_key=once.key)
         return StartedCheck(run_id=run.run_id, name=run.name, url=run.url, watches=due)
 
     return once.act(effect, status=status.HTTP_202_ACCEPTED, known=lambda: "the watches may be due; the next scheduled run checks them")

@@ -53,13 +53,17 @@ class Runs:
             raise DeploymentMissing(f"Prefect knows no deployment {name}")
         return UUID(found["id"])
 
-    def start(self, deployment_id: UUID, *, idempotency_key: str | None) -> StartedRun:
-        """Ask for a run; the same key again gives the same run.
+    def start(self, deployment_id: UUID, parameters: dict[str, Any], *, idempotency_key: str | None) -> StartedRun:
+        """Ask for a run with some of the deployment's parameters changed; the same key again gives the same run.
 
         Raises:
             PrefectUnreachable, DeploymentMissing: see there.
         """
-        body = {"state": {"type": "SCHEDULED", "message": "asked for over the API"}, "idempotency_key": idempotency_key}
+        body = {
+            "state": {"type": "SCHEDULED", "message": "asked for over the API"},
+            "parameters": parameters,
+            "idempotency_key": idempotency_key,
+        }
         run = self._ask("POST", f"/deployments/{deployment_id}/create_flow_run", body)
         if run is None:
             raise DeploymentMissing("the deployment is gone")

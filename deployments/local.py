@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from deployments.stack import Stack, start_consumer, start_prefect, start_relay, start_simulator, start_worker
+from deployments.stack import Stack, start_api, start_consumer, start_prefect, start_relay, start_simulator, start_worker
 from keeper.domain.errors import KeeperError
 from keeper.domain.events import Sink
 from keeper.resources import NoKeepa, configured_sinks, embedded_server, fetch_simulator_state, make_resources, simulator_note
@@ -16,7 +16,7 @@ _CONSUMERS = ("prices", "deals", "enrich")
 
 
 def up(settings: Settings, *, prefect_port: int) -> Stack:
-    """Start whatever is not running yet: database, simulator where there is no key, Prefect, deployments, worker, relay, consumers."""
+    """Start whatever is not running yet: database, simulator where there is no key, Prefect, deployments, worker, relay, API, consumers."""
     stack = Stack(settings.data, {})
     if settings.is_simulated and not settings.keepa.simulator_url:
         print(f"simulator       {_live_simulator(settings) or _simulator(stack, settings)}")
@@ -43,6 +43,7 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
     if not stack.is_running("relay"):
         start_relay(stack)
     print(f"relay           delivers to {_receivers(settings)} as events come")
+    print(f"API             {_api(stack, settings)}/docs")
     if settings.kafka.bootstrap_servers is not None:
         for what in _CONSUMERS:
             if not stack.is_running(f"consume-{what}"):
@@ -50,6 +51,14 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
         print(f"consumers       {', '.join(_CONSUMERS)}")
     print(f"\nLogs are in {stack.run_folder}. `make down` ends it all. For Prefect's own commands:\n\nexport PREFECT_API_URL={api}")
     return stack
+
+
+def _api(stack: Stack, settings: Settings) -> str:
+    address = stack.run_folder / "api.url"
+    if not stack.is_running("api"):
+        stack.environment["KEEPER_PREFECT_API_URL"] = settings.prefect.api_url or stack.environment["PREFECT_API_URL"]
+        address.write_text(start_api(stack, settings.api.host, settings.api.port))
+    return address.read_text()
 
 
 def _receivers(settings: Settings) -> str:
@@ -88,7 +97,8 @@ def down(settings: Settings) -> None:
         of_folder = settings.model_copy(update={"data": folder})
         if _live_simulator(of_folder) is None:
             simulator_note(of_folder).unlink(missing_ok=True)
-        (folder / "run" / "prefect.url").unlink(missing_ok=True)
+        for name in ("prefect.url", "api.url"):
+            (folder / "run" / name).unlink(missing_ok=True)
         print(f"ended {', '.join(ended) or 'nothing'} ({folder})")
 
 

@@ -215,6 +215,22 @@ def start_relay(stack: Stack) -> None:
     _start_service(stack, "relay", "relay", sign=b'"listening"')
 
 
+def start_api(stack: Stack, host: str, port: int) -> str:
+    """Start the REST API. Returns its address.
+
+    Raises:
+        ProcessFailed: somebody else listens on the port, or it did not come up.
+    """
+    if _is_taken(port):
+        raise ProcessFailed(f"something else listens on port {port} of this machine already; set KEEPER_API_PORT to another one")
+    port = port or free_port()
+    stack.environment["KEEPER_API_PORT"] = str(port)
+    reached = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104  where it listens is the settings' choice
+    address = f"http://{reached}:{port}"
+    stack.start("api", "api", is_ready=lambda: answers(f"{address}/health"))
+    return address
+
+
 def start_consumer(stack: Stack, what: str) -> None:
     """Start `keeper consume <what>` and wait until it reads, or waits for Kafka.
 

@@ -242,7 +242,11 @@ def _root(_: Annotated[bool, typer.Option("--version", callback=_tell_version, i
 
 
 @user_app.command("add")
-def user_add(name: Annotated[str, typer.Argument(help="Letters, digits and . _ @ + -")], is_json: Json = False) -> None:
+def user_add(
+    name: Annotated[str, typer.Argument(help="Letters, digits and . _ @ + -")],
+    is_admin: Annotated[bool, typer.Option("--admin", help="May also do over the API what concerns everybody")] = False,
+    is_json: Json = False,
+) -> None:
     """Add a user and make their first API key, which is shown this once.
 
     Example: [bold]keeper user add anna[/bold]
@@ -251,7 +255,7 @@ def user_add(name: Annotated[str, typer.Argument(help="Letters, digits and . _ @
     from keeper.terminal import say
 
     with open_resources() as resources, resources.engine.begin() as connection:
-        new = add_user(connection, name)
+        new = add_user(connection, name, is_admin=is_admin)
     if is_json:
         show_json({"user_id": new.user_id, "name": name, "api_key": new.shown_key})
         return

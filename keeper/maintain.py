@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 
 from keeper.domain.errors import KeeperError
-from keeper.postgres import ingested, ledger, outbox, partitions, watches
+from keeper.postgres import idempotency, ingested, ledger, outbox, partitions, watches
 from keeper.postgres.partitions import PartitionsBusy
 from keeper.search.connection import SearchConnection, open_client
 from keeper.search.indices import delete_older
@@ -45,6 +45,7 @@ class Maintained:
     calls_removed: int
     ingested_forgotten: int
     dead_letters_removed: int
+    answers_forgotten: int
     problem: str = ""
 
 
@@ -74,6 +75,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
     with engine.begin() as connection:
         forgotten = ingested.delete_old(connection, days=retention.ingested)
         dead_letters = outbox.delete_old_dead_letters(connection, days=retention.dead_letters)
+        answers = idempotency.delete_old(connection)
     made, made_problem = _until_done(engine, partial(partitions.make_partitions, now=now, at_most=1, lock_seconds=_LOCK_SECONDS))
     dropped, dropped_problem = _until_done(
         engine, partial(partitions.drop_event_days, keep_days=retention.events, at_most=1, lock_seconds=_LOCK_SECONDS)
@@ -84,6 +86,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         calls_removed=removed,
         ingested_forgotten=forgotten,
         dead_letters_removed=dead_letters,
+        answers_forgotten=answers,
         problem=made_problem or dropped_problem,
     )
 

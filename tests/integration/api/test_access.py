@@ -32,7 +32,7 @@ def test_a_key_works_in_either_header(anna: Person, api_url: str, client_of: Cli
 
 @pytest.mark.parametrize("key", ["", "keeper_", "keeper_" + "a" * 43, "x" * 10_000, "keeper_ä" + "a" * 42])
 def test_what_is_no_key_is_refused(api_url: str, client_of: ClientOf, key: str) -> None:
-    assert client_of(api_url, None).get("/api/v1/watches", headers={"X-API-Key": key.encode()}).status_code == 401
+    assert client_of(api_url, None).get("/api/v1/watches", headers=[(b"X-API-Key", key.encode())]).status_code == 401
 
 
 def test_a_revoked_key_is_refused_at_once(anna: Person) -> None:

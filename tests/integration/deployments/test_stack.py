@@ -130,7 +130,7 @@ def test_up_uses_the_simulator_that_runs_already() -> None:
     with TemporaryDirectory(dir=temporary_parent(), prefix="keeper-up-") as folder, Simulator() as simulator:
         Path(folder).chmod(0o755)  # the embedded server's account must reach it
         data = Path(folder) / "data"
-        environment = {**os.environ, "KEEPER_DATA": str(data)}
+        environment = {**os.environ, "KEEPER_DATA": str(data), "KEEPER_API_PORT": "0"}
         data.mkdir()
         (data / "simulator.json").write_text(json.dumps({"url": simulator.url}))
         try:
@@ -140,7 +140,7 @@ def test_up_uses_the_simulator_that_runs_already() -> None:
             _local(environment, "down")
 
     assert f"simulator       {simulator.url}" in said
-    assert started == ["prefect-server", "worker", "relay"]
+    assert started == ["prefect-server", "worker", "relay", "api"]
 
 
 @pytest.mark.slow
@@ -151,6 +151,7 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
         environment = {
             **os.environ,
             "KEEPER_DATA": str(data),
+            "KEEPER_API_PORT": "0",
             "KEEPER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "KEEPER_KAFKA_TOPIC_PREFIX": kafka.prefix,
             "KEEPER_ELASTICSEARCH_URL": elasticsearch.url,
@@ -162,19 +163,22 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
             again = _local(environment, "up")
 
             consumers = ["consume-prices", "consume-deals", "consume-enrich"]
-            assert [one.name for one in started] == ["simulator", "prefect-server", "worker", "relay", *consumers]
+            assert [one.name for one in started] == ["simulator", "prefect-server", "worker", "relay", "api", *consumers]
             assert "delivers to people's channels, Kafka, Elasticsearch" in first
             assert Stack(data, {}).processes() == started
             assert all(Stack(data, {}).is_running(one.name) for one in started)
             assert "limit keepa-tokens made" in first
             address = (data / "run" / "prefect.url").read_text()
+            api = (data / "run" / "api.url").read_text()
+            assert f"API             {api}/docs" in first
+            assert httpx.get(f"{api}/health/ready", timeout=10).json()["status"] == "ready"
             assert re.search(rf"^export PREFECT_API_URL={re.escape(address)}$", first, re.MULTILINE)
             assert "everything is there already" in again
         finally:
             ended = _local(environment, "down")
 
         assert not (data / "run" / "prefect.url").exists()
-        assert "ended consume-enrich, consume-deals, consume-prices, relay, worker, prefect-server, simulator, PostgreSQL" in ended
+        assert "ended consume-enrich, consume-deals, consume-prices, api, relay, worker, prefect-server, simulator, PostgreSQL" in ended
         wait_until(lambda: not any(Path(f"/proc/{one.pid}").exists() for one in started), "a process is left")
 
 
