@@ -46,12 +46,47 @@ class Watch:
             raise WatchInvalid(f"{self.price_type} cannot be watched; choose one of {', '.join(WATCHABLE)}")
         if self.target is not None and self.target.currency != self.marketplace.currency:
             raise WatchInvalid(f"the target must be in {self.marketplace.currency}, the currency of {self.marketplace}")
-        if self.target is not None and not 0 < self.target.amount_minor <= LARGEST_TARGET_MINOR:
-            raise WatchInvalid("the target must be above 0 and at most 10 million")
-        if not SHORTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL:
-            raise WatchInvalid("the interval must be from 1 minute to 30 days")
-        if not 0 <= self.hysteresis_pct <= 100:
-            raise WatchInvalid("the hysteresis must be from 0 to 100 percent")
+        _check_rule(self.target, self.interval, self.hysteresis_pct)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchChange:
+    """What shall be different about a watch. What is None stays as it is.
+
+    Attributes:
+        target: another target arms the watch again.
+        clears_target: there shall be no target any more.
+        interval: a shorter one brings the next check forward.
+        is_paused: True: kept, and not checked; False: checked again, from now on.
+    """
+
+    target: Money | None = None
+    clears_target: bool = False
+    interval: timedelta | None = None
+    hysteresis_pct: float | None = None
+    is_paused: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.clears_target and self.target is not None:
+            raise WatchInvalid("either a target or none, not both")
+        _check_rule(self.target, self.interval, self.hysteresis_pct)
+
+
+def _check_rule(target: Money | None, interval: timedelta | None, hysteresis_pct: float | None) -> None:
+    if target is not None and not 0 < target.amount_minor <= LARGEST_TARGET_MINOR:
+        raise WatchInvalid("the target must be above 0 and at most 10 million")
+    if interval is not None and not SHORTEST_INTERVAL <= interval <= LONGEST_INTERVAL:
+        raise WatchInvalid("the interval must be from 1 minute to 30 days")
+    if hysteresis_pct is not None and not 0 <= hysteresis_pct <= 100:
+        raise WatchInvalid("the hysteresis must be from 0 to 100 percent")
+
+
+class WatchState(StrEnum):
+    """Which of a user's watches; a removed one is nobody's any more."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    ALL = "all"
 
 
 class Verdict(StrEnum):

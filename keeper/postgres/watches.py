@@ -1,31 +1,60 @@
 """Watches: what users want checked, what is due, who is checking it."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from keeper.domain.errors import KeeperError
 from keeper.domain.product import ProductKind
-from keeper.domain.watch import Watch
+from keeper.domain.watch import Watch, WatchChange, WatchInvalid, WatchState
 
 _FAILURES = json.dumps({kind.value: kind.failure for kind in ProductKind if kind.failure})
+_LARGEST_ID = 2**63 - 1
+_MOST_NAMED = 20
+_STATES = {WatchState.ACTIVE: "AND w.is_active", WatchState.PAUSED: "AND NOT w.is_active", WatchState.ALL: ""}
 
 
 class WatchExists(KeeperError):
-    """The user already watches this price."""
+    """The user has a watch of this price already.
+
+    Attributes:
+        watch_id: the one there is; None where it was made at this very moment, or there are several.
+        is_paused: whether it is paused.
+    """
+
+    def __init__(self, text: str, *, watch_id: int | None = None, is_paused: bool = False) -> None:
+        super().__init__(text)
+        self.watch_id = watch_id
+        self.is_paused = is_paused
 
 
 class WatchUnknown(KeeperError):
-    """No such active watch of this user."""
+    """No such watches of this user, active or paused. Whether another user has them is not told.
+
+    Attributes:
+        watch_ids: which.
+    """
+
+    def __init__(self, watch_ids: Sequence[int]) -> None:
+        named = ", ".join(map(str, watch_ids[:_MOST_NAMED])) + (" and more" if len(watch_ids) > _MOST_NAMED else "")
+        is_one = len(watch_ids) == 1
+        super().__init__(f"there {'is no watch' if is_one else 'are no watches'} {named} of yours; `keeper watch list --all` shows them")
+        self.watch_ids = tuple(watch_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class WatchRow:
-    """A watch as it stands, with the current price."""
+    """A watch as it stands, with the current price.
+
+    Attributes:
+        currency: of its target and its price.
+        observed_at: since when the price is that.
+    """
 
     watch_id: int
     user: str
@@ -43,6 +72,25 @@ class WatchRow:
     last_checked_at: datetime | None
     next_check_at: datetime
     last_failure: str | None
+    is_paused: bool
+    created_at: datetime
+    image_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StandingWatch:
+    """What a user asked for on a price.
+
+    Attributes:
+        has_twin: there are two of it, one active and one paused; this is the active one.
+    """
+
+    watch_id: int
+    target_minor: int | None
+    interval_seconds: int
+    hysteresis_pct: float
+    is_paused: bool
+    has_twin: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +115,16 @@ class DueBatch:
         return tuple(self.joined_asins.split(","))
 
 
-def insert_watches(connection: Connection, user_id: int, watches: Sequence[Watch], *, now: datetime) -> list[int]:
+def insert_watches(
+    connection: Connection, user_id: int, watches: Sequence[Watch], *, now: datetime, are_paused: Sequence[bool] | None = None
+) -> list[int]:
     """Add watches in one statement; the first check is due at once.
 
+    Args:
+        are_paused: of each watch, whether it waits to be resumed; without, none does.
+
     Returns:
-        The ids of those that are new, in order; one that the user already has is left as it is.
+        The ids of those that are new, in order; one that the user already has, active or paused, is left as it is.
     """
     if not watches:
         return []
@@ -79,26 +132,32 @@ def insert_watches(connection: Connection, user_id: int, watches: Sequence[Watch
         text(
             """
             INSERT INTO watched_products (user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct,
-                created_at, next_check_at)
-            SELECT :user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct, :now, :now
+                is_active, created_at, next_check_at)
+            SELECT :user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct,
+                NOT is_paused, :now, :now
             FROM unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[]), CAST(:price_types AS text[]), CAST(:targets AS integer[]),
-                CAST(:currencies AS text[]), CAST(:intervals AS integer[]), CAST(:hystereses AS numeric[]))
-                WITH ORDINALITY AS new (asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct, position)
+                CAST(:currencies AS text[]), CAST(:intervals AS integer[]), CAST(:hystereses AS numeric[]), CAST(:paused AS boolean[]))
+                WITH ORDINALITY
+                AS new (asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct, is_paused, position)
+            WHERE NOT EXISTS (
+                SELECT 1 FROM watched_products p
+                WHERE p.asin = new.asin AND p.marketplace = new.marketplace AND p.price_type = new.price_type AND p.user_id = :user_id
+                    AND NOT p.is_active AND p.removed_at IS NULL
+            )
             ORDER BY position
-            ON CONFLICT (asin, marketplace, price_type, user_id) WHERE is_active DO NOTHING
+            ON CONFLICT DO NOTHING
             RETURNING id
             """
         ),
-        {
+        _places(watches)
+        | {
             "user_id": user_id,
             "now": now,
-            "asins": [watch.asin for watch in watches],
-            "marketplaces": [watch.marketplace.value for watch in watches],
-            "price_types": [watch.price_type.value for watch in watches],
             "targets": [watch.target.amount_minor if watch.target else None for watch in watches],
             "currencies": [watch.marketplace.currency for watch in watches],
             "intervals": [round(watch.interval.total_seconds()) for watch in watches],
             "hystereses": [watch.hysteresis_pct for watch in watches],
+            "paused": list(are_paused) if are_paused is not None else [False] * len(watches),
         },
     )
     return list(rows.scalars())
@@ -108,14 +167,179 @@ def insert_watch(connection: Connection, user_id: int, watch: Watch, *, now: dat
     """Add one.
 
     Raises:
-        WatchExists: the user already watches this price.
+        WatchExists: the user has it already, active or paused.
     """
     ids = insert_watches(connection, user_id, [watch], now=now)
-    if not ids:
-        raise WatchExists(
-            f"{watch.asin} in {watch.marketplace} ({watch.price_type}) is watched already; remove that watch first, or change its target"
-        )
-    return ids[0]
+    if ids:
+        return ids[0]
+    [standing] = select_standing(connection, user_id, [watch])
+    if standing is None:
+        # It went away between the two statements.
+        return insert_watch(connection, user_id, watch, now=now)
+    what = f"{watch.asin} in {watch.marketplace} ({watch.price_type})"
+    if standing.is_paused:
+        said = f"you have a watch of {what} already, it is paused; `keeper watch resume {standing.watch_id}` goes on with it"
+    else:
+        said = f"{what} is watched already, by watch {standing.watch_id}; remove that watch first, or change its target"
+    raise WatchExists(said, watch_id=standing.watch_id, is_paused=standing.is_paused)
+
+
+def select_standing(connection: Connection, user_id: int, watches: Sequence[Watch]) -> list[StandingWatch | None]:
+    """What the user has on the price of each of these, in their order; None: nothing."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT coalesce(a.id, p.id), CASE WHEN a.id IS NULL THEN p.target_minor ELSE a.target_minor END,
+                coalesce(a.interval_seconds, p.interval_seconds), coalesce(a.hysteresis_pct, p.hysteresis_pct)::float8,
+                a.id IS NULL, a.id IS NOT NULL AND p.id IS NOT NULL
+            FROM unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[]), CAST(:price_types AS text[]))
+                WITH ORDINALITY AS new (asin, marketplace, price_type, position)
+            LEFT JOIN watched_products a ON a.asin = new.asin AND a.marketplace = new.marketplace AND a.price_type = new.price_type
+                AND a.user_id = :user_id AND a.is_active
+            LEFT JOIN watched_products p ON p.asin = new.asin AND p.marketplace = new.marketplace AND p.price_type = new.price_type
+                AND p.user_id = :user_id AND NOT p.is_active AND p.removed_at IS NULL
+            ORDER BY position
+            """
+        ),
+        _places(watches) | {"user_id": user_id},
+    )
+    return [StandingWatch(*row) if row[0] is not None else None for row in rows]
+
+
+def _places(watches: Sequence[Watch]) -> dict[str, object]:
+    return {
+        "asins": [watch.asin for watch in watches],
+        "marketplaces": [watch.marketplace.value for watch in watches],
+        "price_types": [watch.price_type.value for watch in watches],
+    }
+
+
+def lock_watch_list(connection: Connection, user_id: int) -> None:
+    """Whoever works through a user's whole list does it alone."""
+    connection.execute(text("SELECT 1 FROM users WHERE id = :user_id FOR NO KEY UPDATE"), {"user_id": user_id})
+
+
+def update_watches(connection: Connection, user_id: int, watch_ids: Collection[int], change: WatchChange, *, now: datetime) -> None:
+    """The same change for all of these watches, in one statement: all of them, or none.
+
+    Raises:
+        WatchUnknown, WatchExists, WatchInvalid: see `update_each_watch`.
+    """
+    update_each_watch(connection, user_id, dict.fromkeys(watch_ids, change), now=now)
+
+
+def update_each_watch(connection: Connection, user_id: int, changes: Mapping[int, WatchChange], *, now: datetime) -> None:
+    """Each watch its own change, in one statement: all of them, or none.
+
+    Another target arms a watch again. A shorter interval brings its next check forward; a resumed watch is due now.
+
+    Raises:
+        WatchUnknown: some are not this user's, or removed.
+        WatchExists: one that shall be resumed is there a second time, active; or one that shall be paused, paused.
+        WatchInvalid: a target in another currency than its marketplace's.
+    """
+    if not changes:
+        return
+    _check_ids(changes)
+    if len(changes) > 1:
+        _lock_products_of(connection, user_id, changes)
+    asked = list(changes.values())
+    try:
+        rows = connection.execute(
+            text(_UPDATE),
+            {
+                "user_id": user_id,
+                "now": now,
+                "count": len(changes),
+                "ids": list(changes),
+                "sets_target": [change.target is not None or change.clears_target for change in asked],
+                "targets": [change.target.amount_minor if change.target else None for change in asked],
+                "currencies": [change.target.currency if change.target else None for change in asked],
+                "intervals": [round(change.interval.total_seconds()) if change.interval else None for change in asked],
+                "hystereses": [change.hysteresis_pct for change in asked],
+                "paused": [change.is_paused for change in asked],
+            },
+        ).all()
+    except IntegrityError as error:
+        raise WatchExists("another watch of the same price was made at this very moment; look at the list again") from error
+    _check_found(changes, [row.id for row in rows])
+    for row in rows:
+        target = changes[row.id].target
+        if target is not None and target.currency != row.currency:
+            raise WatchInvalid(f"the target of watch {row.id} must be in {row.currency}, the currency of {row.marketplace}")
+        if row.twin_id is not None:
+            is_paused = changes[row.id].is_paused or False
+            raise WatchExists(
+                f"watch {row.twin_id} has the same price as watch {row.id}, and is {'paused' if is_paused else 'active'}; remove one",
+                watch_id=row.twin_id,
+                is_paused=is_paused,
+            )
+
+
+# One list of rows is joined by index alone: a plan that was made for one change serves ten thousand.
+_UPDATE = """
+    WITH mine AS (
+        SELECT w.id, w.marketplace, w.currency, coalesce(active.id, paused.id) AS twin_id, c.sets_target, c.target_minor,
+            c.currency <> w.currency AS is_foreign, c.interval_seconds, c.hysteresis_pct, c.is_paused
+        FROM unnest(CAST(:ids AS bigint[]), CAST(:sets_target AS boolean[]), CAST(:targets AS integer[]),
+            CAST(:currencies AS text[]), CAST(:intervals AS integer[]), CAST(:hystereses AS numeric[]), CAST(:paused AS boolean[]))
+            AS c (id, sets_target, target_minor, currency, interval_seconds, hysteresis_pct, is_paused)
+        JOIN watched_products w ON w.id = c.id AND w.user_id = :user_id AND w.removed_at IS NULL
+        LEFT JOIN watched_products active ON NOT c.is_paused AND NOT w.is_active AND active.asin = w.asin
+            AND active.marketplace = w.marketplace AND active.price_type = w.price_type AND active.user_id = :user_id AND active.is_active
+        LEFT JOIN watched_products paused ON c.is_paused AND w.is_active AND paused.asin = w.asin
+            AND paused.marketplace = w.marketplace AND paused.price_type = w.price_type AND paused.user_id = :user_id
+            AND NOT paused.is_active AND paused.removed_at IS NULL
+        ORDER BY w.id FOR UPDATE OF w
+    ), updated AS (
+        UPDATE watched_products w SET
+            is_armed = w.is_armed OR (c.sets_target AND w.target_minor IS DISTINCT FROM c.target_minor),
+            target_minor = CASE WHEN c.sets_target THEN c.target_minor ELSE w.target_minor END,
+            interval_seconds = coalesce(c.interval_seconds, w.interval_seconds),
+            hysteresis_pct = coalesce(c.hysteresis_pct, w.hysteresis_pct),
+            is_active = coalesce(NOT c.is_paused, w.is_active),
+            next_check_at = CASE
+                WHEN NOT c.is_paused AND NOT w.is_active THEN :now
+                WHEN c.interval_seconds <> w.interval_seconds
+                    THEN least(w.next_check_at, coalesce(w.last_checked_at + make_interval(secs => c.interval_seconds), :now))
+                ELSE w.next_check_at
+            END
+        FROM mine c
+        WHERE w.id = c.id AND (SELECT count(*) FROM mine) = :count
+            AND NOT EXISTS (SELECT 1 FROM mine WHERE twin_id IS NOT NULL OR is_foreign)
+    )
+    SELECT id, marketplace, currency, twin_id FROM mine ORDER BY id
+"""
+
+
+def remove_watches(connection: Connection, user_id: int, watch_ids: Collection[int], *, now: datetime) -> None:
+    """Stop watching, in one statement: all of them, or none. Alerts and history stay.
+
+    Raises:
+        WatchUnknown: some are not this user's, or removed already.
+    """
+    if not watch_ids:
+        return
+    wanted = dict.fromkeys(watch_ids)
+    _check_ids(wanted)
+    if len(wanted) > 1:
+        _lock_products_of(connection, user_id, wanted)
+    found = connection.execute(
+        text(
+            """
+            WITH mine AS (
+                SELECT id FROM watched_products
+                WHERE id = ANY(CAST(:ids AS bigint[])) AND user_id = :user_id AND removed_at IS NULL ORDER BY id FOR UPDATE
+            ), removed AS (
+                UPDATE watched_products w SET is_active = false, removed_at = :now FROM mine
+                WHERE w.id = mine.id AND (SELECT count(*) FROM mine) = :count
+            )
+            SELECT id FROM mine
+            """
+        ),
+        {"user_id": user_id, "ids": list(wanted), "count": len(wanted), "now": now},
+    ).scalars()
+    _check_found(wanted, list(found))
 
 
 def update_target(connection: Connection, user_id: int, watch_id: int, target_minor: int | None) -> None:
@@ -128,13 +352,13 @@ def update_target(connection: Connection, user_id: int, watch_id: int, target_mi
         text(
             """
             UPDATE watched_products SET is_armed = is_armed OR target_minor IS DISTINCT FROM :target, target_minor = :target
-            WHERE id = :id AND user_id = :user_id AND is_active
+            WHERE id = :id AND user_id = :user_id AND removed_at IS NULL
             """
         ),
         {"id": watch_id, "user_id": user_id, "target": target_minor},
     )
     if updated.rowcount == 0:
-        raise WatchUnknown(f"there is no active watch {watch_id} of yours; `keeper watch list` shows them")
+        raise WatchUnknown([watch_id])
 
 
 def deactivate_watch(connection: Connection, user_id: int, watch_id: int) -> None:
@@ -144,42 +368,87 @@ def deactivate_watch(connection: Connection, user_id: int, watch_id: int) -> Non
         WatchUnknown: not an active watch of this user.
     """
     updated = connection.execute(
-        text("UPDATE watched_products SET is_active = false WHERE id = :id AND user_id = :user_id AND is_active"),
+        text(
+            "UPDATE watched_products SET is_active = false, removed_at = keeper_now() "
+            "WHERE id = :id AND user_id = :user_id AND removed_at IS NULL"
+        ),
         {"id": watch_id, "user_id": user_id},
     )
     if updated.rowcount == 0:
-        raise WatchUnknown(f"there is no active watch {watch_id} of yours; `keeper watch list` shows them")
+        raise WatchUnknown([watch_id])
 
 
-def select_watches(connection: Connection, *, user_id: int | None = None, after_id: int = 0, limit: int = 1000) -> list[WatchRow]:
-    """Active watches by id, of one user or of all."""
-    rows = connection.execute(
+def _check_ids(watch_ids: Collection[int]) -> None:
+    if impossible := [watch_id for watch_id in watch_ids if not 0 < watch_id <= _LARGEST_ID]:
+        raise WatchUnknown(impossible)
+
+
+def _check_found(wanted: Collection[int], found: Collection[int]) -> None:
+    if len(found) < len(wanted):
+        known = set(found)
+        raise WatchUnknown([watch_id for watch_id in wanted if watch_id not in known])
+
+
+def _lock_products_of(connection: Connection, user_id: int, watch_ids: Collection[int]) -> None:
+    """In the order in which `record` locks them before it touches their watches: who changes many waits for it, and neither deadlocks."""
+    connection.execute(
         text(
             """
-            SELECT w.id, u.name, w.asin, w.marketplace, w.price_type, p.title, w.target_minor, w.currency, w.interval_seconds,
-                w.hysteresis_pct::float8, w.is_armed, c.amount_minor, c.observed_at, w.last_checked_at, w.next_check_at, w.last_failure
-            FROM watched_products w JOIN users u ON u.id = w.user_id
-            LEFT JOIN products p USING (asin, marketplace)
-            LEFT JOIN current_prices c USING (asin, marketplace, price_type)
-            WHERE w.is_active AND w.id > :after_id AND (CAST(:user_id AS bigint) IS NULL OR w.user_id = :user_id)
-            ORDER BY w.id LIMIT :limit
+            SELECT 1 FROM products
+            WHERE (asin, marketplace) IN (
+                SELECT asin, marketplace FROM watched_products WHERE id = ANY(CAST(:ids AS bigint[])) AND user_id = :user_id
+            )
+            ORDER BY asin, marketplace FOR SHARE
             """
         ),
-        {"user_id": user_id, "after_id": after_id, "limit": limit},
+        {"ids": list(watch_ids), "user_id": user_id},
+    )
+
+
+def select_watches(
+    connection: Connection,
+    *,
+    user_id: int | None = None,
+    marketplace: str | None = None,
+    asin: str | None = None,
+    price_type: str | None = None,
+    state: WatchState = WatchState.ACTIVE,
+    after_id: int = 0,
+    limit: int = 1000,
+) -> list[WatchRow]:
+    """Watches by id, of one user or of all; the next page comes after the last id of this one."""
+    wanted = {"user_id": user_id, "marketplace": marketplace, "asin": asin, "price_type": price_type}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    rows = connection.execute(
+        text(_SELECT.format(conditions=" ".join([_STATES[state], *(f"AND w.{name} = :{name}" for name in given)]))),
+        given | {"after_id": after_id, "limit": limit},
     )
     return [WatchRow(*row) for row in rows]
 
 
+_SELECT = """
+    SELECT w.id, u.name, w.asin, w.marketplace, w.price_type, p.title, w.target_minor, w.currency, w.interval_seconds,
+        w.hysteresis_pct::float8, w.is_armed, c.amount_minor, c.observed_at, w.last_checked_at, w.next_check_at, w.last_failure,
+        NOT w.is_active, w.created_at, p.image_url
+    FROM watched_products w JOIN users u ON u.id = w.user_id
+    LEFT JOIN products p USING (asin, marketplace)
+    LEFT JOIN current_prices c USING (asin, marketplace, price_type)
+    WHERE w.removed_at IS NULL AND w.id > :after_id {conditions}
+    ORDER BY w.id LIMIT :limit
+"""
+
+
 def find_watch(connection: Connection, user_id: int, watch_id: int) -> WatchRow:
-    """An active watch of a user.
+    """A user's watch, active or paused.
 
     Raises:
         WatchUnknown: see there.
     """
-    for watch in select_watches(connection, user_id=user_id, after_id=watch_id - 1, limit=1):
+    _check_ids([watch_id])
+    for watch in select_watches(connection, user_id=user_id, state=WatchState.ALL, after_id=watch_id - 1, limit=1):
         if watch.watch_id == watch_id:
             return watch
-    raise WatchUnknown(f"there is no active watch {watch_id} of yours; `keeper watch list` shows them")
+    raise WatchUnknown([watch_id])
 
 
 def make_due(connection: Connection, user_id: int, *, now: datetime) -> int:

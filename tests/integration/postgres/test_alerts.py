@@ -12,8 +12,9 @@ from keeper.domain.events import Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.price_type import PriceType
+from keeper.domain.watch import WatchChange
 from keeper.postgres.alerts import count_deliveries, mark_delivered, select_alerts
-from keeper.postgres.watches import deactivate_watch, update_target
+from keeper.postgres.watches import remove_watches, update_watches
 from tests.integration.makers import ASIN, NOW, Points, add_user, add_watch, ago, one, product, rows, run_record
 
 MAIL = "mailto://localhost/reader@example.org"
@@ -90,7 +91,7 @@ def test_another_target_arms_the_watch(engine: Engine) -> None:
     watch_id = add_watch(engine, user_id, 5000)
     assert check(engine, (90, 4500)) == 1
     with engine.begin() as connection:
-        update_target(connection, user_id, watch_id, 4600)
+        update_watches(connection, user_id, [watch_id], WatchChange(target=Money(4600, "EUR")), now=NOW)
     assert [run_record(engine, product([*START, (ago(minutes=90), 4500)])).alerts for _ in range(2)] == [1, 0]
 
 
@@ -99,7 +100,7 @@ def test_the_same_target_again_arms_nothing(engine: Engine) -> None:
     watch_id = add_watch(engine, user_id, 5000)
     assert check(engine, (90, 4500)) == 1
     with engine.begin() as connection:
-        update_target(connection, user_id, watch_id, 5000)
+        update_watches(connection, user_id, [watch_id], WatchChange(target=Money(5000, "EUR")), now=NOW)
     assert check(engine, (90, 4500)) == 0
 
 
@@ -149,7 +150,7 @@ def test_a_removed_watch_does_not_alert(engine: Engine) -> None:
     user_id = add_user(engine)
     watch_id = add_watch(engine, user_id, 6000)
     with engine.begin() as connection:
-        deactivate_watch(connection, user_id, watch_id)
+        remove_watches(connection, user_id, [watch_id], now=NOW)
     assert check(engine) == 0
 
 
@@ -304,7 +305,7 @@ def test_an_alert_at_a_price_that_changed_before_tells_the_price_before(engine: 
     watch_id = add_watch(engine, user_id, 5000)
     check(engine, *points)
     with engine.begin() as connection:
-        update_target(connection, user_id, watch_id, 4600)
+        update_watches(connection, user_id, [watch_id], WatchChange(target=Money(4600, "EUR")), now=NOW)
     check(engine, *points)
     previous = [decode_alert(payload["alert"]).previous_price for payload in payloads(engine)]
     assert previous == [Money(6000, "EUR")] * 2

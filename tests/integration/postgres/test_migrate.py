@@ -39,6 +39,37 @@ def test_down_leaves_nothing_and_up_comes_back(postgres: EmbeddedServer, empty_d
         engine.dispose()
 
 
+def test_a_removed_watch_stays_removed_and_a_paused_one_is_one_for_the_older_schema(postgres: EmbeddedServer, empty_database: str) -> None:
+    engine = open_engine(postgres.dsn(empty_database))
+    state = text("SELECT asin, is_active, removed_at IS NULL FROM watched_products ORDER BY asin")
+    try:
+        migrate(engine, now=NOW, target="0003")
+        with engine.begin() as connection:
+            connection.execute(
+                text(
+                    "WITH anna AS (INSERT INTO users (name) VALUES ('anna') RETURNING id) "
+                    "INSERT INTO watched_products (user_id, asin, marketplace, currency, is_active) "
+                    "SELECT id, asin, 'DE', 'EUR', is_active FROM anna, (VALUES ('B000000001', true), ('B000000002', false), "
+                    "('B000000002', false), ('B000000003', true)) AS w (asin, is_active)"
+                )
+            )
+        migrate(engine, now=NOW)
+        with engine.begin() as connection:
+            assert [tuple(row) for row in connection.execute(state)] == [
+                ("B000000001", True, True),
+                ("B000000002", False, False),
+                ("B000000002", False, False),
+                ("B000000003", True, True),
+            ]
+            connection.execute(text("UPDATE watched_products SET is_active = false WHERE asin = 'B000000003'"))
+        migrate(engine, now=NOW, target="0003")
+        migrate(engine, now=NOW)
+        with engine.begin() as connection:
+            assert [tuple(row)[1:] for row in connection.execute(state)] == [(True, True), (False, False), (False, False), (False, False)]
+    finally:
+        engine.dispose()
+
+
 def test_a_newer_schema_is_refused(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))

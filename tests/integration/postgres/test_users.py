@@ -7,7 +7,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from keeper.domain.marketplace import Marketplace
-from keeper.domain.watch import Watch
+from keeper.domain.money import Money
+from keeper.domain.watch import Watch, WatchChange
 from keeper.postgres.users import (
     ChannelExists,
     ChannelUnknown,
@@ -19,7 +20,7 @@ from keeper.postgres.users import (
     insert_channel,
     insert_user,
 )
-from keeper.postgres.watches import WatchExists, WatchUnknown, deactivate_watch, insert_watches, select_watches, update_target
+from keeper.postgres.watches import WatchExists, WatchUnknown, insert_watches, remove_watches, select_watches, update_watches
 from tests.integration.makers import ASIN, CIPHER, NOW, add_user, add_watch, ago, one, product, rows, run_record
 
 MAIL = "mailto://localhost/reader@example.org"
@@ -84,7 +85,7 @@ def test_a_price_is_watched_once_by_each_user(engine: Engine) -> None:
 def test_a_removed_watch_can_be_made_again(engine: Engine) -> None:
     user_id = add_user(engine)
     with engine.begin() as connection:
-        deactivate_watch(connection, user_id, add_watch(engine, user_id))
+        remove_watches(connection, user_id, [add_watch(engine, user_id)], now=NOW)
     add_watch(engine, user_id)
 
 
@@ -97,10 +98,14 @@ def test_of_many_watches_only_the_new_ones_are_added(engine: Engine) -> None:
 
 
 def set_target(connection: Connection, user_id: int, watch_id: int) -> None:
-    update_target(connection, user_id, watch_id, 100)
+    update_watches(connection, user_id, [watch_id], WatchChange(target=Money(100, "EUR")), now=NOW)
 
 
-@pytest.mark.parametrize("change", [deactivate_watch, set_target])
+def remove(connection: Connection, user_id: int, watch_id: int) -> None:
+    remove_watches(connection, user_id, [watch_id], now=NOW)
+
+
+@pytest.mark.parametrize("change", [remove, set_target])
 def test_another_users_watch_cannot_be_changed(engine: Engine, change: Any) -> None:
     watch_id = add_watch(engine, add_user(engine, "anna"))
     other = add_user(engine, "bert")
