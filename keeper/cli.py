@@ -5,13 +5,12 @@ What a command works with is imported inside it: `keeper --help` would otherwise
 
 import json
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperGroup
@@ -36,8 +35,9 @@ from keeper.cli_common import (
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money, minor_digits
-from keeper.domain.price_type import WATCHABLE, PriceType
-from keeper.domain.watch import DEFAULT_HYSTERESIS_PCT, Watch
+from keeper.domain.price_type import PriceType
+from keeper.domain.watch import DEFAULT_HYSTERESIS_PCT, Watch, WatchChange
+from keeper.domain.wording import WordsUnclear, read_asin, read_price_type, read_span_seconds
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -48,10 +48,7 @@ if TYPE_CHECKING:
     from keeper.settings import Settings
     from keeper.tokens import TokenReport
 
-_ASIN = re.compile(r"[A-Z0-9]{10}")
-_ASIN_IN_LINK = re.compile(r"/(?:dp|gp/product|gp/aw/d)/([A-Z0-9]{10})(?:[/?#]|$)", re.IGNORECASE)
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(sec|s|min|m|h|d|w)", re.IGNORECASE)
-_SPAN_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+T = TypeVar("T")
 _INTERRUPTED = 130
 _RELAY_SECONDS = 60.0
 _PAGE = 1000
@@ -181,30 +178,21 @@ app.add_typer(simulator_app, name="simulator", rich_help_panel=HOUSE)
 cli_streams.add_commands(app)
 
 
-def _asin(text: str) -> str:
-    """An ASIN, or the one in a product's link."""
-    found = _ASIN_IN_LINK.search(text)
-    asin = (found.group(1) if found else text).strip().upper()
-    if not _ASIN.fullmatch(asin):
-        raise typer.BadParameter(f"{text!r} is not an ASIN: ten letters or digits, like B00OCMRV40, or a link to the product's page")
-    return asin
+def _reader(read: Callable[[str], T]) -> Callable[[str], T]:
+    """The domain's reading of a text, for the command line."""
+
+    def read_argument(text: str) -> T:
+        try:
+            return read(text)
+        except WordsUnclear as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return read_argument
 
 
-def _price_type(text: str) -> PriceType:
-    name = text.strip().upper().replace("-", "_").replace(" ", "_")
-    if name in ("BUYBOX", "BUY_BOX"):
-        return PriceType.BUY_BOX_SHIPPING
-    if name not in WATCHABLE:
-        raise typer.BadParameter(f"{text!r} cannot be watched; choose one of {', '.join(WATCHABLE)}, or buybox")
-    return PriceType(name)
-
-
-def _seconds(text: str) -> float:
-    """`90s`, `30m`, `6h`, `3d`, `1w`, and sums of them like `1d12h`."""
-    parts = _SPAN.findall(text)
-    if not parts or _SPAN.sub("", text).strip():
-        raise typer.BadParameter(f"{text!r} is not a duration; write it like 90s, 30m, 6h, 3d or 1d12h")
-    return sum(float(amount) * _SPAN_SECONDS[unit.lower()] for amount, unit in parts)
+_asin = _reader(read_asin)
+_price_type = _reader(read_price_type)
+_seconds = _reader(read_span_seconds)
 
 
 def _moment(text: str) -> float:
@@ -504,14 +492,13 @@ def watch_remove(
     is_json: Json = False,
 ) -> None:
     """Stop watching. What was recorded stays. All of them, or none where one is unknown."""
+    from keeper.postgres.installation import select_now
     from keeper.postgres.users import find_user
-    from keeper.postgres.watches import deactivate_watch
+    from keeper.postgres.watches import remove_watches
     from keeper.terminal import say
 
     with open_resources() as resources, resources.engine.begin() as connection:
-        user_id = find_user(connection, user)
-        for watch_id in dict.fromkeys(ids):
-            deactivate_watch(connection, user_id, watch_id)
+        remove_watches(connection, find_user(connection, user), ids, now=select_now(connection))
     if is_json:
         show_json({"removed": ids})
         return
@@ -529,15 +516,17 @@ def watch_target(
 
     Example: [bold]keeper watch target 7 44.90[/bold]
     """
+    from keeper.postgres.installation import select_now
     from keeper.postgres.users import find_user
-    from keeper.postgres.watches import find_watch, update_target
+    from keeper.postgres.watches import find_watch, update_watches
     from keeper.terminal import say
 
     with open_resources() as resources, resources.engine.begin() as connection:
         user_id = find_user(connection, user)
         watch = find_watch(connection, user_id, watch_id)
         target = None if amount.strip().lower() == "none" else Money.parse(amount, watch.currency)
-        update_target(connection, user_id, watch_id, target.amount_minor if target else None)
+        change = WatchChange(target=target, clears_target=target is None)
+        update_watches(connection, user_id, [watch_id], change, now=select_now(connection))
     if is_json:
         show_json({"watch_id": watch_id, "target_minor": target.amount_minor if target else None, "currency": watch.currency})
         return

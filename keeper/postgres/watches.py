@@ -342,42 +342,6 @@ def remove_watches(connection: Connection, user_id: int, watch_ids: Collection[i
     _check_found(wanted, list(found))
 
 
-def update_target(connection: Connection, user_id: int, watch_id: int, target_minor: int | None) -> None:
-    """Another target arms the watch again.
-
-    Raises:
-        WatchUnknown: not an active watch of this user.
-    """
-    updated = connection.execute(
-        text(
-            """
-            UPDATE watched_products SET is_armed = is_armed OR target_minor IS DISTINCT FROM :target, target_minor = :target
-            WHERE id = :id AND user_id = :user_id AND removed_at IS NULL
-            """
-        ),
-        {"id": watch_id, "user_id": user_id, "target": target_minor},
-    )
-    if updated.rowcount == 0:
-        raise WatchUnknown([watch_id])
-
-
-def deactivate_watch(connection: Connection, user_id: int, watch_id: int) -> None:
-    """Stop watching; alerts and history stay.
-
-    Raises:
-        WatchUnknown: not an active watch of this user.
-    """
-    updated = connection.execute(
-        text(
-            "UPDATE watched_products SET is_active = false, removed_at = keeper_now() "
-            "WHERE id = :id AND user_id = :user_id AND removed_at IS NULL"
-        ),
-        {"id": watch_id, "user_id": user_id},
-    )
-    if updated.rowcount == 0:
-        raise WatchUnknown([watch_id])
-
-
 def _check_ids(watch_ids: Collection[int]) -> None:
     if impossible := [watch_id for watch_id in watch_ids if not 0 < watch_id <= _LARGEST_ID]:
         raise WatchUnknown(impossible)
