@@ -104,7 +104,7 @@ async def _refuse_unknown(request: Request) -> None:
     if not request.query_params:
         return
     app: _Keeper = request.app
-    known = app.query_names(request.method, request.scope["route"].path)
+    known = app.query_names(request.scope["route"].name)
     unknown = [name for name in request.query_params if name not in known]
     if unknown:
         told = f"known are {', '.join(sorted(known))}" if known else "this path knows none"
@@ -114,7 +114,7 @@ async def _refuse_unknown(request: Request) -> None:
 class _Keeper(FastAPI):
     """FastAPI, whose OpenAPI document says of errors what is true: each is problem+json and nothing else."""
 
-    _query_names: Mapping[tuple[str, str], frozenset[str]]
+    _query_names: Mapping[str, frozenset[str]]
 
     def openapi(self) -> dict[str, Any]:
         """The document, made once."""
@@ -125,16 +125,16 @@ class _Keeper(FastAPI):
                     if MEDIA_TYPE in answer.get("content", {}):
                         answer["content"] = {MEDIA_TYPE: answer["content"][MEDIA_TYPE]}
             self._query_names = {
-                (method.upper(), path): frozenset(one["name"] for one in operation.get("parameters", ()) if one["in"] == "query")
-                for path, methods in document["paths"].items()
-                for method, operation in methods.items()
+                operation["operationId"]: frozenset(one["name"] for one in operation.get("parameters", ()) if one["in"] == "query")
+                for methods in document["paths"].values()
+                for operation in methods.values()
             }
         return self.openapi_schema or document
 
-    def query_names(self, method: str, path: str) -> frozenset[str]:
+    def query_names(self, operation_id: str) -> frozenset[str]:
         """The query parameters of a route."""
         self.openapi()
-        return self._query_names.get((method, path), frozenset())
+        return self._query_names.get(operation_id, frozenset())
 
 
 def list_routes(app: FastAPI) -> Iterator[tuple[str, str]]:

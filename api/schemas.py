@@ -4,11 +4,11 @@ from decimal import Decimal
 from typing import Annotated, Final
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
-from keeper.domain.price_type import PriceType
+from keeper.domain.price_type import WATCHABLE, PriceType
 
 LARGEST_ID: Final = 2**63 - 1
 
@@ -19,6 +19,15 @@ KindOfPrice = Annotated[PriceType, Query(description="Which price: NEW, AMAZON, 
 Amount = Annotated[
     Decimal, Field(gt=0, le=10_000_000, decimal_places=2, description="In whole units of the store's currency", examples=[49.9])
 ]
+
+
+def _is_watchable(price_type: PriceType) -> PriceType:
+    if price_type not in WATCHABLE:
+        raise ValueError(f"cannot be watched; choose one of {', '.join(WATCHABLE)}")
+    return price_type
+
+
+WatchableType = Annotated[PriceType, AfterValidator(_is_watchable), Field(json_schema_extra={"enum": [one.value for one in WATCHABLE]})]
 
 
 class Body(BaseModel):

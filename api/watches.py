@@ -13,10 +13,10 @@ from api.live import House
 from api.once import OnceOnly
 from api.paging import DEFAULT_PAGE, CursorText, Limit, decode_cursor, next_page
 from api.problems import problems
-from api.schemas import Amount, Answer, Body, RowId, in_whole_units
+from api.schemas import Amount, Answer, Body, RowId, WatchableType, in_whole_units
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
-from keeper.domain.price_type import WATCHABLE, PriceType
+from keeper.domain.price_type import PriceType
 from keeper.domain.watch import DEFAULT_HYSTERESIS_PCT, DEFAULT_INTERVAL, LONGEST_INTERVAL, SHORTEST_INTERVAL, Watch
 from keeper.postgres import installation, watches
 from keeper.postgres.watches import WatchRow
@@ -36,7 +36,7 @@ class NewWatch(Body):
 
     asin: Annotated[str, Field(pattern=r"^[A-Z0-9]{10}$", examples=["B00OCMRV40"])]
     marketplace: Marketplace = Marketplace.DE
-    price_type: PriceType = Field(PriceType.NEW, json_schema_extra={"enum": [one.value for one in WATCHABLE]})
+    price_type: WatchableType = PriceType.NEW
     target: Amount | None = Field(None, description="Tell me at this price or below, in the store's currency; null: record only")
     interval_seconds: Interval = round(DEFAULT_INTERVAL.total_seconds())
     hysteresis_pct: Hysteresis = DEFAULT_HYSTERESIS_PCT

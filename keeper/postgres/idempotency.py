@@ -42,13 +42,13 @@ class KeptAnswer:
 
 
 _WHERE = "WHERE user_id = :user_id AND method = :method AND path = :path AND key = :key"
-_LOCK = "hashtextextended(concat_ws(' ', 'keeper.request', CAST(:user_id AS bigint), :method, :path, :key), 0)"
 
 
 def try_lock(connection: Connection, request: KeptRequest, *, until_commit: bool) -> bool:
     """Whether nobody else works on the same request; else until the end of the transaction, or of the connection, nobody will."""
     function = "pg_try_advisory_xact_lock" if until_commit else "pg_try_advisory_lock"
-    is_mine: bool = connection.execute(text(f"SELECT {function}({_LOCK})"), request.place).scalar_one()
+    name = f"keeper.request {request.user_id} {request.method} {request.path} {request.key}"
+    is_mine: bool = connection.execute(text(f"SELECT {function}(hashtextextended(:name, 0))"), {"name": name}).scalar_one()
     return is_mine
 
 
