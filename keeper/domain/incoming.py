@@ -98,7 +98,7 @@ def decode_price(value: bytes, *, topic: str, now: datetime) -> IncomingPrice:
 
 
 def decode_deal(value: bytes, *, topic: str, now: datetime) -> IncomingPrice:
-    """An event of `deal-updates`.
+    """An event of `deal-updates`. Word that a deal was deleted brings no price, whoever sends it: it is passed over as Keeper's own are.
 
     Raises:
         MessageUnreadable: says which field, and why.
@@ -118,7 +118,7 @@ def decode_deal(value: bytes, *, topic: str, now: datetime) -> IncomingPrice:
         observed_at,
         amount,
         _title(fields),
-        is_own=is_own,
+        is_own=is_own or fields.get("deleted") is True,
         list_price_minor=_amount(fields, "original_price", marketplace),
     )
 

@@ -1,8 +1,8 @@
 """The sink `search`: events as documents of `keeper-prices`, `keeper-deals` and `keeper-metrics`.
 
 A price and a Keepa call never change, so their document has the event's id. A deal does: its document has the payload's `deal_id`, and the
-event's version is the deal's revision. An event whose payload is JSON `null` deletes: a price or a call by the event's id; a deal by the
-event's key, which then has to be the deal's id, because a `null` cannot name it.
+event's version is the deal's revision. A deal that says `"deleted": true` deletes the document of its `deal_id`, whatever else it says; its
+key is the ASIN as that of every deal, so that it is not overtaken. A price or a call is deleted by a payload of JSON `null`.
 """
 
 import json
@@ -152,12 +152,15 @@ class SearchSink:
         if message.kind is not EventKind.DEAL_UPDATE:
             return Document(target, str(message.event_id), message.version, body)
         if body is None:
-            return Document(target, message.key, message.version, None)
+            return "a deal is deleted by its deal_id and `deleted`, not by null"
         try:
-            deal_id = json.loads(body).get("deal_id")
+            deal = json.loads(body)
         except ValueError:
             return "the deal is not JSON"
-        return Document(target, deal_id, message.version, body) if deal_id and isinstance(deal_id, str) else "the deal has no deal_id"
+        deal_id = deal.get("deal_id")
+        if not deal_id or not isinstance(deal_id, str):
+            return "the deal has no deal_id"
+        return Document(target, deal_id, message.version, None if deal.get("deleted") is True else body)
 
 
 def _outcomes(

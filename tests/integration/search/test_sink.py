@@ -90,9 +90,19 @@ def test_late_older_deal_does_not_replace_the_newer(sink: SearchSink, client: El
 
 
 def test_deleted_deal_stays_deleted_for_a_late_older_one(sink: SearchSink, client: Elasticsearch, connection: SearchConnection) -> None:
-    messages = [_deal(1, '{"deal_id":"deal-1"}'), _deal(3, "null", key="deal-1"), _deal(2, '{"deal_id":"deal-1"}')]
+    messages = [_deal(1, '{"deal_id":"deal-1"}'), _deal(3, '{"deal_id":"deal-1","deleted":true}'), _deal(2, '{"deal_id":"deal-1"}')]
     assert [outcome.refusal for outcome in _delivered(sink, messages)] == [None] * 3
     assert _documents(client, connection, Alias.DEALS, "deal-1") == {}
+
+
+def test_deletion_of_one_deal_leaves_the_others_of_its_product(
+    sink: SearchSink, client: Elasticsearch, connection: SearchConnection
+) -> None:
+    """Both have the product's ASIN as their key; the deletion is whole, as Kafka carries it."""
+    whole = '{"asin":"B000000001","deal_id":"deal-1","revision":2,"current_price":5,"deleted":true}'
+    messages = [_deal(1, '{"deal_id":"deal-1"}'), _deal(1, '{"deal_id":"deal-2","deleted":false}'), _deal(2, whole)]
+    assert [outcome.refusal for outcome in _delivered(sink, messages)] == [None] * 3
+    assert set(_documents(client, connection, Alias.DEALS, "deal-1", "deal-2", "B000000001")) == {"deal-2"}
 
 
 def test_deletion_of_what_is_not_there_is_delivered(sink: SearchSink) -> None:
@@ -122,6 +132,8 @@ def test_rejected_document_is_refused_for_good_with_the_reason_and_delays_no_oth
         pytest.param(EventKind.PRICE_UPDATE, '{"asin":', id="broken JSON"),
         pytest.param(EventKind.DEAL_UPDATE, '{"asin":"B000000001"}', id="deal without id"),
         pytest.param(EventKind.DEAL_UPDATE, '{"deal_id":', id="broken deal"),
+        pytest.param(EventKind.DEAL_UPDATE, "null", id="deletion that names no deal"),
+        pytest.param(EventKind.DEAL_UPDATE, '{"deleted":true}', id="deletion without id"),
         pytest.param(EventKind.ALERT, "{}", id="kind that is no document"),
     ],
 )

@@ -154,6 +154,13 @@ def test_a_deal_of_the_reference_is_read() -> None:
     assert (found.amount_minor, found.list_price_minor, found.is_own) == (3999, 5999, False)
 
 
+def test_word_of_a_deleted_deal_brings_no_price() -> None:
+    def is_passed_over(**fields: object) -> bool:
+        return decode_deal(json.dumps(REFERENCE | fields).encode(), topic="deal-updates", now=NOW).is_own
+
+    assert [is_passed_over(deleted=True), is_passed_over(deleted=False), is_passed_over()] == [True, False, False]
+
+
 def test_keepers_own_deals_are_known_by_their_ids() -> None:
     deal_id = deal_id_of("B07W6JG6Z7", "DE", "NEW", 1_771_590_600)
     value = REFERENCE | {"deal_id": deal_id, "revision": 3, "event_id": str(deal_event_id(deal_id, 3))}

@@ -116,3 +116,49 @@ PRICE = {
 )
 def test_price_schema_takes_what_it_should(changes: dict[str, Any], is_valid: bool) -> None:
     assert Draft202012Validator(load_schema(Topic.PRICE_UPDATES)).is_valid(PRICE | changes) is is_valid
+
+
+DEAL = {
+    "asin": "B0TEST0001",
+    "product_title": "Tastatur",
+    "current_price": 49.99,
+    "original_price": 79.99,
+    "discount_percent": 37.5,
+    "rating": 4.5,
+    "review_count": 120,
+    "sales_rank": 77,
+    "domain": "de",
+    "timestamp": "2026-02-20T12:30:00Z",
+    "event_type": "deal_update",
+    "event_id": "6f1c4a52-6f0e-5c0e-9a52-6b6565706572",
+    "schema_version": 1,
+    "price_type": "NEW",
+    "current_price_minor": 4999,
+    "original_price_minor": 7999,
+    "currency": "EUR",
+    "deal_id": "B0TEST0001-DE-NEW-1771590600",
+    "revision": 3,
+    "description": None,
+    "category": None,
+    "prime_eligible": None,
+    "url": None,
+    "deal_score": None,
+    "ended_at": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_valid"),
+    [
+        pytest.param({}, True, id="as it is"),
+        pytest.param({"deleted": True}, True, id="deleted, with its last state"),
+        pytest.param({"deleted": "yes"}, False, id="deletion as text"),
+    ],
+)
+def test_deal_schema_takes_what_it_should(changes: dict[str, Any], is_valid: bool) -> None:
+    assert Draft202012Validator(load_schema(Topic.DEAL_UPDATES)).is_valid(DEAL | changes) is is_valid
+
+
+def test_a_deletion_is_valid_for_readers_of_the_last_release_too() -> None:
+    released = json.loads((RELEASED / f"{Topic.DEAL_UPDATES}.json").read_text())
+    assert Draft202012Validator(released).is_valid(DEAL | {"deleted": True})
