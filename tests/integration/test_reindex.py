@@ -5,15 +5,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from elasticsearch import Elasticsearch
 from sqlalchemy import Engine, text
 
 from keeper.domain.delivery import Outcome, SinkDown, Turn
-from keeper.domain.events import KINDS, OutboxMessage, Sink
+from keeper.domain.events import KINDS, Event, EventKind, OutboxMessage, Sink
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.tokens import KeepaCall
 from keeper.enrich import EnrichSink
+from keeper.postgres.deals import DEAL_ID, DEAL_UPDATE
+from keeper.postgres.ledger import insert_call
+from keeper.postgres.outbox import insert_events
+from keeper.postgres.sinks import lock_routes
 from keeper.record import record
 from keeper.reindex import Reindexed, ReindexFailed, delete_old_indices, reindex
 from keeper.relay import RelaySettings, keep_relaying, relay
@@ -23,6 +29,7 @@ from keeper.search.mapping import Alias, alias_name
 from keeper.search.products import ProductWriter
 from keeper.search.sink import SearchSink
 from keeper.sinks import switch_off, switch_on
+from keeper.tokens import _call_event
 from tests.integration.makers import NOW, add_user, add_watch, ago, one, product, rows, run_record
 from tests.services.session import ElasticsearchService
 
@@ -47,6 +54,48 @@ class House:
         british = product([(at, 1500 + step)], asin=ASINS[0], marketplace=Marketplace.UK, at=at)
         with self.engine.begin() as transaction:
             record(transaction, [*german, british], now=at)
+
+    def deal(self, step: int) -> None:
+        """Another state of every third deal, and a deal more."""
+        with self.engine.begin() as transaction:
+            routes = lock_routes(transaction)
+            changed = transaction.execute(
+                text(
+                    f"""
+                    WITH changed AS (
+                        UPDATE collected_deals SET amount_minor = 3000 + :step, revision = revision + 1, event_id = gen_random_uuid()
+                        WHERE right(asin, 1)::integer % 3 = :step % 3 RETURNING *
+                    ), added AS (
+                        INSERT INTO collected_deals (asin, marketplace, price_type, changed_at, amount_minor, currency, first_seen_at,
+                            last_seen_at, event_id)
+                        SELECT 'B000000000', 'DE', 'NEW', at, 4000, 'EUR', at, at, gen_random_uuid()
+                        FROM (SELECT CAST(:now AS timestamptz) - :step * interval '1 minute') told (at) RETURNING *
+                    )
+                    SELECT d.event_id, d.asin, {DEAL_UPDATE}::text, d.revision
+                    FROM (SELECT * FROM changed UNION ALL SELECT * FROM added) d LEFT JOIN products p USING (asin, marketplace)
+                    """
+                ),
+                {"step": step, "now": NOW},
+            )
+            insert_events(transaction, [Event(row[0], EventKind.DEAL_UPDATE, *row[1:]) for row in changed], routes)
+
+    def call(self) -> None:
+        """One more call to Keepa is settled."""
+        call_id, call = uuid4(), KeepaCall(NOW, "product", 1, 299, 5, 60_000, 12, 1, "DE", success=True)
+        with self.engine.begin() as transaction:
+            routes = lock_routes(transaction)
+            insert_call(transaction, call_id, call, now=NOW)
+            insert_events(transaction, [_call_event(call_id, call, NOW)], routes)
+
+    def expected(self, alias: Alias) -> dict[str, int]:
+        """Ids and versions of the documents that PostgreSQL would make."""
+        queries = {
+            Alias.PRICES: "SELECT event_id::text, 1::bigint FROM price_history WHERE event_id IS NOT NULL",
+            Alias.DEALS: f"SELECT {DEAL_ID}, revision FROM collected_deals d",
+            Alias.METRICS: "SELECT id::text, 1::bigint FROM keepa_calls",
+            Alias.PRODUCTS: "SELECT asin, sum(revision)::bigint FROM products GROUP BY asin",
+        }
+        return dict(rows(self.engine, queries[alias]))
 
     def relay(self) -> None:
         """Until nothing waits."""
@@ -128,9 +177,10 @@ def test_nothing_is_left_queued_for_the_new_index(house: House) -> None:
     assert rows(house.engine, "SELECT sink FROM outbox") == []
 
 
-@pytest.mark.parametrize("alias", [Alias.PRICES, Alias.PRODUCTS])
+@pytest.mark.parametrize("alias", list(Alias))
 def test_nothing_is_lost_or_doubled_under_writes(house: House, alias: Alias) -> None:
     """Recording and relaying go on during three rebuilds; at the end the index holds exactly what PostgreSQL holds."""
+    before = house.expected(alias)
     stop, failures = threading.Event(), list[BaseException]()
 
     def write() -> None:
@@ -139,6 +189,8 @@ def test_nothing_is_lost_or_doubled_under_writes(house: House, alias: Alias) -> 
                 if stop.is_set():
                     return
                 house.record(step)
+                house.deal(step)
+                house.call()
         except BaseException as error:
             failures.append(error)
             raise
@@ -158,12 +210,7 @@ def test_nothing_is_lost_or_doubled_under_writes(house: House, alias: Alias) -> 
     house.relay()
     assert house.live(alias) == [done[-1].new]
     found = house.documents(alias)
-    if alias is Alias.PRICES:
-        assert set(found) == {str(one_) for one_ in rows(house.engine, "SELECT event_id FROM price_history WHERE event_id IS NOT NULL")}
-    else:
-        revisions = dict(rows(house.engine, "SELECT asin, sum(revision)::bigint FROM products GROUP BY asin"))
-        assert {asin: version for asin, (version, _) in found.items()} == revisions
-        assert one(house.engine, "SELECT count(DISTINCT asin) FROM products") == len(found)
+    assert {name: version for name, (version, _) in found.items()} == house.expected(alias) != before
 
 
 def test_an_old_price_is_left_out_where_only_newer_ones_are_kept(house: House) -> None:
