@@ -3,7 +3,8 @@
 import json
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Any, Final, Self
 from uuid import UUID
 
 from keeper.consume import consume, enrich_batch
+from keeper.domain.delivery import SinkDown
+from keeper.domain.events import Sink
 from keeper.domain.price_series import minute_of
 from keeper.domain.price_type import PriceType
 from keeper.ingest import ingest_deals, ingest_prices
@@ -22,13 +25,13 @@ from keeper.kafka.dead_letters import bury
 from keeper.kafka.line import Record
 from keeper.kafka.producer import Publisher
 from keeper.kafka.products import EnrichedTopic
-from keeper.kafka.topics import Group, Topic, topic_name
+from keeper.kafka.topics import DEAD_LETTERS, Group, Topic, topic_name
 from keeper.keepa.wire import MINUTES_TO_2011
 from keeper.postgres.engine import open_engine
 from keeper.search.products import ProductWriter
-from tests.chaos.streams import START, Places, Points, pause
+from tests.chaos.streams import START, Places, Points, Stream, Verdict, assert_products_are_current, pause, read_topic
 from tests.chaos.test_kills import start
-from tests.integration.makers import NOW
+from tests.integration.makers import NOW, add_user, add_watch, rows, use_sinks
 from tests.services.waiting import wait_until
 
 CONSUMED: Final = {
@@ -82,13 +85,13 @@ def run_consumer(
 
 
 @contextmanager
-def consuming(places: Places, names: Sequence[str], *, batch_size: int) -> Iterator[None]:
-    """Consumers that run until the end of the block."""
+def consuming(places: Places, names: Sequence[str], *, batch_size: int) -> Iterator[Callable[[], bool]]:
+    """Consumers that run until the end of the block. Yields: whether one has ended by itself, which none does; the block's end says why."""
     stop = threading.Event()
     with ThreadPoolExecutor(len(names)) as pool:
         running = [pool.submit(run_consumer, name, places, stop=stop, batch_size=batch_size) for name in names]
         try:
-            yield
+            yield lambda: any(one.done() for one in running)
         finally:
             stop.set()
     for one in running:
@@ -149,8 +152,20 @@ class ConsumerProcess:
 
 def lag(places: Places, name: str) -> int:
     """Messages that a consumer has not committed."""
-    topic, group = CONSUMED[name]
-    return sum(measure_lag(places.kafka_connection, topic, group).values())
+    return sum(measure_lag(places.kafka_connection, *CONSUMED[name]).values())
+
+
+def is_consumed(places: Places) -> bool:
+    """No consumer has anything left to commit. A broker that has just come is asked again."""
+    try:
+        return not any(lag(places, name) for name in CONSUMED)
+    except SinkDown:
+        return False
+
+
+def is_calm(stream: Stream) -> bool:
+    """Nothing to consume, nothing to relay, and nothing to consume of what was relayed meanwhile."""
+    return is_consumed(stream.places) and not stream.waiting() and is_consumed(stream.places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,54 @@ class Foreign:
     records: list[Record]
     points: Points
     events: int
+
+
+def make_foreign(random: Random, places: Places) -> dict[str, Foreign]:
+    """Something for each consumer, each of other products."""
+    return {
+        "prices": make_prices(random, places, products=40, steps=15),
+        "deals": make_prices(random, places, products=30, steps=10, topic=Topic.DEAL_UPDATES, letter="D"),
+        "enrich": make_answers(random, places, products=60, steps=4),
+    }
+
+
+def watch_half(stream: Stream, foreign: Mapping[str, Foreign]) -> None:
+    """Every second series is watched; events go where they go with everything switched on."""
+    user_id = add_user(stream.engine)
+    for some in foreign.values():
+        for asin, price_type in list(some.points)[::2]:
+            add_watch(stream.engine, user_id, asin=asin, price_type=price_type, now=START)
+    use_sinks(stream.engine, {Sink.KAFKA, Sink.SEARCH}, without=())
+
+
+def judge_consumed(stream: Stream, foreign: Mapping[str, Foreign]) -> Verdict:
+    """Every foreign event recorded once, every product's newest document in the index and in Kafka, and no dead letter."""
+    points = {series: some for one in foreign.values() for series, some in one.points.items()}
+    expected = sorted((asin, at, amount) for (asin, _), some in points.items() for at, amount in some)
+    stored = rows(stream.engine, "SELECT asin, observed_at, amount_minor FROM price_history ORDER BY 1, 2")
+    verdict = Verdict(sum(one.events for one in foreign.values()), len(set(expected) - set(stored)), _count_doubled(stream))
+    assert stored == expected
+    ingested = dict(rows(stream.engine, "SELECT topic, count(*) FROM ingested_events GROUP BY topic"))
+    assert ingested == {f"{stream.places.topic_prefix}{CONSUMED[name][0]}": one.events for name, one in foreign.items()}
+    newest = {asin: some[-1][1] for (asin, price_type), some in points.items() if price_type is PriceType.NEW}
+    assert dict(rows(stream.engine, "SELECT asin, amount_minor FROM current_prices")) == newest
+    assert_products_are_current(stream)
+    for topic in DEAD_LETTERS.values():
+        assert read_topic(stream.places, topic) == []
+    return verdict
+
+
+def _count_doubled(stream: Stream) -> int:
+    """Each product's newest document was published, and one event id is one document. Returns how many were published twice."""
+    bodies: dict[str, bytes | None] = {}
+    revisions: Counter[str] = Counter()
+    sent = read_topic(stream.places, Topic.ENRICHED_PRODUCTS)
+    for message in sent:
+        event = json.loads(message.value or b"")
+        assert bodies.setdefault(event["event_id"], message.value) == message.value
+        revisions[event["asin"]] = max(revisions[event["asin"]], event["revision"])
+    assert revisions == dict(rows(stream.engine, "SELECT asin, sum(revision)::bigint FROM products GROUP BY asin"))
+    return len(sent) - len(bodies)
 
 
 def produce(places: Places, records: Sequence[Record]) -> None:

@@ -1,6 +1,6 @@
 """Prices go to PostgreSQL, Kafka and Elasticsearch while a process, a server or the network fails: none of them loses any."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -135,30 +135,40 @@ def fault_of(chaos: Chaos) -> tuple[str, str]:
     return faults[chaos.number % 3], systems[(chaos.number + chaos.number // 3) % 3]
 
 
-def test_a_network_that_fails_loses_nothing(chaos: Chaos, stream: Stream) -> None:
-    fault, system = fault_of(chaos)
-    chaos.name = f"{chaos.name}, {fault} to {system}"
+@contextmanager
+def behind_proxies(stream: Stream) -> Iterator[tuple[Places, Mapping[str, Proxy]]]:
+    """The three systems with a proxy before each, and these by system."""
     with ExitStack() as open_proxies:
         (kafka,) = open_proxies.enter_context(stream.kafka.open_proxies())
         postgres = open_proxies.enter_context(Proxy(stream.postgres.address().port))
         elasticsearch = open_proxies.enter_context(Proxy(stream.elasticsearch.port(1, "http")))
-        proxy = {"postgres": postgres, "kafka": kafka, "elasticsearch": elasticsearch}[system]
         places = replace(
             stream.places,
             database=with_port(stream.places.database, postgres.port),
             brokers=stream.kafka.proxied_bootstrap_servers,
             search=f"http://{elasticsearch.address}",
         )
+        yield places, {"postgres": postgres, "kafka": kafka, "elasticsearch": elasticsearch}
+
+
+def apply_fault(chaos: Chaos, proxy: Proxy, fault: str) -> None:
+    """Until the proxy is restored."""
+    match fault:
+        case "cut":
+            proxy.cut()
+        case "half_open":
+            proxy.half_open()
+        case _:
+            proxy.slow(bytes_per_second=chaos.random.uniform(20_000, 200_000), delay_seconds=chaos.random.uniform(0.005, 0.05))
+
+
+def test_a_network_that_fails_loses_nothing(chaos: Chaos, stream: Stream) -> None:
+    fault, system = fault_of(chaos)
+    chaos.name = f"{chaos.name}, {fault} to {system}"
+    with behind_proxies(stream) as (places, proxies):
         with running(chaos, stream, places) as (recorder, told, points):
             pause(chaos.random.uniform(0, 1))
-            apply: dict[str, Callable[[], None]] = {
-                "cut": proxy.cut,
-                "half_open": proxy.half_open,
-                "slow": lambda: proxy.slow(
-                    bytes_per_second=chaos.random.uniform(20_000, 200_000), delay_seconds=chaos.random.uniform(0.005, 0.05)
-                ),
-            }
-            apply[fault]()
+            apply_fault(chaos, proxies[system], fault)
             try:
                 if system == "postgres" or fault == "slow":
                     recorder.ask(4)
@@ -166,7 +176,7 @@ def test_a_network_that_fails_loses_nothing(chaos: Chaos, stream: Stream) -> Non
                 else:
                     go_on_without(stream, told, recorder, system)
             finally:
-                proxy.restore()
+                proxies[system].restore()
         say(chaos, stream, points, 1)
 
 
