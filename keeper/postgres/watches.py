@@ -415,6 +415,15 @@ def find_watch(connection: Connection, user_id: int, watch_id: int) -> WatchRow:
     raise WatchUnknown([watch_id])
 
 
+def select_currencies(connection: Connection, user_id: int, watch_ids: Collection[int]) -> dict[int, str]:
+    """The currency of each watch of this user's, by id; those that are not the user's are left out."""
+    rows = connection.execute(
+        text("SELECT id, currency FROM watched_products WHERE user_id = :user_id AND removed_at IS NULL AND id = ANY(:ids)"),
+        {"user_id": user_id, "ids": list(watch_ids)},
+    )
+    return {row.id: row.currency for row in rows}
+
+
 def make_due(connection: Connection, user_id: int, *, now: datetime) -> int:
     """All active watches of a user are due now. Returns how many were not."""
     return connection.execute(

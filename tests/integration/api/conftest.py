@@ -32,7 +32,7 @@ class Person:
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON of a GET that must succeed."""
-        answered = self.ask("GET", path, params=query)
+        answered = self.ask("GET", path, params=query or None)
         assert answered.status_code == 200, answered.text
         return answered.json()
 

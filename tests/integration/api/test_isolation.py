@@ -1,0 +1,77 @@
+"""A user sees and changes only what is theirs, on every path there is."""
+
+import json
+from typing import Any
+
+from sqlalchemy import Engine, text
+
+from api.app import create_app, list_routes
+from keeper.settings import Settings
+from tests.integration.api.conftest import Person
+
+ASIN = "B00OCMRV40"
+# Changes that another user may make, because they make something of that user's own, or nothing.
+_MARK = "annas-secret"
+
+
+def _possessions(anna: Person) -> dict[str, int]:
+    """One of each thing a user can have, by the name of the parameter that names it in a path."""
+    watch = anna.post("/api/v1/watches", {"asin": ASIN, "target": 10_000})
+    channel = anna.post("/api/v1/channels", {"name": _MARK, "url": f"ntfy://127.0.0.1:9/{_MARK}"})
+    key = anna.post("/api/v1/api-keys", {"label": _MARK})
+    # The price is below the target, so that there is an alert.
+    anna.post("/api/v1/price/check", {"asin": ASIN}, status=200)
+    return {"watch_id": watch["id"], "channel_id": channel["id"], "key_id": key["id"]}
+
+
+def _rows(engine: Engine, user_id: int) -> Any:
+    """Everything that belongs to a user, but for when their key was used."""
+    tables = {"watched_products": "user_id", "channels": "user_id", "api_keys": "user_id", "price_alerts": "user_id", "users": "id"}
+    with engine.begin() as connection:
+        return {
+            table: connection.execute(
+                text(f"SELECT (to_jsonb(t) - 'last_used_at')::text FROM {table} t WHERE {column} = :user_id ORDER BY 1"),
+                {"user_id": user_id},
+            )
+            .scalars()
+            .all()
+            for table, column in tables.items()
+        }
+
+
+def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Settings, anna: Person, ben: Person, engine: Engine) -> None:
+    mine = _possessions(anna)
+    # So that what both may see, the prices of a product, is all that a check could change.
+    bodies: dict[tuple[str, str], Any] = {("PATCH", "/api/v1/watches"): {"ids": [mine["watch_id"]], "is_paused": True}}
+    queries: dict[tuple[str, str], Any] = {("DELETE", "/api/v1/watches"): {"id": mine["watch_id"]}}
+    before = _rows(engine, anna.user_id)
+    walked = 0
+    for method, path in list_routes(create_app(settings)):
+        names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+        owned = [name for name in names if name in mine]
+        filled = path.format(**{name: mine.get(name, ASIN) for name in names})
+        body = bodies.get((method, path), {} if method in ("POST", "PATCH") else None)
+
+        answered = ben.ask(method, filled, json=body, params=queries.get((method, path)))
+
+        assert answered.status_code < 500 or answered.status_code == 503, (method, path, answered.text)
+        assert _MARK not in answered.text, (method, path)
+        if owned or (method, path) in bodies or (method, path) in queries:
+            assert answered.status_code == 404, (method, path, answered.text)
+        walked += 1
+
+    assert walked >= 20
+    assert _rows(engine, anna.user_id) == before
+    for path, name in (("/api/v1/watches", "watches"), ("/api/v1/channels", "channels"), ("/api/v1/alerts", "alerts")):
+        assert len(anna.get(path)[name]) == 1
+        assert ben.get(path)[name] == []
+    assert [one["label"] for one in ben.get("/api/v1/api-keys")["api_keys"]] == ["first"]
+
+
+def test_what_was_kept_for_another_users_key_is_not_replayed(anna: Person, ben: Person) -> None:
+    anna.post("/api/v1/api-keys", {"label": _MARK}, key="shared")
+
+    answered = ben.ask("POST", "/api/v1/api-keys", json={"label": "mine"}, headers={"Idempotency-Key": "shared"})
+
+    assert answered.status_code == 201
+    assert _MARK not in json.dumps(answered.json())
