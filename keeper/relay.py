@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,6 +39,10 @@ _STOP_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
 # What is asked on the connection of the locks is answered at once, or nobody is there.
 _LOCK_ANSWER_SECONDS = 8.0
+# The server's side of the same: it frees the shards of a relay that it has not heard of for so long, and that looks every second.
+_LONGEST_SILENCE_SECONDS = 20.0
+# How often a listener that hears nothing asks whether anybody is there.
+_BELL_SECONDS = 15.0
 
 
 class RelayBusy(TransientError):
@@ -441,9 +445,14 @@ def _seconds_to_next(engine: Engine, sink: str, done: Relayed, sweep_seconds: fl
 
 
 def _wait_for_notice(bell: Connection, ends: Sequence[threading.Event]) -> None:
+    asked_at = time.monotonic()
     while not any(end.is_set() for end in ends):
         if outbox.wait_for_notice(bell, longest_seconds=_STOP_SECONDS):
             return
+        if time.monotonic() - asked_at > _BELL_SECONDS:
+            # That nobody calls and that nobody is there sound the same.
+            bell.execute(text("SELECT 1"))
+            asked_at = time.monotonic()
 
 
 class _ShardLocks:
@@ -504,12 +513,25 @@ class _ShardLocks:
                     return
 
         watcher = threading.Thread(target=look, name="relay-locks")
+        self._limit_silence(_LONGEST_SILENCE_SECONDS)
         watcher.start()
         try:
             yield
         finally:
             over.set()
             watcher.join()
+            with suppress(SQLAlchemyError):
+                self._limit_silence(None)
+
+    def _limit_silence(self, seconds: float | None) -> None:
+        with self._mutex:
+            connection = self._alive()
+            try:
+                outbox.limit_silence(connection, seconds=seconds)
+                connection.commit()
+            except SQLAlchemyError:
+                connection.invalidate()
+                raise
 
 
 def _relay_shard(

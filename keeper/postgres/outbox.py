@@ -107,6 +107,12 @@ def unlock_shard(connection: Connection, sink: str, shard: int) -> None:
     connection.execute(text("SELECT pg_advisory_unlock(hashtext('keeper.relay.' || :sink), :shard)"), {"sink": sink, "shard": shard})
 
 
+def limit_silence(connection: Connection, *, seconds: float | None) -> None:
+    """Let the server end this session, and free its locks, when it has asked nothing for so long; None for never."""
+    value = "0" if seconds is None else f"{round(seconds * 1000)}ms"
+    connection.execute(text("SELECT set_config('idle_session_timeout', :value, false)"), {"value": value})
+
+
 def select_shards(connection: Connection, sink: str) -> list[int]:
     """Shards that have something a relay could deliver now."""
     query = text(

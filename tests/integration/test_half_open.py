@@ -12,7 +12,7 @@ from keeper.domain.events import OutboxMessage
 from keeper.postgres.embedded import EmbeddedServer, temporary_server
 from keeper.postgres.engine import answering_within, is_away, open_engine
 from keeper.postgres.migrate import migrate
-from keeper.relay import Relayed, RelaySettings, drain, relay
+from keeper.relay import Relayed, RelaySettings, drain, keep_relaying, relay
 from tests.integration.makers import NOW, one
 from tests.integration.test_sinks import Taker, price, watch
 from tests.services.proxy import Proxy
@@ -136,6 +136,49 @@ def test_a_rebuild_that_holds_all_shards_ends_too(engine: Engine, behind: Engine
     """Nobody else could take them."""
     done = Call(behind, Silencing(proxy), is_drain=True).ended()
     assert isinstance(done, Exception)
+
+
+def test_the_server_frees_the_shards_of_a_relay_that_it_hears_nothing_of(
+    engine: Engine, behind: Engine, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection lives on, as far as TCP goes; another relay, which reaches the server, goes on in its place."""
+    monkeypatch.setattr("keeper.relay._LONGEST_SILENCE_SECONDS", 3.0)
+    Call(behind, Silencing(proxy)).ended()
+    taker = Taker()
+
+    def is_delivered() -> bool:
+        return relay(engine, taker, settings=SETTINGS, longest_seconds=60).delivered == 1
+
+    wait_until(is_delivered, "the shard is held for ever", longest_seconds=_LONGEST_SECONDS)
+    assert taker.amounts == [5000]
+
+
+def test_a_session_that_relayed_may_be_idle_afterwards(engine: Engine) -> None:
+    assert relay(engine, Taker(), settings=SETTINGS, longest_seconds=60).delivered == 1
+    with engine.connect() as connection:
+        assert connection.execute(text("SHOW idle_session_timeout")).scalar_one() == "0"
+
+
+def test_a_listener_that_hears_nothing_notices_that_nobody_is_there(
+    behind: Engine, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is the only one who would: nothing waits, and the next sweep is far away."""
+    monkeypatch.setattr("keeper.relay._BELL_SECONDS", 0.2)
+    assert relay(behind, Taker(), settings=SETTINGS, longest_seconds=60).delivered == 1
+    stop, rounds = threading.Event(), threading.Semaphore(0)
+    arguments = {"settings": SETTINGS, "stop": stop, "sweep_seconds": 600, "on_relayed": lambda _sink, _done: rounds.release()}
+    service = threading.Thread(target=keep_relaying, args=(behind, [Taker()]), kwargs=arguments, daemon=True)
+    service.start()
+    try:
+        assert rounds.acquire(timeout=_LONGEST_SECONDS)
+        assert rounds.acquire(timeout=_LONGEST_SECONDS)
+        proxy.half_open()
+        wait_until(lambda: "does not answer" in caplog.text, "nobody notices", longest_seconds=_LONGEST_SECONDS)
+    finally:
+        stop.set()
+        proxy.restore()
+        service.join(_LONGEST_SECONDS)
+    assert not service.is_alive()
 
 
 def test_what_waited_is_delivered_when_the_server_is_back(engine: Engine, behind: Engine, proxy: Proxy) -> None:
