@@ -6,8 +6,8 @@ What a command works with is imported inside it: `keeper --help` would otherwise
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -36,7 +36,8 @@ from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money, minor_digits
 from keeper.domain.price_type import PriceType
-from keeper.domain.watch import DEFAULT_HYSTERESIS_PCT, Watch, WatchChange
+from keeper.domain.watch import DEFAULT_HYSTERESIS_PCT, Watch, WatchChange, WatchState
+from keeper.domain.watch_list import LARGEST_BYTES, Existing, ListForm, decode_list, guess_form
 from keeper.domain.wording import WordsUnclear, read_asin, read_price_type, read_span_seconds
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ T = TypeVar("T")
 _INTERRUPTED = 130
 _RELAY_SECONDS = 60.0
 _PAGE = 1000
+_MOST_SHOWN = 100
 _IS_JSON = "keeper.is_json"
 _MASK = "********"
 # Variables of commands and of the tests, no settings.
@@ -60,6 +62,10 @@ _READ_ELSEWHERE = frozenset({"KEEPER_CHANNEL_URL", "KEEPER_RECORDINGS", "KEEPER_
 
 class SimulatorRuns(KeeperError):
     """A second simulator on one data folder."""
+
+
+class FileUnusable(KeeperError):
+    """A file that cannot be read, or not be made."""
 
 
 class NotSimulated(KeeperError):
@@ -207,6 +213,10 @@ def _moment(text: str) -> float:
 UserName = Annotated[str | None, typer.Option("--user", "-u", help="Whose; needed where there are several users", show_default=False)]
 Asin = Annotated[str, typer.Argument(parser=_asin, metavar="ASIN", help="Ten letters or digits, or a link to the product's page")]
 Asins = Annotated[list[str], typer.Argument(parser=_asin, metavar="ASIN...", help="One or many; links to product pages work too")]
+WatchIds = Annotated[list[int], typer.Argument(metavar="ID...", help="As `keeper watch list` shows them")]
+FormOfList = Annotated[
+    ListForm | None, typer.Option("--format", case_sensitive=False, help="Where the file's name does not say it", show_default=False)
+]
 KindOfPrice = Annotated[
     PriceType, typer.Option("--price-type", "-t", parser=_price_type, metavar="TYPE", help="NEW, AMAZON, USED, buybox, …")
 ]
@@ -446,24 +456,39 @@ def watch_add(
 
 
 @watch_app.command("list")
-def watch_list(user: UserName = None, is_json: Json = False) -> None:
-    """Active watches of everybody, or of one user, with the current price."""
+def watch_list(
+    is_paused: Annotated[bool, typer.Option("--paused", help="Only those that are paused")] = False,
+    is_all: Annotated[bool, typer.Option("--all", help="Paused ones too")] = False,
+    user: UserName = None,
+    is_json: Json = False,
+) -> None:
+    """Active watches of everybody, or of one user, with the current price.
+
+    Examples: [bold]keeper watch list[/bold] · [bold]keeper watch list --all --user anna[/bold]
+    """
     from keeper.postgres.installation import select_now
     from keeper.postgres.users import find_user
     from keeper.postgres.watches import WatchRow, select_watches
     from keeper.terminal import ago, shorten, show_table, span
 
+    state = WatchState.ALL if is_all else WatchState.PAUSED if is_paused else WatchState.ACTIVE
     found: list[WatchRow] = []
     with open_resources() as resources, resources.engine.begin() as connection:
         user_id = find_user(connection, user) if user else None
         now = select_now(connection)
-        while page := select_watches(connection, user_id=user_id, after_id=found[-1].watch_id if found else 0, limit=_PAGE):
+        while page := select_watches(connection, user_id=user_id, state=state, after_id=found[-1].watch_id if found else 0, limit=_PAGE):
             found += page
     if is_json:
         show_json(found)
         return
+
+    def next_check(one: WatchRow) -> str | None:
+        if one.is_paused:
+            return None
+        return ago(one.next_check_at, now) if one.next_check_at > now else "due"
+
     show_table(
-        ["ID", "User", "ASIN", "Store", "Price of", "Title", "Now", "Target", "Every", "Checked", "Next", "Problem"],
+        ["ID", "User", "ASIN", "Store", "Price of", "Title", "Now", "Target", "Every", "State", "Checked", "Next", "Problem"],
         [
             (
                 one.watch_id,
@@ -475,8 +500,9 @@ def watch_list(user: UserName = None, is_json: Json = False) -> None:
                 show_money(one.amount_minor, one.currency),
                 show_money(one.target_minor, one.currency),
                 span(one.interval_seconds),
+                "paused" if one.is_paused else "active",
                 ago(one.last_checked_at, now),
-                ago(one.next_check_at, now) if one.next_check_at > now else "due",
+                next_check(one),
                 one.last_failure or "",
             )
             for one in found
@@ -487,7 +513,7 @@ def watch_list(user: UserName = None, is_json: Json = False) -> None:
 
 @watch_app.command("remove")
 def watch_remove(
-    ids: Annotated[list[int], typer.Argument(metavar="ID...", help="As `keeper watch list` shows them")],
+    ids: WatchIds,
     user: UserName = None,
     is_json: Json = False,
 ) -> None:
@@ -531,6 +557,171 @@ def watch_target(
         show_json({"watch_id": watch_id, "target_minor": target.amount_minor if target else None, "currency": watch.currency})
         return
     say(f"Watch {watch_id} of {watch.asin} has {f'the target {target}' if target else 'no target'} now.")
+
+
+@watch_app.command("pause")
+def watch_pause(ids: WatchIds, user: UserName = None, is_json: Json = False) -> None:
+    """Keep watches without checking them. All of them, or none where one is unknown.
+
+    Example: [bold]keeper watch pause 7 9[/bold]
+    """
+    _set_paused(ids, user, is_paused=True, is_json=is_json)
+
+
+@watch_app.command("resume")
+def watch_resume(ids: WatchIds, user: UserName = None, is_json: Json = False) -> None:
+    """Go on with paused watches; they are due at once. All of them, or none where one is unknown.
+
+    Example: [bold]keeper watch resume 7[/bold] (`keeper watch list --paused` shows them)
+    """
+    _set_paused(ids, user, is_paused=False, is_json=is_json)
+
+
+def _set_paused(ids: list[int], user: str | None, *, is_paused: bool, is_json: bool) -> None:
+    from keeper.postgres.installation import select_now
+    from keeper.postgres.users import find_user
+    from keeper.postgres.watches import update_watches
+    from keeper.terminal import say
+
+    with open_resources() as resources, resources.engine.begin() as connection:
+        user_id = find_user(connection, user)
+        update_watches(connection, user_id, ids, WatchChange(is_paused=is_paused), now=select_now(connection))
+    if is_json:
+        show_json({"paused" if is_paused else "resumed": ids})
+        return
+    say(f"{'Paused' if is_paused else 'Resumed'} {'watch' if len(ids) == 1 else 'watches'} {', '.join(map(str, ids))}.")
+
+
+@watch_app.command("import")
+def watch_import(
+    file: Annotated[Path, typer.Argument(help="CSV or JSON; - is standard input")],
+    is_all_or_nothing: Annotated[bool, typer.Option("--all-or-nothing", help="Write nothing where one row is rejected")] = False,
+    existing: Annotated[
+        Existing,
+        typer.Option(
+            "--existing", case_sensitive=False, help="Watches you have already: left as they are, or changed to what the file says"
+        ),
+    ] = Existing.KEEP,
+    form: FormOfList = None,
+    user: UserName = None,
+    is_json: Json = False,
+) -> None:
+    """Add watches from a file, up to 10,000. Rows that cannot be read are named by line, and the command ends with 1.
+
+    CSV begins with the names of its columns: asin, and any of marketplace, price_type, target, interval, hysteresis_pct, is_paused.
+    JSON is a list of objects with the same names. A file from `keeper watch export` changes nothing.
+
+    Examples:
+
+      [bold]keeper watch import watches.csv --all-or-nothing[/bold]
+
+      [bold]printf 'asin,target\\nB00OCMRV40,49.90\\n' | keeper watch import -[/bold]
+
+      [bold]keeper watch import watches.csv --existing update[/bold]        targets and intervals as the file has them
+    """
+    from keeper.postgres.installation import select_now
+    from keeper.postgres.users import find_user
+    from keeper.terminal import say, show_table
+    from keeper.watchlist import import_watches
+
+    content = _read_bytes(file, LARGEST_BYTES + 1)
+    listed = decode_list(content, form or _form_of(file) or guess_form(content))
+    with open_resources() as resources, resources.engine.begin() as connection:
+        done = import_watches(
+            connection,
+            find_user(connection, user),
+            listed,
+            now=select_now(connection),
+            is_all_or_nothing=is_all_or_nothing,
+            existing=existing,
+        )
+    lines = len({problem.line for problem in done.rejected})
+    if is_json:
+        show_json(done)
+    else:
+        say(f"Added {done.added}, changed {done.updated}, left {done.kept} as they were.")
+        if done.rejected:
+            shown = done.rejected[:_MOST_SHOWN]
+            show_table(["Line", "Field", "What is wrong"], [(one.line, one.field, one.message) for one in shown], right=["Line"])
+    if lines:
+        written = "; nothing was written" if is_all_or_nothing else ""
+        listed_all = "" if is_json or len(done.rejected) <= _MOST_SHOWN else f"; these are the first {_MOST_SHOWN} faults, --json has all"
+        raise CommandFailed(f"{lines} of {done.rows} rows were rejected{written}{listed_all}")
+
+
+def _read_bytes(file: Path, most: int) -> bytes:
+    """At most so many bytes of a file, or of standard input."""
+    try:
+        with nullcontext(sys.stdin.buffer) if str(file) == "-" else file.open("rb") as opened:
+            return opened.read(most)
+    except OSError as error:
+        raise FileUnusable(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _form_of(file: Path) -> ListForm | None:
+    """What a file's name says."""
+    suffix = file.suffix.lower().removeprefix(".")
+    return ListForm(suffix) if suffix in [one.value for one in ListForm] else None
+
+
+@watch_app.command("export")
+def watch_export(
+    file: Annotated[Path | None, typer.Argument(help="Where to; standard output without", show_default=False)] = None,
+    form: FormOfList = None,
+    user: UserName = None,
+    is_json: Json = False,
+) -> None:
+    """Write all watches of a user, paused ones too, so that `keeper watch import` can read them again.
+
+    Examples: [bold]keeper watch export watches.csv[/bold] · [bold]keeper watch export --format json | jq[/bold]
+    """
+    from keeper.postgres.users import find_user
+    from keeper.postgres.watches import WatchRow
+    from keeper.terminal import progress, say
+    from keeper.watchlist import export_watches, write_csv, write_json
+
+    wanted = form or (_form_of(file) if file else None) or (ListForm.JSON if is_json and not file else ListForm.CSV)
+    write = write_csv if wanted is ListForm.CSV else write_json
+    count = 0
+    # A bar between the lines of a terminal would be in their way.
+    is_shown = file is not None or not sys.stdout.isatty()
+    with open_resources() as resources, resources.engine.begin() as connection, progress("exporting", is_shown=is_shown) as bar:
+        rows = export_watches(connection, find_user(connection, user))
+
+        def counted() -> Iterator[WatchRow]:
+            nonlocal count
+            for row in rows:
+                count += 1
+                if count % _PAGE == 0:
+                    bar.advance(_PAGE)
+                yield row
+
+        text = write(counted())
+        if file is None:
+            for line in text:
+                sys.stdout.write(line)
+        else:
+            _write_whole(file, text)
+    if file is not None and is_json:
+        show_json({"file": str(file), "watches": count})
+    elif file is not None:
+        say(f"Exported {count} watches to {file}.")
+
+
+def _write_whole(file: Path, lines: Iterable[str]) -> None:
+    """All of it under its name, or what was there before."""
+    # A pipe or a device is written to; a file is replaced.
+    part = file if file.exists() and not file.is_file() else file.resolve().with_name(f"{file.name}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as opened:
+            opened.writelines(lines)
+        if part != file:
+            part.replace(file.resolve())
+    except OSError as error:
+        raise FileUnusable(f"{file} cannot be written: {error.strerror}") from error
+    finally:
+        if part != file:
+            part.unlink(missing_ok=True)
 
 
 @app.command(rich_help_panel=MARKET)

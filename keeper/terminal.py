@@ -100,10 +100,10 @@ class Bar:
 
 
 @contextmanager
-def progress(description: str) -> Iterator[Bar]:
+def progress(description: str, *, is_shown: bool = True) -> Iterator[Bar]:
     """A bar on standard error, where that is a terminal; gone at the end."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as shown:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not (is_shown and sys.stderr.isatty())) as shown:
         yield Bar(shown, shown.add_task(description, total=None))
 
 

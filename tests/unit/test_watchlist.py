@@ -26,7 +26,8 @@ WRITERS: dict[ListForm, Callable[[Iterable[WatchRow]], Iterator[str]]] = {ListFo
 def row(**facts: Any) -> WatchRow:
     known: dict[str, Any] = {
         "watch_id": 1, "user": "anna", "asin": "B00OCMRV40", "marketplace": "DE", "price_type": "NEW", "title": "Tastatur",
-        "target_minor": 4990, "currency": "EUR", "interval_seconds": 21600, "hysteresis_pct": 2.0, "is_armed": True, "amount_minor": 5499, "observed_at": NOW,
+        "target_minor": 4990, "currency": "EUR", "interval_seconds": 21600, "hysteresis_pct": 2.0, "is_armed": True, "amount_minor": 5499,
+        "observed_at": NOW,
         "last_checked_at": NOW, "next_check_at": NOW, "last_failure": None, "is_paused": False, "created_at": NOW, "image_url": None,
     }  # fmt: skip
     return WatchRow(**(known | facts))
