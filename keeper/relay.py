@@ -4,6 +4,7 @@ The promise: at least once. A message is repeated only where the process died, o
 and its storing, which follows at once; then with the same event id, so that Kafka's consumers, Elasticsearch and mail readers can tell.
 """
 
+import gc
 import logging
 import random
 import threading
@@ -11,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, as_completed, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,6 +37,8 @@ _FIRST_FAULT_SECONDS = 1.0
 _LONGEST_FAULT_SECONDS = 300.0
 # How soon a relay that waits for work notices that it shall end.
 _STOP_SECONDS = 0.5
+# Read, sent and deleted together, and held together: fewer leave more to another relay.
+_SHARDS_TOGETHER = 8
 _LOOK_SECONDS = 1.0
 # What is asked on the connection of the locks is answered at once, or nobody is there.
 _LOCK_ANSWER_SECONDS = 8.0
@@ -55,7 +58,7 @@ class DeliverySink(Protocol):
     Attributes:
         name: of its row in `sinks`.
         batch_size: messages it likes to take at once.
-        shards_at_once: how many threads may call `deliver` at a time.
+        shards_at_once: how many threads may call `deliver` at a time, each for a group of shards.
     """
 
     name: str
@@ -200,8 +203,9 @@ def relay(
 ) -> Relayed:
     """Deliver what waits for `sink` until nothing is deliverable, the sink is down, or time is up.
 
-    Shards go side by side as far as the sink allows, so that a key that answers slowly holds back no other shard. A shard has one relay
-    at a time, by a session lock on a connection of its own; no transaction waits on the sink.
+    As many groups of shards go side by side as the sink allows, so that a key that answers slowly holds back no other group; a group's
+    messages travel together, because a sink takes a thousand at once at the cost of a few. A shard has one relay at a time, by a session
+    lock on a connection of its own; no transaction waits on the sink.
 
     Args:
         longest_seconds: machine time; the message under way is still finished.
@@ -216,9 +220,8 @@ def relay(
         return time.monotonic() >= deadline or halt.is_set() or lost.is_set() or (stop is not None and stop.is_set())
 
     done = Relayed()
-    with engine.connect() as lock_connection:
+    with _lock_connection(engine) as lock_connection:
         shards = outbox.select_shards(lock_connection, sink.name)
-        lock_connection.commit()
         if not shards:
             return done
         try:
@@ -232,11 +235,14 @@ def relay(
             locks.watch(lost),
             ThreadPoolExecutor(min(sink.shards_at_once, len(shards)), thread_name_prefix=f"relay-{sink.name}") as pool,
         ):
-            running = [pool.submit(_relay_shard, engine, locks, sink, shard, settings, turn, circuit) for shard in shards]
+            groups = max(-(-len(shards) // _SHARDS_TOGETHER), min(sink.shards_at_once, len(shards)))
+            running = [
+                pool.submit(_relay_shards, engine, locks, sink, shards[first::groups], settings, turn, circuit) for first in range(groups)
+            ]
             failures = []
             try:
                 for future in as_completed(running):
-                    # A message over which the sink fails in a way nobody foresaw stops its own shard only.
+                    # The other groups go on: the sink failed in a way nobody foresaw over what was in this one.
                     if (failed := future.exception()) is not None:
                         failures.append(failed)
                     else:
@@ -292,6 +298,9 @@ def keep_relaying(
         on_listening: called after each (new) connection has begun to listen.
         on_relayed: told after each round, empty ones included.
     """
+    # What is there now stays until the end of the service. Looked at again with every few thousand messages, as the collector does with
+    # all it knows, it took more time than the messages themselves.
+    gc.freeze()
     rings = {sink.name: threading.Event() for sink in sinks}
     end = threading.Event()  # of the threads: `stop`, or the listener has failed
 
@@ -357,19 +366,20 @@ def drain(engine: Engine, sink: DeliverySink, *, settings: RelaySettings, longes
     deadline = time.monotonic() + longest_seconds
     done, lost = Relayed(), threading.Event()
     turn = Turn(lambda: time.monotonic() >= deadline or lost.is_set(), lost.is_set)
-    with engine.connect() as lock_connection, answering_within(lock_connection, _LOCK_ANSWER_SECONDS), ExitStack() as held:
+    shards = range(outbox.SHARDS)
+    with _lock_connection(engine) as lock_connection, answering_within(lock_connection, _LOCK_ANSWER_SECONDS):
         locks = _ShardLocks(lock_connection, sink.name)
-        for shard in range(outbox.SHARDS):
-            if not held.enter_context(locks.hold(shard)):
+        with locks.hold(shards) as held, locks.watch(lost):
+            if len(held) < len(shards):
                 raise RelayBusy(f"another relay delivers to {sink.name}")
-        held.enter_context(locks.watch(lost))
-        for is_last in (False, True):
-            for shard in range(outbox.SHARDS):
-                _deliver_shard(engine, locks, sink, shard, settings, turn, done)
-            if done.refused or not done.is_complete:
-                raise RelayBusy(f"{done.refused} messages were not taken by {sink.name}" if done.refused else f"{sink.name} is too slow")
-            if not is_last:
-                then()
+            for is_last in (False, True):
+                _deliver_shards(engine, locks, sink, shards, settings, turn, done)
+                if done.refused or not done.is_complete:
+                    raise RelayBusy(
+                        f"{done.refused} messages were not taken by {sink.name}" if done.refused else f"{sink.name} is too slow"
+                    )
+                if not is_last:
+                    then()
     return done
 
 
@@ -455,6 +465,11 @@ def _wait_for_notice(bell: Connection, ends: Sequence[threading.Event]) -> None:
             asked_at = time.monotonic()
 
 
+def _lock_connection(engine: Engine) -> Connection:
+    """For session locks; nothing of it belongs into a transaction."""
+    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+
 class _ShardLocks:
     """The session locks of one call of `relay`, all on one connection that its threads share."""
 
@@ -464,23 +479,21 @@ class _ShardLocks:
         self._mutex = threading.Lock()
 
     @contextmanager
-    def hold(self, shard: int) -> Iterator[bool]:
-        """Yields False at once when another relay has the shard."""
+    def hold(self, shards: Sequence[int]) -> Iterator[list[int]]:
+        """Yields at once those that no other relay has."""
         with self._mutex:
-            held = outbox.try_lock_shard(self._alive(), self._sink, shard)
-            self._connection.commit()
+            held = outbox.try_lock_shards(self._alive(), self._sink, shards)
         try:
             yield held
         finally:
             with self._mutex:
                 if held and not self._connection.invalidated:
-                    self._unlock(shard)
+                    self._unlock(held)
 
     def check(self) -> None:
         """A lost connection, and with it a lost lock, shows here, before anything more is delivered."""
         with self._mutex:
             self._alive().execute(text("SELECT 1"))
-            self._connection.commit()
 
     def _alive(self) -> Connection:
         """The connection, unless it has gone: SQLAlchemy would open another one, which has no locks."""
@@ -488,12 +501,11 @@ class _ShardLocks:
             raise PendingRollbackError("the connection that held the locks has gone")
         return self._connection
 
-    def _unlock(self, shard: int) -> None:
+    def _unlock(self, shards: Sequence[int]) -> None:
         try:
-            outbox.unlock_shard(self._connection, self._sink, shard)
-            self._connection.commit()
+            outbox.unlock_shards(self._connection, self._sink, shards)
         except SQLAlchemyError:
-            # Ended, if it has not gone by itself: back in the pool it would hold the lock for good.
+            # Ended, if it has not gone by itself: back in the pool it would hold the locks for good.
             self._connection.invalidate()
 
     @contextmanager
@@ -528,22 +540,21 @@ class _ShardLocks:
             connection = self._alive()
             try:
                 outbox.limit_silence(connection, seconds=seconds)
-                connection.commit()
             except SQLAlchemyError:
                 connection.invalidate()
                 raise
 
 
-def _relay_shard(
-    engine: Engine, locks: _ShardLocks, sink: DeliverySink, shard: int, settings: RelaySettings, turn: Turn, circuit: Circuit
+def _relay_shards(
+    engine: Engine, locks: _ShardLocks, sink: DeliverySink, shards: Sequence[int], settings: RelaySettings, turn: Turn, circuit: Circuit
 ) -> Relayed:
     done = Relayed()
-    with locks.hold(shard) as held:
+    with locks.hold(shards) as held:
+        done.shards_elsewhere += [shard for shard in shards if shard not in held]
         if not held:
-            done.shards_elsewhere.append(shard)
             return done
         try:
-            _deliver_shard(engine, locks, sink, shard, settings, turn, done)
+            _deliver_group(engine, locks, sink, held, settings, turn, done)
         except SinkDown as error:
             circuit.open(error)
             done.down = str(error)
@@ -554,41 +565,62 @@ def _relay_shard(
     return done
 
 
-def _deliver_shard(
-    engine: Engine, locks: _ShardLocks, sink: DeliverySink, shard: int, settings: RelaySettings, turn: Turn, done: Relayed
+def _deliver_group(
+    engine: Engine, locks: _ShardLocks, sink: DeliverySink, shards: Sequence[int], settings: RelaySettings, turn: Turn, done: Relayed
 ) -> None:
-    after_seq = 0
+    try:
+        _deliver_shards(engine, locks, sink, shards, settings, turn, done)
+    except SinkDown:
+        raise
+    except Exception as error:
+        if len(shards) == 1 or is_away(error):
+            raise
+        # A message over which the sink fails in a way nobody foresaw stops its own shard only.
+        for shard in shards:
+            try:
+                _deliver_shards(engine, locks, sink, [shard], settings, turn, done)
+            except SinkDown:
+                raise
+            except Exception as failed:
+                if is_away(failed):
+                    raise
+        raise
+
+
+def _deliver_shards(
+    engine: Engine, locks: _ShardLocks, sink: DeliverySink, shards: Sequence[int], settings: RelaySettings, turn: Turn, done: Relayed
+) -> None:
+    after = dict.fromkeys(shards, 0)
     while True:
         if turn.is_over():
             done.is_complete = False
             return
         locks.check()
         with engine.begin() as connection:
-            page = outbox.select_messages(connection, sink.name, shard, after_seq=after_seq, limit=sink.batch_size)
+            page = outbox.select_messages(connection, sink.name, after, limit=sink.batch_size)
         if page.gone:
             with engine.begin() as connection:
-                outbox.delete_messages(connection, sink.name, shard, page.gone)
+                outbox.delete_messages(connection, sink.name, page.gone)
             done.dead += len(page.gone)
             logger.error("%s: %d events are not kept any more and cannot be delivered", sink.name, len(page.gone))
         if not page.messages:
             if page.gone:
                 continue
             return
-        known = _deliver_batch(engine, sink, shard, page.messages, settings, turn, done)
+        known = _deliver_batch(engine, sink, page.messages, settings, turn, done)
         if not known:
             done.is_complete = False
             return
         refused = {outcome.message.key for outcome in known.values() if outcome.refusal is not None}
-        is_whole = all(message.seq in known or message.key in refused for message in page.messages)
+        is_whole = len(known) == len(page.messages) or all(message.seq in known or message.key in refused for message in page.messages)
         # Else read once more: neither past what has no outcome, nor past what may still come to light.
         if is_whole and page.is_settled:
-            after_seq = page.messages[-1].seq
+            after.update((message.shard, message.seq) for message in page.messages)
 
 
 def _deliver_batch(
     engine: Engine,
     sink: DeliverySink,
-    shard: int,
     messages: Sequence[OutboxMessage],
     settings: RelaySettings,
     turn: Turn,
@@ -609,7 +641,7 @@ def _deliver_batch(
             known.update((outcome.message.seq, outcome) for outcome in outcomes)
             try:
                 with engine.begin() as connection:
-                    _acknowledge(connection, sink, shard, outcomes, settings, done)
+                    _acknowledge(connection, sink, outcomes, settings, done)
             except SQLAlchemyError as error:
                 failures.append(error)
     finally:
@@ -618,35 +650,36 @@ def _deliver_batch(
     return known
 
 
-def _acknowledge(
-    connection: Connection, sink: DeliverySink, shard: int, outcomes: Iterable[Outcome], settings: RelaySettings, done: Relayed
-) -> None:
+def _acknowledge(connection: Connection, sink: DeliverySink, outcomes: Iterable[Outcome], settings: RelaySettings, done: Relayed) -> None:
     taken = []
     for outcome in outcomes:
-        tries = outcome.message.tries + 1
-        is_dead = outcome.refusal is not None and _is_dead(outcome, settings)
-        sink.store(connection, outcome, is_dead=is_dead)
+        message = outcome.message
         if outcome.refusal is None:
-            taken.append(outcome.message.seq)
-        elif is_dead:
-            outbox.bury_message(connection, sink.name, shard, outcome.message.seq, reason=outcome.refusal)
+            sink.store(connection, outcome, is_dead=False)
+            taken.append((message.shard, message.seq))
+            continue
+        tries = message.tries + 1
+        is_dead = _is_dead(outcome, settings)
+        sink.store(connection, outcome, is_dead=is_dead)
+        if is_dead:
+            outbox.bury_message(connection, sink.name, message.shard, message.seq, reason=outcome.refusal)
             done.dead += 1
-            logger.error("%s: message %s is dead after %d tries: %s", sink.name, outcome.message.event_id, tries, outcome.refusal)
+            logger.error("%s: message %s is dead after %d tries: %s", sink.name, message.event_id, tries, outcome.refusal)
         else:
             wait_seconds = settings.wait_seconds(tries, outcome.retry_after_seconds)
             outbox.postpone_message(
                 connection,
                 sink.name,
-                shard,
-                outcome.message.seq,
+                message.shard,
+                message.seq,
                 wait_seconds=wait_seconds,
                 failure=outcome.refusal,
                 is_refusal=not outcome.is_unreachable,
             )
             done.refused += 1
-            logger.warning("%s: message %s not taken (try %d): %s", sink.name, outcome.message.event_id, tries, outcome.refusal)
+            logger.warning("%s: message %s not taken (try %d): %s", sink.name, message.event_id, tries, outcome.refusal)
     if taken:
-        outbox.delete_messages(connection, sink.name, shard, taken)
+        outbox.delete_messages(connection, sink.name, taken)
         done.delivered += len(taken)
 
 
@@ -742,7 +775,7 @@ class AlertSink:
             return Outcome(message, receipt="delivered before")
         try:
             receipt = self._sender.send(
-                self._cipher.decrypt(pending.url_encrypted), decode_alert(message.payload["alert"]), message_id=str(message.event_id)
+                self._cipher.decrypt(pending.url_encrypted), decode_alert(message.payload["alert"]), message_id=message.event_id
             )
         except ChannelUnreachable as error:
             return Outcome(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from keeper.domain.errors import TransientError
 from keeper.domain.events import OutboxMessage
@@ -11,9 +12,8 @@ class SinkDown(TransientError):
     """The whole sink cannot be reached: no message is refused, no try is counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one message.
+class Outcome(NamedTuple):
+    """What became of one message; a tuple for the same reason as the message.
 
     Attributes:
         refusal: None when the sink acknowledged it.

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
 NAMESPACE = UUID("6f1c4a52-6f0e-5c0e-9a52-6b6565706572")
@@ -67,24 +67,26 @@ class Event:
         return cls(event_id, kind, key, json.dumps(payload, ensure_ascii=False), version)
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxMessage:
-    """One event on its way to one sink.
+class OutboxMessage(NamedTuple):
+    """One event on its way to one sink; a tuple, because it is made for every message and in a fifth of the time.
 
     Attributes:
         seq: rises with the order of a key's changes.
+        event_id: a UUID.
         body: the event's JSON, as it was stored.
+        shard: of its key.
         tries: how often it was tried in vain so far.
         refusals: how many of them the far side said no to; at the others nobody answered.
         failing_seconds: since the first try in vain, on the machine's clock.
     """
 
     seq: int
-    event_id: UUID
+    event_id: str
     kind: EventKind
     key: str
     version: int
     body: str
+    shard: int = 0
     tries: int = 0
     refusals: int = 0
     failing_seconds: float = 0.0

@@ -73,7 +73,7 @@ class KafkaSink:
 
     def _record(self, message: OutboxMessage) -> Record:
         topic, kind = self._topics[message.kind]
-        headers: Headers = [("event_id", str(message.event_id)), kind, ("sequence", str(message.seq))]
+        headers: Headers = [("event_id", message.event_id), kind, ("sequence", str(message.seq))]
         return Record(topic, message.key, message.body, headers)
 
 

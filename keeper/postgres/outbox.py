@@ -1,10 +1,12 @@
 """Events and the outbox: written with what they tell of, read by shard, deleted on acknowledgement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, cast
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import Connection, text
 
 from keeper.domain.events import Event, EventKind, OutboxMessage, Sink
@@ -94,17 +96,26 @@ def wait_for_notice(connection: Connection, *, longest_seconds: float) -> bool:
     return any(True for _ in driver_of(connection).notifies(timeout=longest_seconds, stop_after=1))
 
 
-def try_lock_shard(connection: Connection, sink: str, shard: int) -> bool:
-    """A session lock: held until unlocked or the connection ends."""
-    held: bool = connection.execute(
-        text("SELECT pg_try_advisory_lock(hashtext('keeper.relay.' || :sink), :shard)"), {"sink": sink, "shard": shard}
-    ).scalar_one()
-    return held
+def try_lock_shards(connection: Connection, sink: str, shards: Collection[int]) -> list[int]:
+    """Session locks, held until unlocked or the connection ends. Returns the shards that are held now."""
+    tried = connection.execute(
+        text(
+            """
+            SELECT shard, pg_try_advisory_lock(hashtext('keeper.relay.' || :sink), shard) AS is_held
+            FROM unnest(CAST(:shards AS integer[])) AS shard
+            """
+        ),
+        {"sink": sink, "shards": list(shards)},
+    )
+    return [shard for shard, is_held in tried if is_held]
 
 
-def unlock_shard(connection: Connection, sink: str, shard: int) -> None:
-    """Give the shard to others."""
-    connection.execute(text("SELECT pg_advisory_unlock(hashtext('keeper.relay.' || :sink), :shard)"), {"sink": sink, "shard": shard})
+def unlock_shards(connection: Connection, sink: str, shards: Collection[int]) -> None:
+    """Give the shards to others."""
+    connection.execute(
+        text("SELECT pg_advisory_unlock(hashtext('keeper.relay.' || :sink), shard) FROM unnest(CAST(:shards AS integer[])) AS shard"),
+        {"sink": sink, "shards": list(shards)},
+    )
 
 
 def limit_silence(connection: Connection, *, seconds: float | None) -> None:
@@ -127,70 +138,93 @@ def select_shards(connection: Connection, sink: str) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The next messages of a shard.
+    """The next messages of some shards.
 
     Attributes:
-        gone: numbers of rows whose event is not kept any more; nobody can deliver them.
-        is_settled: nobody was writing when it was read, so nothing can still come to light before its last message.
+        messages: in order, also over the shards.
+        gone: shards and numbers of rows whose event is not kept any more; nobody can deliver them.
+        is_settled: nobody was writing when it was read, so nothing can still come to light before its last messages.
     """
 
     messages: list[OutboxMessage]
-    gone: list[int]
+    gone: list[tuple[int, int]]
     is_settled: bool
 
 
-def select_messages(connection: Connection, sink: str, shard: int, *, after_seq: int, limit: int) -> Page:
-    """The next messages of a shard in order, without the keys that wait for a later try.
+_PAGE = """
+    SELECT shard, event_seq, event_id::text, kind, key, version, payload::text, tries, refusals,
+        coalesce(extract(epoch FROM clock_timestamp() - failing_since), 0)::float8,
+        (SELECT pg_snapshot_xmin(pg_current_snapshot()) = pg_snapshot_xmax(pg_current_snapshot()))
+    FROM (
+        SELECT o.*, e.event_id, e.kind, e.version, e.payload,
+            sum(pg_column_size(e.payload)) OVER (ORDER BY o.event_seq ROWS UNBOUNDED PRECEDING) - pg_column_size(e.payload) AS bytes_before
+        FROM (
+            SELECT place.shard, waiting.* FROM unnest(%(shards)s::smallint[], %(after)s::bigint[]) AS place (shard, after_seq),
+                LATERAL (
+                    SELECT event_seq, key, event_on, tries, refusals, failing_since FROM outbox o
+                    WHERE sink = %(sink)s AND o.shard = place.shard AND event_seq > place.after_seq
+                        AND NOT EXISTS (
+                            SELECT 1 FROM outbox held WHERE held.sink = %(sink)s AND held.shard = place.shard AND held.key = o.key
+                                AND held.event_seq <= o.event_seq AND held.next_try_at IS NOT NULL
+                                AND (held.event_seq <= place.after_seq OR held.next_try_at > clock_timestamp())
+                        )
+                    ORDER BY event_seq LIMIT %(limit)s
+                ) waiting
+            ORDER BY waiting.event_seq
+        ) o LEFT JOIN LATERAL (
+            -- One look into the key for each row, whatever the statistics say: those of a new day's partition are missing, and a
+            -- plain join then reads all events for each page.
+            SELECT * FROM events e WHERE e.recorded_on = o.event_on AND e.seq = o.event_seq LIMIT 1
+        ) e ON true
+    ) page
+    WHERE coalesce(bytes_before, 0) < %(most_bytes)s
+    ORDER BY event_seq
+"""
 
-    A key whose message before `after_seq` was refused waits for the next pass, even where its wait has ended meanwhile: order.
+
+def select_messages(connection: Connection, sink: str, after: Mapping[int, int], *, limit: int) -> Page:
+    """The next messages of some shards in order, without the keys that wait for a later try.
+
+    A key whose message before its shard's number in `after` was refused waits for the next pass, even where its wait has ended meanwhile:
+    order.
 
     Args:
-        after_seq: to be moved past a page that is settled only. What a transaction still under way then has numbered comes to light
-            later; what follows it of the same key must not overtake it.
-        limit: a page whose events are large ends earlier.
+        after: for each shard the number its messages come after; to be moved past a page that is settled only. What a transaction still
+            under way then has numbered comes to light later; what follows it of the same key must not overtake it.
+        limit: of all together, each shard having an equal share; a page whose events are large ends earlier.
     """
-    rows = connection.execute(
-        text(
-            """
-            SELECT event_seq, event_id, kind, key, version, payload::text AS body, tries, refusals,
-                coalesce(extract(epoch FROM clock_timestamp() - failing_since), 0)::float8 AS failing_seconds,
-                pg_snapshot_xmin(pg_current_snapshot()) = pg_snapshot_xmax(pg_current_snapshot()) AS is_settled
-            FROM (
-                SELECT o.*, e.event_id, e.kind, e.version, e.payload,
-                    sum(pg_column_size(e.payload)) OVER (ORDER BY o.event_seq ROWS UNBOUNDED PRECEDING)
-                        - pg_column_size(e.payload) AS bytes_before
-                FROM (
-                    SELECT event_seq, key, event_on, tries, refusals, failing_since FROM outbox o
-                    WHERE sink = :sink AND shard = :shard AND event_seq > :after_seq
-                        AND NOT EXISTS (
-                            SELECT 1 FROM outbox held WHERE held.sink = :sink AND held.shard = :shard AND held.key = o.key
-                                AND held.event_seq <= o.event_seq AND held.next_try_at IS NOT NULL
-                                AND (held.event_seq <= :after_seq OR held.next_try_at > clock_timestamp())
-                        )
-                    ORDER BY event_seq LIMIT :limit
-                ) o LEFT JOIN LATERAL (
-                    -- One look into the key for each row, whatever the statistics say: those of a new day's partition are missing, and a
-                    -- plain join then reads all events for each page.
-                    SELECT * FROM events e WHERE e.recorded_on = o.event_on AND e.seq = o.event_seq LIMIT 1
-                ) e ON true
-            ) page
-            WHERE coalesce(bytes_before, 0) < :most_bytes
-            ORDER BY event_seq
-            """
-        ),
-        {"sink": sink, "shard": shard, "after_seq": after_seq, "limit": limit, "most_bytes": _MOST_STORED_BYTES},
-    ).all()
-    messages = [OutboxMessage(row[0], row[1], KINDS_BY_VALUE[row[2]], *row[3:9]) for row in rows if row[1] is not None]
-    gone = [row[0] for row in rows if row[1] is None] if len(messages) < len(rows) else []
-    return Page(messages, gone, is_settled=not rows or rows[0].is_settled)
+    parameters = {
+        "sink": sink,
+        "shards": list(after),
+        "after": list(after.values()),
+        "limit": -(-limit // len(after)),
+        "most_bytes": _MOST_STORED_BYTES,
+    }
+    # The driver's own rows: SQLAlchemy's cost more than all else that is done here for a message.
+    rows = cast("psycopg.Cursor[Any]", connection.exec_driver_sql(_PAGE, parameters).cursor).fetchall()
+    messages = [
+        OutboxMessage(seq, event_id, KINDS_BY_VALUE[kind], key, version, body, shard, tries, refusals, failing_seconds)
+        for shard, seq, event_id, kind, key, version, body, tries, refusals, failing_seconds, _ in rows
+        if event_id is not None
+    ]
+    gone = [(row[0], row[1]) for row in rows if row[2] is None] if len(messages) < len(rows) else []
+    return Page(messages, gone, is_settled=not rows or rows[0][-1])
 
 
-def delete_messages(connection: Connection, sink: str, shard: int, seqs: Sequence[int]) -> None:
-    """The sink has acknowledged them."""
-    connection.execute(
-        text("DELETE FROM outbox WHERE sink = :sink AND shard = :shard AND event_seq = ANY(:seqs)"),
-        {"sink": sink, "shard": shard, "seqs": list(seqs)},
-    )
+def delete_messages(connection: Connection, sink: str, taken: Iterable[tuple[int, int]]) -> None:
+    """The sink has acknowledged them.
+
+    Args:
+        taken: shard and number of each.
+    """
+    by_shard: dict[int, list[int]] = {}
+    for shard, seq in taken:
+        by_shard.setdefault(shard, []).append(seq)
+    for shard, seqs in by_shard.items():
+        connection.execute(
+            text("DELETE FROM outbox WHERE sink = :sink AND shard = :shard AND event_seq = ANY(:seqs)"),
+            {"sink": sink, "shard": shard, "seqs": seqs},
+        )
 
 
 def postpone_message(

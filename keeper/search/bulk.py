@@ -3,10 +3,10 @@
 A document that is there in the same or a newer version counts as written (409), so every write may be repeated, in any order.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from json.encoder import encode_basestring_ascii
+from typing import Any, Final, NamedTuple
 
 from elasticsearch import ApiError, Elasticsearch
 
@@ -24,8 +24,7 @@ _INDEX_FAULTS = frozenset({"index_not_found_exception", "index_closed_exception"
 _NO_WRITE_INDEX = "no write index is defined for alias"
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """One whole document on its way.
 
     Attributes:
@@ -220,6 +219,6 @@ class _RequestTooLarge(Exception):
 def _action(document: Document) -> bytes:
     verb = "delete" if document.body is None else "index"
     return (
-        f'{{"{verb}":{{"_index":"{document.target}","_id":{json.dumps(document.id)},'
+        f'{{"{verb}":{{"_index":"{document.target}","_id":{encode_basestring_ascii(document.id)},'
         f'"version":{document.version},"version_type":"external"}}}}\n'
     ).encode()

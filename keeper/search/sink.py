@@ -52,6 +52,7 @@ class SearchSink:
         self.shards_at_once = shards_at_once
         self._connection = connection
         self._index = index
+        self._targets = {kind: alias_name(connection, alias) if index is None else index for kind, alias in ALIASES.items()}
         self._client = open_client(connection)
         self._writer = BulkWriter(self._client, connection, requires_alias=index is None)
         self._connecting = threading.Lock()
@@ -141,16 +142,15 @@ class SearchSink:
 
     def _document(self, message: OutboxMessage) -> Document | str:
         """The document, or why there is none."""
-        alias = ALIASES.get(message.kind)
-        if alias is None:
+        target = self._targets.get(message.kind)
+        if target is None:
             return f"events of kind {message.kind} are no documents"
-        target = alias_name(self._connection, alias) if self._index is None else self._index
         try:
             body = one_line(message.body.encode())
         except NotADocument as error:
             return str(error)
         if message.kind is not EventKind.DEAL_UPDATE:
-            return Document(target, str(message.event_id), message.version, body)
+            return Document(target, message.event_id, message.version, body)
         if body is None:
             return "a deal is deleted by its deal_id and `deleted`, not by null"
         try:
@@ -172,17 +172,19 @@ def _outcomes(
     for (message, document), answer in zip(sent, answers, strict=False):
         if message.key in held:
             continue
+        if answer.refusal is None:
+            outcomes.append(Outcome(message, receipt=answer.receipt))
+            continue
         if answer.is_index_fault:
             held.add(message.key)
             fault = fault or f"{document.target} cannot be written to: {answer.refusal}"
             continue
-        if answer.refusal is not None and not answer.is_final:
+        if not answer.is_final:
             held.add(message.key)
         outcomes.append(
             Outcome(
                 message,
                 refusal=answer.refusal,
-                receipt=answer.receipt,
                 retry_after_seconds=answer.retry_after_seconds,
                 is_final=answer.is_final,
                 is_unreachable=answer.is_unreachable,

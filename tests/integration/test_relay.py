@@ -265,9 +265,9 @@ def test_a_shard_another_relay_holds_is_left_to_it(engine: Engine, mail: MailSer
     alert_all(engine, [url(mail)], [4999])
     shard = one(engine, "SELECT shard FROM outbox")
     with engine.connect() as connection:
-        assert outbox.try_lock_shard(connection, Sink.NOTIFY, shard)
+        assert outbox.try_lock_shards(connection, Sink.NOTIFY, [shard]) == [shard]
         done = run(engine)
-        outbox.unlock_shard(connection, Sink.NOTIFY, shard)
+        outbox.unlock_shards(connection, Sink.NOTIFY, [shard])
     assert (done.delivered, done.shards_elsewhere, done.is_complete) == (0, [shard], True)
 
 
@@ -451,8 +451,8 @@ def test_messages_of_a_shard_come_in_order(engine: Engine) -> None:
     alert_all(engine, ["mailto://127.0.0.1:9/r@example.net?from=k@example.org"], [4999, 4888])
     shard = one(engine, "SELECT DISTINCT shard FROM outbox")
     with engine.begin() as connection:
-        found = outbox.select_messages(connection, Sink.NOTIFY, shard, after_seq=0, limit=10)
-        rest = outbox.select_messages(connection, Sink.NOTIFY, shard, after_seq=found.messages[0].seq, limit=10)
+        found = outbox.select_messages(connection, Sink.NOTIFY, {shard: 0}, limit=10)
+        rest = outbox.select_messages(connection, Sink.NOTIFY, {shard: found.messages[0].seq}, limit=10)
     assert [message.payload["alert"]["price"]["amount_minor"] for message in found.messages] == [4999, 4888]
     assert rest.messages == found.messages[1:]
 

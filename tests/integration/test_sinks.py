@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -298,6 +299,26 @@ def test_a_page_of_which_one_has_no_outcome_is_read_again_first(engine: Engine) 
     assert len(seen) == 5
 
 
+def test_what_waits_in_many_shards_travels_together(engine: Engine) -> None:
+    user_id = add_user(engine)
+    use_sinks(engine, {Sink.KAFKA})
+    asins = [f"B{number:09d}" for number in range(40)]
+    for asin in asins:
+        add_watch(engine, user_id, 1, asin=asin)
+    for amount, minutes in ((5000, 30), (4900, 20)):
+        run_record(
+            engine,
+            *(product([(ago(minutes=minutes), amount)], asin=asin, at=ago(minutes=minutes)) for asin in asins),
+            sinks=frozenset({Sink.KAFKA}),
+        )
+    assert one(engine, "SELECT count(DISTINCT shard) FROM outbox") > 8
+    taker = Taker()
+    assert run(engine, taker).delivered == 80
+    assert taker.deliveries == 2
+    for asin in asins:
+        assert [message.payload["current_price_minor"] for message in taker.taken if message.key == asin] == [5000, 4900]
+
+
 def test_a_row_whose_event_is_gone_is_told_and_stops_nobody(engine: Engine) -> None:
     watch(engine)
     price(engine, 5000, 30)
@@ -320,7 +341,7 @@ def test_a_page_of_large_events_ends_earlier(engine: Engine) -> None:
                 "INSERT INTO outbox (sink, shard, key, event_on, event_seq) SELECT 'kafka', 0, key, recorded_on, seq FROM added"
             )
         )
-        page = outbox.select_messages(connection, "kafka", 0, after_seq=0, limit=100)
+        page = outbox.select_messages(connection, "kafka", {0: 0}, limit=100)
     assert 1 <= len(page.messages) < 8
     taker = Taker()
     run(engine, taker)
@@ -451,7 +472,7 @@ def test_waits_after_failures_nobody_foresaw_grow_and_begin_anew() -> None:
 
 
 def test_a_sink_that_cannot_stand_one_message_gets_those_of_other_shards(engine: Engine) -> None:
-    """One shard at a time, and the first is the one that fails."""
+    """It is among them at first, then each shard is delivered by itself."""
     use_sinks(engine, {Sink.KAFKA})
     asins = [f"B{number:09d}" for number in range(3)]
     watch(engine, *asins)
@@ -459,10 +480,19 @@ def test_a_sink_that_cannot_stand_one_message_gets_those_of_other_shards(engine:
         price(engine, 5000 + shard, 30, asin=asin)
         with engine.begin() as connection:
             connection.execute(text("UPDATE outbox SET shard = :shard WHERE key = :asin"), {"shard": shard, "asin": asin})
-    broken = Broken(failures=1, shards_at_once=1)
+
+    class Choking(Taker):
+        """Fails whenever it is given the first product."""
+
+        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:
+            if any(message.key == asins[0] for message in messages):
+                raise ZeroDivisionError
+            yield from super().deliver(messages, turn)
+
+    choking = Choking(shards_at_once=1)
     with pytest.raises(ZeroDivisionError):
-        run(engine, broken)
-    assert broken.amounts == [5001, 5002]
+        run(engine, choking)
+    assert choking.amounts == [5001, 5002]
 
 
 def test_a_lost_lock_ends_a_delivery_that_waits(engine: Engine) -> None:
@@ -520,7 +550,7 @@ def test_a_shard_that_could_not_be_unlocked_is_free_all_the_same(engine: Engine)
     wait_until(lambda: one(engine, HELD_LOCKS) == 0, "the lock is still held")
 
 
-def test_after_an_unlock_that_failed_no_other_shard_is_worked_on_without_its_lock(engine: Engine) -> None:
+def test_after_an_unlock_that_failed_no_other_shard_is_worked_on_without_its_lock(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLAlchemy would open another connection, on which nothing is locked."""
     asins = [f"B{number:09d}" for number in range(3)]
     watch(engine, *asins)
@@ -528,6 +558,7 @@ def test_after_an_unlock_that_failed_no_other_shard_is_worked_on_without_its_loc
         price(engine, 5000 + shard, 30, asin=asin)
         with engine.begin() as connection:
             connection.execute(text("UPDATE outbox SET shard = :shard WHERE key = :asin"), {"shard": shard, "asin": asin})
+    monkeypatch.setattr("keeper.relay._SHARDS_TOGETHER", 1)
     taker = Taker(shards_at_once=1)
     with failing(engine, "pg_advisory_unlock"), pytest.raises(SQLAlchemyError) as caught:
         run(engine, taker)
@@ -612,7 +643,7 @@ def test_what_was_given_up_is_delivered_by_a_retry_in_its_order_with_its_ids(eng
     assert retry_dead(engine, "kafka", None) == 3
     taker = Taker()
     run(engine, taker)
-    assert (taker.amounts, [message.event_id for message in taker.taken]) == ([5000, 4900, 4700], ids)
+    assert (taker.amounts, [UUID(message.event_id) for message in taker.taken]) == ([5000, 4900, 4700], ids)
     assert rows(engine, "SELECT 1 FROM dead_letters") == []
     assert one(engine, "SELECT count(*) FROM events WHERE kind = 'price_update'") == 4
 
@@ -626,7 +657,7 @@ def test_an_event_that_is_gone_is_made_again_and_overtaken_by_none_of_its_key(en
     assert retry_dead(engine, "kafka", None) == 3
     taker = Taker()
     run(engine, taker)
-    assert (taker.amounts, [message.event_id for message in taker.taken]) == ([5000, 4900, 4700], ids)
+    assert (taker.amounts, [UUID(message.event_id) for message in taker.taken]) == ([5000, 4900, 4700], ids)
 
 
 def test_a_retry_by_id_leaves_the_others_and_a_second_one_does_nothing(engine: Engine) -> None:

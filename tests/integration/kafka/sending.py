@@ -17,7 +17,7 @@ ALWAYS: Final = Turn(lambda: False, lambda: False)
 
 def make_message(seq: int, key: str = "B0TEST0001", *, kind: EventKind = EventKind.PRICE_UPDATE, body: str | None = None) -> OutboxMessage:
     """A message as the outbox has it."""
-    return OutboxMessage(seq, uuid4(), kind, key, 1, body if body is not None else f'{{"seq": {seq}}}')
+    return OutboxMessage(seq, str(uuid4()), kind, key, 1, body if body is not None else f'{{"seq": {seq}}}')
 
 
 def deliver(sink: KafkaSink, messages: list[OutboxMessage], turn: Turn = ALWAYS) -> tuple[list[Outcome], SinkDown | None]:

@@ -44,11 +44,11 @@ def sink(connection: SearchConnection) -> Iterator[SearchSink]:
 
 def _price(price: Any = 49.99, *, event_id: UUID | None = None, key: str = "B000000001") -> OutboxMessage:
     body = json.dumps({"asin": key, "product_title": "Tastatur", "current_price": price, "timestamp": "2026-02-20T12:30:00Z"})
-    return OutboxMessage(1, event_id or uuid4(), EventKind.PRICE_UPDATE, key, 1, body)
+    return OutboxMessage(1, str(event_id or uuid4()), EventKind.PRICE_UPDATE, key, 1, body)
 
 
 def _deal(version: int, body: str, *, key: str = "B000000001") -> OutboxMessage:
-    return OutboxMessage(1, uuid4(), EventKind.DEAL_UPDATE, key, version, body)
+    return OutboxMessage(1, str(uuid4()), EventKind.DEAL_UPDATE, key, version, body)
 
 
 def _delivered(sink: SearchSink, messages: Sequence[OutboxMessage], turn: Turn = ON) -> list[Outcome]:
@@ -75,7 +75,7 @@ def test_repeat_counts_as_delivered_and_changes_nothing(sink: SearchSink, client
 
 
 def test_each_kind_goes_to_its_alias(sink: SearchSink, client: Elasticsearch, connection: SearchConnection) -> None:
-    call = OutboxMessage(1, uuid4(), EventKind.KEEPA_CALL, "call", 1, '{"operation":"product","tokens_left":-3,"success":true}')
+    call = OutboxMessage(1, str(uuid4()), EventKind.KEEPA_CALL, "call", 1, '{"operation":"product","tokens_left":-3,"success":true}')
     price, deal = _price(), _deal(1, '{"deal_id":"deal-1"}')
     assert [outcome.refusal for outcome in _delivered(sink, [call, price, deal])] == [None] * 3
     assert _documents(client, connection, Alias.METRICS, str(call.event_id))
@@ -106,12 +106,12 @@ def test_deletion_of_one_deal_leaves_the_others_of_its_product(
 
 
 def test_deletion_of_what_is_not_there_is_delivered(sink: SearchSink) -> None:
-    (outcome,) = _delivered(sink, [OutboxMessage(1, uuid4(), EventKind.PRICE_UPDATE, "B000000001", 1, "null")])
+    (outcome,) = _delivered(sink, [OutboxMessage(1, str(uuid4()), EventKind.PRICE_UPDATE, "B000000001", 1, "null")])
     assert outcome.refusal is None
 
 
 def test_unknown_field_rejects_nothing(sink: SearchSink) -> None:
-    message = OutboxMessage(1, uuid4(), EventKind.PRICE_UPDATE, "k", 1, '{"asin":"B000000001","from_the_future":[{"a":1},"b"]}')
+    message = OutboxMessage(1, str(uuid4()), EventKind.PRICE_UPDATE, "k", 1, '{"asin":"B000000001","from_the_future":[{"a":1},"b"]}')
     assert _delivered(sink, [message])[0].refusal is None
 
 
@@ -138,12 +138,12 @@ def test_rejected_document_is_refused_for_good_with_the_reason_and_delays_no_oth
     ],
 )
 def test_what_can_be_no_document_is_refused_for_good(sink: SearchSink, kind: EventKind, body: str) -> None:
-    (outcome,) = _delivered(sink, [OutboxMessage(1, uuid4(), kind, "k", 1, body)])
+    (outcome,) = _delivered(sink, [OutboxMessage(1, str(uuid4()), kind, "k", 1, body)])
     assert outcome.is_final
 
 
 def test_body_with_line_breaks_is_one_document(sink: SearchSink, client: Elasticsearch, connection: SearchConnection) -> None:
-    message = OutboxMessage(1, uuid4(), EventKind.PRICE_UPDATE, "k", 1, '\n{"asin":\n"B000000001"\n}\n')
+    message = OutboxMessage(1, str(uuid4()), EventKind.PRICE_UPDATE, "k", 1, '\n{"asin":\n"B000000001"\n}\n')
     assert _delivered(sink, [message])[0].refusal is None
     assert _documents(client, connection, Alias.PRICES, str(message.event_id))
 
@@ -152,7 +152,7 @@ def test_alias_that_goes_missing_is_made_again_at_the_next_connect(
     sink: SearchSink, client: Elasticsearch, connection: SearchConnection
 ) -> None:
     client.indices.delete(index=f"{connection.index_prefix}keeper-prices-v1-000001")
-    message, call = _price(), OutboxMessage(1, uuid4(), EventKind.KEEPA_CALL, "call", 1, "{}")
+    message, call = _price(), OutboxMessage(1, str(uuid4()), EventKind.KEEPA_CALL, "call", 1, "{}")
     known: list[Outcome] = []
     with pytest.raises(SinkDown, match="keeper-prices cannot be written to"):
         for outcomes in sink.deliver([message, call], ON):

@@ -50,7 +50,7 @@ def _told(monkeypatch: pytest.MonkeyPatch, keys: str, script: Sequence[Verdicts]
     sink = KafkaSink(KafkaConnection("127.0.0.1:1"), TopicSettings())
     lines = ScriptedLines(ScriptedLine(script, fault))
     monkeypatch.setattr(sink, "_lines", lines)
-    messages = [OutboxMessage(seq, uuid4(), EventKind.PRICE_UPDATE, key, 1, "{}") for seq, key in enumerate(keys)]
+    messages = [OutboxMessage(seq, str(uuid4()), EventKind.PRICE_UPDATE, key, 1, "{}") for seq, key in enumerate(keys)]
     told: list[list[int]] = []
     try:
         told.extend([outcome.message.seq for outcome in outcomes] for outcomes in sink.deliver(messages, ALWAYS))
