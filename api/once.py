@@ -140,7 +140,8 @@ def _kept(connection: Connection, request: KeptRequest) -> Response | None:
 async def _once(request: Request, caller: Writer, live: House, key: Key = None) -> Once:
     if key is None:
         return Once(live, None)
-    body = hashlib.sha256(await request.body()).digest()
+    # What stands in the query is asked for, too.
+    body = hashlib.sha256(request.url.query.encode() + b"\n" + await request.body()).digest()
     return Once(live, KeptRequest(caller.user_id, request.method, request.url.path, key, body))
 
 

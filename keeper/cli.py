@@ -685,8 +685,10 @@ def watch_export(
     count = 0
     # A bar between the lines of a terminal would be in their way.
     is_shown = file is not None or not sys.stdout.isatty()
-    with open_resources() as resources, resources.engine.begin() as connection, progress("exporting", is_shown=is_shown) as bar:
-        rows = export_watches(connection, find_user(connection, user))
+    with open_resources() as resources, progress("exporting", is_shown=is_shown) as bar:
+        with resources.engine.begin() as connection:
+            user_id = find_user(connection, user)
+        rows = export_watches(resources.engine, user_id)
 
         def counted() -> Iterator[WatchRow]:
             nonlocal count

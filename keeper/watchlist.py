@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from keeper.domain.errors import TransientError
 from keeper.domain.money import Money
@@ -104,11 +104,18 @@ def _change(one: ListedWatch, found: StandingWatch) -> WatchChange | None:
     )
 
 
-def export_watches(connection: Connection, user_id: int) -> Iterator[WatchRow]:
-    """All watches of a user, paused ones too, by id; read page by page."""
+def export_watches(engine: Engine, user_id: int) -> Iterator[WatchRow]:
+    """All watches of a user, paused ones too, by id.
+
+    Each page is read in a transaction of its own, so that a slow reader holds no connection.
+    """
     after_id = 0
-    while page := watches.select_watches(connection, user_id=user_id, state=WatchState.ALL, after_id=after_id, limit=_PAGE):
+    while True:
+        with engine.begin() as connection:
+            page = watches.select_watches(connection, user_id=user_id, state=WatchState.ALL, after_id=after_id, limit=_PAGE)
         yield from page
+        if len(page) < _PAGE:
+            return
         after_id = page[-1].watch_id
 
 

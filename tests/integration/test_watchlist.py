@@ -219,17 +219,15 @@ def test_a_list_that_went_out_changes_nothing_when_it_comes_in_again(
     lived_in: Engine, anna: int, form: ListForm, write: Callable[[Iterator[WatchRow]], Iterator[str]], existing: Existing
 ) -> None:
     before = everything(lived_in)
+    content = "".join(write(export_watches(lived_in, anna))).encode()
     with lived_in.begin() as connection:
-        content = "".join(write(export_watches(connection, anna))).encode()
         done = import_watches(connection, anna, decode_list(content, form), now=LATER, is_all_or_nothing=True, existing=existing)
     assert (done, everything(lived_in) == before) == (Imported(rows=3, kept=3), True)
 
 
 def test_a_list_goes_to_another_user_whole(lived_in: Engine, anna: int) -> None:
     carl = add_user(lived_in, "carl")
-    with lived_in.begin() as connection:
-        content = "".join(write_csv(export_watches(connection, anna)))
-    take_in(lived_in, carl, content)
+    take_in(lived_in, carl, "".join(write_csv(export_watches(lived_in, anna))))
 
     def wishes(user_id: int) -> list[tuple[Any, ...]]:
         return [
@@ -240,8 +238,8 @@ def test_a_list_goes_to_another_user_whole(lived_in: Engine, anna: int) -> None:
     assert wishes(carl) == wishes(anna)
 
 
-def test_a_list_longer_than_a_page_goes_out_whole(engine: Engine, anna: int) -> None:
-    take_in(engine, anna, file_of([f"B{number:09d}" for number in range(2001)], 5))
-    with engine.begin() as connection:
-        ids = [row.watch_id for row in export_watches(connection, anna)]
+@pytest.mark.parametrize("length", [1000, 2001])
+def test_a_list_as_long_as_a_page_or_longer_goes_out_whole(engine: Engine, anna: int, length: int) -> None:
+    take_in(engine, anna, file_of([f"B{number:09d}" for number in range(length)], 5))
+    ids = [row.watch_id for row in export_watches(engine, anna)]
     assert ids == rows(engine, "SELECT id FROM watched_products ORDER BY id")
