@@ -13,7 +13,7 @@ from api.live import House
 from api.once import OnceOnly
 from api.paging import DEFAULT_PAGE, CursorText, Limit, decode_cursor, next_page
 from api.problems import problems
-from api.schemas import Answer, Body, RowId
+from api.schemas import NO_TEXT, Answer, Body, RowId
 from keeper.accounts import Scope, ScopeTooWide, add_api_key
 from keeper.postgres import users
 from keeper.postgres.users import KeyRow
@@ -28,7 +28,7 @@ class NewApiKey(Body):
     scope: Scope = Field(
         Scope.READ, description="What it may do, at most what the key of this request may. `feed`: only as a token in the path of a feed"
     )
-    expires_in_days: Annotated[int, Field(ge=1, le=3650)] | None = Field(None, description="Null: until it is revoked")
+    expires_in_days: Annotated[int, Field(ge=1, le=3650), NO_TEXT] | None = Field(None, description="Null: until it is revoked")
 
 
 class ApiKey(Answer):

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import compile_path
 
 from api import alerts, api_keys, channels, checks, health, prices, products, status, tokens, users, watches
 from api.edge import Edge
@@ -130,6 +131,11 @@ class _Keeper(FastAPI):
                 for operation in methods.values()
             }
         return self.openapi_schema or document
+
+    def methods_of(self, path: str) -> list[str]:
+        """What the routes of a path know, for the header Allow: Starlette names those of the first route only."""
+        paths = self.openapi()["paths"]
+        return sorted({method.upper() for known in paths if compile_path(known)[0].match(path) for method in paths[known]})
 
     def query_names(self, operation_id: str) -> frozenset[str]:
         """The query parameters of a route."""

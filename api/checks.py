@@ -8,14 +8,14 @@ from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, status
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from api.access import Writer
 from api.live import ChecksBusy, House, Live
 from api.once import OnceOnly
 from api.problems import problems
 from api.runs import Runs
-from api.schemas import Answer, Body, in_whole_units
+from api.schemas import NO_TEXT, Answer, Body, in_whole_units
 from keeper.check import NotChecked, check_products
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
@@ -34,8 +34,8 @@ class CheckRequest(Body):
 
     asin: Annotated[str, Field(pattern=r"^[A-Z0-9]{10}$", examples=["B00OCMRV40"])]
     marketplace: Marketplace = Marketplace.DE
-    buybox: bool = Field(False, description="Also the buy box, for two tokens more")
-    max_age_seconds: Annotated[int, Field(ge=0, le=2_592_000)] = Field(
+    buybox: StrictBool = Field(False, description="Also the buy box, for two tokens more")
+    max_age_seconds: Annotated[int, Field(ge=0, le=2_592_000), NO_TEXT] = Field(
         0, description="A stored price that was checked not longer ago than this is answered, and no token spent"
     )
 

@@ -225,7 +225,10 @@ def _plain(one: Mapping[str, Any]) -> str:
 async def _tell_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  the handler is registered for it
     kind = _HTTP.get(error.status_code) or Kind(error.status_code, f"http-{error.status_code}", HTTPStatus(error.status_code).phrase)
-    return problem_response(request, kind, str(error.detail), headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := request.app.methods_of(request.url.path)):
+        headers["Allow"] = ", ".join(methods)
+    return problem_response(request, kind, str(error.detail), headers=headers)
 
 
 async def _tell_database(request: Request, error: Exception) -> Response:

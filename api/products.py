@@ -10,7 +10,7 @@ from pydantic import Field
 from api.access import Reader
 from api.live import House
 from api.problems import problems
-from api.schemas import Amount, Answer, Store, in_whole_units
+from api.schemas import Answer, AskedAmount, Store, in_whole_units
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money, minor_digits
 from keeper.domain.search import (
@@ -31,7 +31,7 @@ Text = Annotated[
     str, Query(max_length=LONGEST_TEXT, description='Words that must all be there; a phrase in "quotes"', examples=["cherry tastatur"])
 ]
 Choices = Annotated[list[Annotated[str, Field(max_length=LONGEST_TEXT)]], Query(max_length=MOST_CHOICES)]
-PriceBound = Annotated[Amount | None, Query()]
+PriceBound = Annotated[AskedAmount | None, Query()]
 
 
 class ProductHit(Answer):
@@ -119,8 +119,8 @@ def search_products(
     marketplace: Store = Marketplace.DE,
     price_from: PriceBound = None,
     price_to: PriceBound = None,
-    discount_from: Annotated[float | None, Query(ge=0, le=100, description="Percent of the list price")] = None,
-    rating_from: Annotated[float | None, Query(ge=0, le=5, description="Stars")] = None,
+    discount_from: Annotated[float | None, Query(ge=0, le=100, allow_inf_nan=False, description="Percent of the list price")] = None,
+    rating_from: Annotated[float | None, Query(ge=0, le=5, allow_inf_nan=False, description="Stars")] = None,
     brand: Choices = [],  # noqa: B006  FastAPI copies it
     category: Choices = [],  # noqa: B006
     sort: SearchSort = SearchSort.RELEVANCE,

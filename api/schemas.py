@@ -1,24 +1,40 @@
 """What several answers have in common: amounts, times, marketplaces."""
 
 from decimal import Decimal
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Path, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.price_type import WATCHABLE, PriceType
 
-LARGEST_ID: Final = 2**63 - 1
+# What JavaScript's numbers hold exactly.
+LARGEST_ID: Final = 2**53 - 1
 
 Asin = Annotated[str, Path(pattern=r"^[A-Z0-9]{10}$", description="Amazon's product number", examples=["B00OCMRV40"])]
 RowId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 Store = Annotated[Marketplace, Query(description="The Amazon store")]
 KindOfPrice = Annotated[PriceType, Query(description="Which price: NEW, AMAZON, USED, BUY_BOX_SHIPPING, …")]
-Amount = Annotated[
-    Decimal, Field(gt=0, le=10_000_000, decimal_places=2, description="In whole units of the store's currency", examples=[49.9])
+
+
+def _is_no_text(value: Any) -> Any:
+    """JSON knows numbers: text and booleans are none, though Python would take them for some."""
+    if isinstance(value, str | bool):
+        raise ValueError("must be a number")
+    return value
+
+
+# Stands after the bounds, because what stands before it does not reach the OpenAPI document.
+NO_TEXT = BeforeValidator(_is_no_text)
+# In a query everything is text.
+AskedAmount = Annotated[
+    Decimal,
+    Field(gt=0, le=10_000_000, decimal_places=2, description="In whole units of the store's currency"),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 10_000_000, "multipleOf": 0.01, "examples": [49.9]}),
 ]
+Amount = Annotated[AskedAmount, NO_TEXT]
 
 
 def _is_watchable(price_type: PriceType) -> PriceType:

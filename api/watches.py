@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, status
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import Field, StrictBool, StrictFloat
 from sqlalchemy import Connection
 
 from api.access import Reader, Writer
@@ -13,7 +13,7 @@ from api.live import House
 from api.once import OnceOnly
 from api.paging import DEFAULT_PAGE, LARGEST_PAGE, CursorText, Limit, decode_cursor, next_page
 from api.problems import problems
-from api.schemas import LARGEST_ID, Amount, Answer, Body, RowId, WatchableType, in_whole_units
+from api.schemas import LARGEST_ID, NO_TEXT, Amount, Answer, Body, RowId, WatchableType, in_whole_units
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.price_type import PriceType
@@ -32,10 +32,12 @@ from keeper.postgres.watches import WatchRow
 router = APIRouter(tags=["watches"])
 
 Interval = Annotated[
-    int, Field(ge=SHORTEST_INTERVAL.total_seconds(), le=LONGEST_INTERVAL.total_seconds(), description="How often to check, seconds")
+    int,
+    Field(ge=SHORTEST_INTERVAL.total_seconds(), le=LONGEST_INTERVAL.total_seconds(), description="How often to check, seconds"),
+    NO_TEXT,
 ]
 Hysteresis = Annotated[
-    float, Field(ge=0, le=100, description="How far above the target the price must have been before a second alert, percent")
+    StrictFloat, Field(ge=0, le=100, description="How far above the target the price must have been before a second alert, percent")
 ]
 
 
@@ -67,7 +69,7 @@ class NewWatch(Body):
 
 
 NewWatches = Annotated[list[NewWatch], Field(min_length=1, max_length=LARGEST_PAGE)]
-WatchId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+WatchId = Annotated[int, Field(ge=1, le=LARGEST_ID), NO_TEXT]
 WatchIds = Annotated[list[WatchId], Field(min_length=1, max_length=LARGEST_PAGE)]
 
 
@@ -77,7 +79,7 @@ class WatchPatch(Body):
     target: Amount | None = Field(None, description="Another target arms the watch again; null: record only")
     interval_seconds: Interval | None = None
     hysteresis_pct: Hysteresis | None = None
-    is_paused: bool | None = Field(None, description="True: kept, and not checked; false: checked again, from now on")
+    is_paused: StrictBool | None = Field(None, description="True: kept, and not checked; false: checked again, from now on")
 
     def change(self, currency: str) -> WatchChange:
         """The same for a watch in this currency.
@@ -240,7 +242,10 @@ def change_watches(body: WatchesPatch, caller: Writer, live: House) -> ChangedWa
 def remove_watches(
     caller: Writer,
     live: House,
-    id: Annotated[WatchIds, Query(description="Which; all of them are removed, or none where one is not yours")],
+    id: Annotated[
+        list[Annotated[int, Field(ge=1, le=LARGEST_ID)]],
+        Query(min_length=1, max_length=LARGEST_PAGE, description="Which; all of them are removed, or none where one is not yours"),
+    ],
 ) -> None:
     """Stop watching many at once. What was recorded stays."""
     with live.begin() as connection:

@@ -23,8 +23,9 @@ def test_a_watch_is_added_with_its_defaults(anna: Person) -> None:
     assert anna.get(f"/api/v1/watches/{watch['id']}") == watch
 
 
-def test_an_amount_may_be_text_for_those_who_shun_floats(anna: Person) -> None:
-    assert anna.post("/api/v1/watches", {"asin": "B00OCMRV40", "target": "0.07", "marketplace": "UK"})["target_minor"] == 7
+@pytest.mark.parametrize(("target", "minor"), [(0.07, 7), (19.99, 1999), (1, 100), (10_000_000, 1_000_000_000), (4.35, 435)])
+def test_an_amount_is_exact_to_the_cent(anna: Person, target: float, minor: int) -> None:
+    assert anna.post("/api/v1/watches", {"asin": "B00OCMRV40", "target": target, "marketplace": "UK"})["target_minor"] == minor
 
 
 def test_what_is_watched_already_is_told(anna: Person) -> None:
