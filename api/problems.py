@@ -144,6 +144,12 @@ _HTTP = {
 }
 
 
+# Tags of bodies that may have several forms: in the place of a fault they would only confuse.
+FORMS: Final = frozenset({"(one)", "(many)"})
+# Of a search, where they are named otherwise than the part of the query.
+_PARAMETERS = {"brands": "brand", "categories": "category"}
+
+
 class HttpProblem(HTTPException):
     """A problem that is HTTP's own, not Keeper's."""
 
@@ -198,7 +204,9 @@ async def _tell_keeper_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(max(1, round(wait_seconds + 0.5)))
     if kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    errors = [FieldProblem(field=f"query.{error.field}", message=str(error))] if isinstance(error, SearchInvalid) else []
+    errors = []
+    if isinstance(error, SearchInvalid):
+        errors.append(FieldProblem(field=f"query.{_PARAMETERS.get(error.field, error.field)}", message=str(error)))
     if kind.status >= 500:
         logger.warning("%s: %s", kind.name, mask_keys(str(error)))
     return problem_response(request, kind, str(error), headers=headers, errors=errors)
@@ -212,7 +220,7 @@ async def _tell_validation(request: Request, error: Exception) -> Response:
 
 
 def _place(path: Iterable[Any]) -> str:
-    return ".".join(re.sub(r"[^\w.\[\]-]", "", str(part))[:100] for part in path)
+    return ".".join(re.sub(r"[^\w.\[\]-]", "", str(part))[:100] for part in path if part not in FORMS)
 
 
 def _plain(one: Mapping[str, Any]) -> str:

@@ -27,10 +27,19 @@ from keeper.find import find, suggest
 
 router = APIRouter(tags=["products"])
 
+# A NUL is no character of a text.
+_TEXT = r"^[^\x00]*$"
+
 Text = Annotated[
-    str, Query(max_length=LONGEST_TEXT, description='Words that must all be there; a phrase in "quotes"', examples=["cherry tastatur"])
+    str,
+    Query(
+        max_length=LONGEST_TEXT,
+        pattern=_TEXT,
+        description='Words that must all be there; a phrase in "quotes"',
+        examples=["cherry tastatur"],
+    ),
 ]
-Choices = Annotated[list[Annotated[str, Field(max_length=LONGEST_TEXT)]], Query(max_length=MOST_CHOICES)]
+Choices = Annotated[list[Annotated[str, Field(max_length=LONGEST_TEXT, pattern=_TEXT)]], Query(max_length=MOST_CHOICES)]
 PriceBound = Annotated[AskedAmount | None, Query()]
 
 
@@ -160,7 +169,10 @@ def search_products(
 def suggest_products(
     _: Reader,
     live: House,
-    text: Annotated[str, Query(max_length=LONGEST_TEXT, description="What has been typed; nothing is suggested for less than two letters")],
+    text: Annotated[
+        str,
+        Query(max_length=LONGEST_TEXT, pattern=_TEXT, description="What has been typed; less than two letters suggest nothing"),
+    ],
     marketplace: Store = Marketplace.DE,
     limit: Annotated[int, Query(ge=1, le=MOST_SUGGESTIONS)] = 10,
 ) -> Suggestions:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, status
 from fastapi.responses import Response
-from pydantic import Field, StrictBool, StrictFloat
+from pydantic import Discriminator, Field, StrictBool, StrictFloat, Tag
 from sqlalchemy import Connection
 
 from api.access import Reader, Writer
@@ -69,6 +69,10 @@ class NewWatch(Body):
 
 
 NewWatches = Annotated[list[NewWatch], Field(min_length=1, max_length=LARGEST_PAGE)]
+OneOrMany = Annotated[
+    Annotated[NewWatch, Tag("(one)")] | Annotated[NewWatches, Tag("(many)")],
+    Discriminator(lambda body: "(many)" if isinstance(body, list) else "(one)"),
+]
 WatchId = Annotated[int, Field(ge=1, le=LARGEST_ID), NO_TEXT]
 WatchIds = Annotated[list[WatchId], Field(min_length=1, max_length=LARGEST_PAGE)]
 
@@ -206,7 +210,7 @@ def list_watches(
 
 
 @router.post("/watches", status_code=status.HTTP_201_CREATED, responses=problems(409, body=True), response_model=WatchAnswer | AddedWatches)
-def add_watches(body: NewWatch | NewWatches, caller: Writer, once: OnceOnly) -> WatchAnswer | AddedWatches | Response:
+def add_watches(body: OneOrMany, caller: Writer, once: OnceOnly) -> WatchAnswer | AddedWatches | Response:
     """Watch a price, or up to 1,000 of them. The first check is due at once.
 
     One that you have already is 409; among many it is counted and left as it is.

@@ -18,6 +18,7 @@ from itertools import count
 from statistics import median, quantiles
 from typing import Any
 
+from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from benchmarks.figures import database, say
@@ -224,7 +225,8 @@ def serve(url: str, key: str, ready: Any, stop: Any, port: Any, profile: bool) -
     Settings.model_config["env_file"] = None
     app = create_app(Settings())
     add_constants(app, key)
-    listening = socket.socket()
+    # Said to be TCP, so that asyncio sends at once.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     port.value = listening.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
@@ -241,7 +243,7 @@ def serve(url: str, key: str, ready: Any, stop: Any, port: Any, profile: bool) -
         server.run(sockets=[listening])
 
 
-def add_constants(app: Any, key: str) -> None:
+def add_constants(app: FastAPI, key: str) -> None:
     """Endpoints that return what ours once returned, through the same models."""
     from api.prices import PriceHistory
     from api.watches import NewWatch, WatchAnswer, Watches, shown
@@ -267,7 +269,7 @@ def add_constants(app: Any, key: str) -> None:
         return page.watches[0]
 
 
-def once(app: Any, key: str) -> bytes:
+def once(app: FastAPI, key: str) -> bytes:
     """The history as the API answers it."""
     import asyncio
 

@@ -30,6 +30,10 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
         return
     if "Idempotency-Key" in (case.headers or {}):
         case.headers["Idempotency-Key"] = str(uuid4())
+    for one in case.body if isinstance(case.body, list) else [case.body]:
+        # A yen has no cents, which no schema can say.
+        if isinstance(one, dict) and one.get("marketplace") == "JP" and one.get("target"):
+            one["target"] = max(1, round(float(str(one["target"]))))
     query = case.query or {}
     if {"price_from", "price_to"} <= set(query):
         query["price_from"], query["price_to"] = sorted((query["price_from"], query["price_to"]), key=float)
