@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -17,6 +17,9 @@ from keeper.postgres.embedded import EmbeddedServer
 from keeper.settings import Settings
 from keeper.simulator.server import Simulator
 from tests.services.api import serve
+
+if TYPE_CHECKING:
+    from tests.services.prefect import PrefectServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +119,13 @@ def anna(api_url: str, make_person: MakePerson) -> Person:
 @pytest.fixture
 def ben(api_url: str, make_person: MakePerson) -> Person:
     return make_person(api_url, "ben")
+
+
+@pytest.fixture
+def deployed(prefect_server: "PrefectServer", monkeypatch: pytest.MonkeyPatch) -> str:
+    """The deployment that check-all starts, on a real Prefect server; nobody works on its runs. Returns the server's API."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect_server.url)
+    with httpx.Client(base_url=prefect_server.url, timeout=30) as client:
+        flow = client.post("/flows/", json={"name": "price-watch"}).raise_for_status().json()
+        client.post("/deployments/", json={"name": "tick", "flow_id": flow["id"], "enforce_parameter_schema": False}).raise_for_status()
+    return prefect_server.url

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -18,7 +17,6 @@ from keeper.settings import Settings
 from keeper.simulator.server import Simulator
 from tests.integration.api.conftest import ClientOf, MakeApi, MakePerson
 from tests.integration.notify.http_edge import HttpServer
-from tests.services.prefect import PrefectServer
 
 ROOT = Path(__file__).parents[3]
 _EXAMPLES_PER_OPERATION = 40
@@ -32,16 +30,7 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture
-def deployed(prefect_server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The deployment that check-all starts, on a real Prefect server; nobody works on its runs."""
-    monkeypatch.setenv("PREFECT_API_URL", prefect_server.url)
-    with httpx.Client(base_url=prefect_server.url, timeout=30) as client:
-        flow = client.post("/flows/", json={"name": "price-watch"}).raise_for_status().json()
-        client.post("/deployments/", json={"name": "tick", "flow_id": flow["id"], "enforce_parameter_schema": False}).raise_for_status()
-
-
-def test_schemathesis_finds_nothing(make_api: MakeApi, make_person: MakePerson, deployed: None, tmp_path: Path) -> None:
+def test_schemathesis_finds_nothing(make_api: MakeApi, make_person: MakePerson, deployed: str, tmp_path: Path) -> None:
     url = make_api()
     anna = make_person(url, "anna")
     with HttpServer(body=b'{"id":"1"}') as edge:
