@@ -34,6 +34,7 @@ from keeper.domain.watch import WatchInvalid
 from keeper.keepa.errors import KeepaError, OutOfTokens, ServerDown
 from keeper.notify.channels import ChannelUrlRefused
 from keeper.notify.sender import ChannelRefused, ChannelUnreachable
+from keeper.postgres.history import ProductUnknown
 from keeper.postgres.users import ChannelExists, ChannelUnknown, KeyUnknown, UserUnknown
 from keeper.postgres.watches import WatchExists, WatchUnknown
 from keeper.resources import DatabaseUnreachable, NoKeepa, NotMigrated
@@ -94,6 +95,10 @@ _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
     (WatchUnknown, Kind(404, "watch-unknown", "No such watch", "GET /api/v1/watches lists yours")),
     (WatchExists, Kind(409, "watch-exists", "This price is watched already", "PATCH the watch you have")),
     (WatchInvalid, Kind(422, "watch-invalid", "The watch cannot be")),
+    (
+        ProductUnknown,
+        Kind(404, "product-unknown", "No such product yet", "watch it (POST /api/v1/watches), or check it now (POST /api/v1/price/check)"),
+    ),
     (AmountInvalid, Kind(422, "amount-invalid", "Not an amount", "write it like 49.90, in the currency of the marketplace")),
     (ChannelUnknown, Kind(404, "channel-unknown", "No such channel", "GET /api/v1/channels lists yours")),
     (ChannelExists, Kind(409, "channel-exists", "There is a channel of this name", "delete it first, or choose another name")),

@@ -5,13 +5,18 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from keeper.domain.errors import KeeperError
 from keeper.domain.price_series import PriceSeries, time_of
 
 MOST_POINTS = 50_000
 
 
+class ProductUnknown(KeeperError):
+    """No answer of Keepa on this product has been recorded."""
+
+
 @dataclass(frozen=True, slots=True)
-class PriceHistory:
+class HistoryRange:
     """What is known of one price of a known product in a range of time.
 
     Attributes:
@@ -35,7 +40,7 @@ class PriceHistory:
     is_cut: bool
 
 
-def select_price_history(
+def find_price_history(
     connection: Connection,
     asin: str,
     marketplace: str,
@@ -45,13 +50,16 @@ def select_price_history(
     end: datetime | None = None,
     span: timedelta | None = None,
     most_points: int = MOST_POINTS,
-) -> PriceHistory | None:
-    """The range from `start` to `end`; None where the product is not known at all.
+) -> HistoryRange:
+    """The range from `start` to `end`.
 
     Args:
-        start: None for `span` before the end.
+        start, span: not before that, and not longer before the end; at least one of them.
         end: None for as long as the price is known, and never beyond that.
         most_points: after the start, the newest so many.
+
+    Raises:
+        ProductUnknown: see there.
     """
     row = connection.execute(
         text(
@@ -61,7 +69,7 @@ def select_price_history(
             FROM products p
             LEFT JOIN current_prices c ON c.asin = p.asin AND c.marketplace = p.marketplace AND c.price_type = :price_type
             LEFT JOIN LATERAL (
-                SELECT coalesce(CAST(:start AS timestamptz), end_at - CAST(:span AS interval)) AS start_at, end_at
+                SELECT greatest(CAST(:start AS timestamptz), end_at - CAST(:span AS interval)) AS start_at, end_at
                 FROM (SELECT least(greatest(c.checked_at, c.observed_at), CAST(:end AS timestamptz)) AS end_at) AS known
             ) r ON c.checked_at IS NOT NULL
             LEFT JOIN LATERAL (
@@ -93,7 +101,7 @@ def select_price_history(
         },
     ).one_or_none()
     if row is None:
-        return None
+        raise ProductUnknown(f"nothing is known of {asin} in {marketplace} yet")
     # The newest came first, so that the limit leaves out the oldest.
     minutes, amounts = (row.minutes or [])[::-1], (row.amounts or [])[::-1]
     start_at = row.start_at
@@ -103,7 +111,7 @@ def select_price_history(
         start_at = time_of(minutes[0])
     elif row.led_minute is not None:
         minutes, amounts = [row.led_minute, *minutes], [row.led_amount, *amounts]
-    return PriceHistory(
+    return HistoryRange(
         title=row.title,
         amount_minor=row.amount_minor,
         currency=row.currency,

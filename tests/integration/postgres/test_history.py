@@ -6,30 +6,25 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, Engine, event, text
 
 from keeper.domain.price_series import time_of
 from keeper.domain.price_type import PriceType
 from keeper.domain.product import ProductKind
-from keeper.postgres.history import PriceHistory, select_price_history
+from keeper.postgres.history import HistoryRange, ProductUnknown, find_price_history
 from keeper.postgres.partitions import make_partitions
 from tests.integration.makers import ASIN, NOW, Points, ago, product, rows, run_record
 
 POINTS: Points = [(ago(days=200), 9000), (ago(days=100), 8000), (ago(days=50), None), (ago(days=20), 7000), (ago(days=2), 7500)]
 
 
-def ask(engine: Engine, price_type: PriceType = PriceType.NEW, *, asin: str = ASIN, **options: Any) -> PriceHistory | None:
+def known(engine: Engine, price_type: PriceType = PriceType.NEW, *, asin: str = ASIN, **options: Any) -> HistoryRange:
     with engine.begin() as connection:
-        return select_price_history(connection, asin, "DE", price_type.value, **options)
+        return find_price_history(connection, asin, "DE", price_type.value, **options)
 
 
-def known(engine: Engine, **options: Any) -> PriceHistory:
-    found = ask(engine, **options)
-    assert found is not None
-    return found
-
-
-def points(found: PriceHistory) -> list[tuple[datetime, int | None]]:
+def points(found: HistoryRange) -> list[tuple[datetime, int | None]]:
     return [(time_of(minute), amount) for minute, amount in zip(found.series.minutes, found.series.amounts, strict=True)]
 
 
@@ -107,7 +102,8 @@ def test_a_range_after_the_last_check_is_empty(engine: Engine) -> None:
 
 
 def test_a_product_nobody_has_checked_is_not_known(engine: Engine) -> None:
-    assert ask(engine, span=timedelta(days=90)) is None
+    with pytest.raises(ProductUnknown, match=ASIN):
+        known(engine, span=timedelta(days=90))
 
 
 def test_a_known_product_without_such_a_price_has_an_empty_series(engine: Engine) -> None:
