@@ -39,6 +39,8 @@ _LONGEST_FAULT_SECONDS = 300.0
 _STOP_SECONDS = 0.5
 # Read, sent and deleted together, and held together: fewer leave more to another relay.
 _SHARDS_TOGETHER = 8
+# Objects that may hold others, made and not dropped; some pages of messages have so many.
+_COLLECT_EVERY = 50_000
 _LOOK_SECONDS = 1.0
 # What is asked on the connection of the locks is answered at once, or nobody is there.
 _LOCK_ANSWER_SECONDS = 8.0
@@ -298,9 +300,6 @@ def keep_relaying(
         on_listening: called after each (new) connection has begun to listen.
         on_relayed: told after each round, empty ones included.
     """
-    # What is there now stays until the end of the service. Looked at again with every few thousand messages, as the collector does with
-    # all it knows, it took more time than the messages themselves.
-    gc.freeze()
     rings = {sink.name: threading.Event() for sink in sinks}
     end = threading.Event()  # of the threads: `stop`, or the listener has failed
 
@@ -345,7 +344,7 @@ def keep_relaying(
                 # Back in the pool it would go on listening.
                 bell.invalidate()
 
-    with ThreadPoolExecutor(len(sinks), thread_name_prefix="keep-relaying") as pool:
+    with _collecting_seldom(), ThreadPoolExecutor(len(sinks), thread_name_prefix="keep-relaying") as pool:
         running = [pool.submit(keep_one, sink) for sink in sinks]
         try:
             _while_database_lives(listen_round, (end, stop))
@@ -381,6 +380,22 @@ def drain(engine: Engine, sink: DeliverySink, *, settings: RelaySettings, longes
                 if not is_last:
                     then()
     return done
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """Let the collector alone with what is there now, which stays until the end of the service, and with what a page makes and drops.
+
+    As it is set by itself it looked at the whole program with every few thousand messages, which took longer than the messages.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _ring_all(rings: Mapping[str, threading.Event]) -> None:
