@@ -80,8 +80,8 @@ def record(
     products.lock_products(connection, now=now)
     price_lines = (line for product in batch for line in _price_lines(product, history_lines))
     staged = prices.stage_prices(connection, price_lines, history_lines)
-    changes = prices.move_current_prices(connection, now=now, staged=staged)
-    events = prices.mark_watched_changes(connection)
+    changes, events = prices.keep_changes(connection)
+    prices.move_current_prices(connection, now=now, staged=staged)
     prices.insert_history(connection)
     changed = products.update_products(connection, now=now)
     if events:

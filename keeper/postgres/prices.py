@@ -74,85 +74,78 @@ def stage_prices(connection: Connection, price_lines: Iterable[str], history_lin
     return staged
 
 
-def move_current_prices(connection: Connection, *, now: datetime, staged: int) -> int:
-    """Move `current_prices` to what is staged and keep what changed in the temporary table `change`.
+# A newest point `s` later than the known one `c` is a change when its amount differs from the one before it: the staged point before it
+# where that is later than the known one, else the known one.
+_AT = "to_timestamp(s.minute * 60::float8)"
+_BEFORE = "CASE WHEN to_timestamp(s.prior_minute * 60::float8) > c.observed_at THEN s.prior_minor ELSE c.amount_minor END"
+_IS_CHANGE = f"({_AT} > c.observed_at AND s.amount_minor IS DISTINCT FROM {_BEFORE})"
 
-    A newest point later than the known one is a change when its amount differs from the one before it: the staged point before it
-    where that is later than the known one, else the known one.
 
-    Args:
-        staged: how many prices were staged; when all are known there is nothing to insert.
+def keep_changes(connection: Connection) -> tuple[int, int]:
+    """Keep in the temporary table `change` what is staged and differs from `current_prices`, which are still those before.
+
+    With it which changes somebody watches, the highest active target, and the numbers of their events.
 
     Returns:
-        How many prices changed, first sightings included.
+        How many prices changed, first sightings included, and how many of them are watched.
     """
     counts = connection.execute(
         text(
-            """
-            WITH known AS (
-                SELECT s.*, to_timestamp(s.minute * 60.0) AS at, c.ctid AS place, c.observed_at AS old_at,
-                    CASE WHEN to_timestamp(s.prior_minute * 60.0) > c.observed_at THEN s.prior_minor ELSE c.amount_minor END AS before_minor
-                FROM stage_price s JOIN current_prices c USING (asin, marketplace, price_type)
-            ), judged AS (
-                SELECT *, at > old_at AND amount_minor IS DISTINCT FROM before_minor AS is_change FROM known
-            ), moved AS (
-                UPDATE current_prices c SET checked_at = :now,
-                    amount_minor = CASE WHEN is_change THEN j.amount_minor ELSE c.amount_minor END,
-                    observed_at = CASE WHEN is_change THEN at ELSE c.observed_at END
-                FROM judged j WHERE c.ctid = j.place
-                RETURNING j.asin, j.marketplace, j.price_type, j.currency, at, j.amount_minor, before_minor, event_id, is_change
-            ), changed AS (
-                INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, event_id)
-                SELECT asin, marketplace, price_type, currency, at, amount_minor, before_minor, event_id FROM moved WHERE is_change
+            f"""
+            WITH kept AS (
+                INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, event_id,
+                    is_watched, target_minor, event_seq)
+                SELECT s.asin, s.marketplace, s.price_type, s.currency, {_AT}, s.amount_minor,
+                    CASE WHEN c.asin IS NULL THEN s.prior_minor ELSE {_BEFORE} END, s.event_id,
+                    w.is_watched, w.target_minor, CASE WHEN w.is_watched THEN nextval('event_seq') END
+                FROM stage_price s
+                LEFT JOIN current_prices c ON c.asin = s.asin AND c.marketplace = s.marketplace AND c.price_type = s.price_type
+                LEFT JOIN LATERAL (
+                    SELECT true AS is_watched, max(target_minor) AS target_minor FROM watched_products w
+                    WHERE w.asin = s.asin AND w.marketplace = s.marketplace AND w.price_type = s.price_type AND w.is_active
+                    HAVING count(*) > 0
+                ) w ON true
+                WHERE c.asin IS NULL OR {_IS_CHANGE}
+                RETURNING is_watched
             )
-            SELECT count(*) AS moved, count(*) FILTER (WHERE is_change) AS changed FROM moved
+            SELECT count(*) AS changes, count(is_watched) AS watched FROM kept
+            """
+        )
+    ).one()
+    return counts.changes, counts.watched
+
+
+def move_current_prices(connection: Connection, *, now: datetime, staged: int) -> None:
+    """Move `current_prices` to what is staged.
+
+    Args:
+        staged: how many prices were staged; when all are known there is nothing to insert.
+    """
+    moved = connection.execute(
+        text(
+            f"""
+            UPDATE current_prices c SET checked_at = :now,
+                amount_minor = CASE WHEN {_IS_CHANGE} THEN s.amount_minor ELSE c.amount_minor END,
+                observed_at = CASE WHEN {_IS_CHANGE} THEN {_AT} ELSE c.observed_at END
+            FROM stage_price s WHERE c.asin = s.asin AND c.marketplace = s.marketplace AND c.price_type = s.price_type
             """
         ),
         {"now": now},
-    ).one()
-    changed: int = counts.changed
-    if counts.moved == staged:
-        return changed
-    first: int = connection.execute(
-        text(
-            """
-            WITH added AS (
+    ).rowcount
+    if moved < staged:
+        connection.execute(
+            text(
+                f"""
                 INSERT INTO current_prices (asin, marketplace, price_type, amount_minor, currency, observed_at, checked_at)
-                SELECT asin, marketplace, price_type, amount_minor, currency, to_timestamp(minute * 60.0), :now
-                FROM stage_price s
+                SELECT asin, marketplace, price_type, amount_minor, currency, {_AT}, :now FROM stage_price s
                 WHERE NOT EXISTS (
                     SELECT 1 FROM current_prices c
                     WHERE c.asin = s.asin AND c.marketplace = s.marketplace AND c.price_type = s.price_type
                 )
-                ON CONFLICT DO NOTHING
-                RETURNING asin, marketplace, price_type
-            )
-            INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, event_id)
-            SELECT asin, marketplace, price_type, currency, to_timestamp(minute * 60.0), amount_minor, prior_minor, event_id
-            FROM stage_price JOIN added USING (asin, marketplace, price_type)
-            """
-        ),
-        {"now": now},
-    ).rowcount
-    return changed + first
-
-
-def mark_watched_changes(connection: Connection) -> int:
-    """Find which changes somebody watches, the highest active target, and number their events. Returns how many."""
-    connection.execute(text("ANALYZE change"))
-    return connection.execute(
-        text(
-            """
-            UPDATE change SET is_watched = true, target_minor = w.target_minor, event_seq = nextval('event_seq')
-            FROM (
-                SELECT w.asin, w.marketplace, w.price_type, max(w.target_minor) AS target_minor
-                FROM watched_products w JOIN change USING (asin, marketplace, price_type)
-                WHERE w.is_active GROUP BY w.asin, w.marketplace, w.price_type
-            ) w
-            WHERE change.asin = w.asin AND change.marketplace = w.marketplace AND change.price_type = w.price_type
-            """
+                """
+            ),
+            {"now": now},
         )
-    ).rowcount
 
 
 def insert_history(connection: Connection) -> None:
@@ -176,7 +169,7 @@ def insert_history(connection: Connection) -> None:
         text(
             """
             INSERT INTO price_history (asin, marketplace, price_type, observed_at, amount_minor, currency)
-            SELECT asin, marketplace, price_type, to_timestamp(minute * 60.0), amount_minor, currency FROM stage_history
+            SELECT asin, marketplace, price_type, to_timestamp(minute * 60::float8), amount_minor, currency FROM stage_history
             ON CONFLICT DO NOTHING
             """
         )
@@ -215,7 +208,7 @@ def insert_price_events(connection: Connection, routes: Routes) -> None:
             f"""
             INSERT INTO events (seq, event_id, kind, key, payload)
             SELECT change.event_seq, change.event_id, :kind, change.asin, {PRICE_UPDATE_OF}
-            FROM change JOIN products p USING (asin, marketplace) WHERE is_watched
+            FROM change JOIN stage_product p USING (asin, marketplace) WHERE is_watched
             """
         ),
         {"kind": EventKind.PRICE_UPDATE.value},
