@@ -13,7 +13,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import compile_path
 
-from api import alerts, api_keys, channels, checks, health, prices, products, status, tokens, users, watches
+from api import alerts, api_keys, channels, checks, health, prices, products, status, tokens, users, watch_list, watches
 from api.edge import Edge
 from api.live import Live
 from api.problems import MEDIA_TYPE, add_handlers
@@ -94,7 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Edge, largest_body_bytes=settings.api.largest_body_bytes)
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
-    for room in (status, watches, checks, prices, products, alerts, channels, users, api_keys, tokens):
+    for room in (status, watch_list, watches, checks, prices, products, alerts, channels, users, api_keys, tokens):
         v1.include_router(room.router)
     app.include_router(v1)
     return app
@@ -135,7 +135,8 @@ class _Keeper(FastAPI):
     def methods_of(self, path: str) -> list[str]:
         """What the routes of a path know, for the header Allow: Starlette names those of the first route only."""
         paths = self.openapi()["paths"]
-        return sorted({method.upper() for known in paths if compile_path(known)[0].match(path) for method in paths[known]})
+        matching = [path] if path in paths else [known for known in paths if compile_path(known)[0].match(path)]
+        return sorted({method.upper() for known in matching for method in paths[known]})
 
     def query_names(self, operation_id: str) -> frozenset[str]:
         """The query parameters of a route."""

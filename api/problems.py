@@ -31,6 +31,7 @@ from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.money import AmountInvalid
 from keeper.domain.search import SearchInvalid
 from keeper.domain.watch import WatchInvalid
+from keeper.domain.watch_list import WatchListUnreadable
 from keeper.keepa.errors import KeepaError, OutOfTokens, ServerDown
 from keeper.notify.channels import ChannelUrlRefused
 from keeper.notify.sender import ChannelRefused, ChannelUnreachable
@@ -40,6 +41,7 @@ from keeper.postgres.watches import WatchExists, WatchUnknown
 from keeper.resources import DatabaseUnreachable, NoKeepa, NotMigrated
 from keeper.search.connection import SearchDown
 from keeper.tokens import TokensUnaffordable, TokensUnavailable
+from keeper.watchlist import WatchListChanged
 
 MEDIA_TYPE: Final = "application/problem+json"
 _PREFIX = "urn:keeper:problem:"
@@ -99,6 +101,8 @@ _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
         ProductUnknown,
         Kind(404, "product-unknown", "No such product yet", "watch it (POST /api/v1/watches), or check it now (POST /api/v1/price/check)"),
     ),
+    (WatchListUnreadable, Kind(422, "watch-list-unreadable", "The file cannot be read", "mend it; nothing of it was taken")),
+    (WatchListChanged, Kind(503, "watch-list-changed", "The list was changed meanwhile", "send the file again")),
     (AmountInvalid, Kind(422, "amount-invalid", "Not an amount", "write it like 49.90, in the currency of the marketplace")),
     (ChannelUnknown, Kind(404, "channel-unknown", "No such channel", "GET /api/v1/channels lists yours")),
     (ChannelExists, Kind(409, "channel-exists", "There is a channel of this name", "delete it first, or choose another name")),

@@ -31,6 +31,9 @@ from keeper.postgres.watches import WatchRow
 
 router = APIRouter(tags=["watches"])
 
+# A number, so that `/watches/import` and its like are not taken for one.
+_ONE = "/watches/{watch_id:int}"
+
 Interval = Annotated[
     int,
     Field(ge=SHORTEST_INTERVAL.total_seconds(), le=LONGEST_INTERVAL.total_seconds(), description="How often to check, seconds"),
@@ -256,14 +259,14 @@ def remove_watches(
         watches.remove_watches(connection, caller.user_id, id, now=installation.select_now(connection))
 
 
-@router.get("/watches/{watch_id}", responses=problems(404))
+@router.get(_ONE, responses=problems(404))
 def get_watch(watch_id: RowId, caller: Reader, live: House) -> WatchAnswer:
     """One of your watches, active or paused."""
     with live.begin() as connection:
         return shown(watches.find_watch(connection, caller.user_id, watch_id))
 
 
-@router.patch("/watches/{watch_id}", responses=problems(404, 409, body=True))
+@router.patch(_ONE, responses=problems(404, 409, body=True))
 def change_watch(watch_id: RowId, body: WatchPatch, caller: Writer, live: House) -> WatchAnswer:
     """Change, pause or resume one of your watches."""
     with live.begin() as connection:
@@ -273,7 +276,7 @@ def change_watch(watch_id: RowId, body: WatchPatch, caller: Writer, live: House)
         return shown(watches.find_watch(connection, caller.user_id, watch_id))
 
 
-@router.delete("/watches/{watch_id}", status_code=status.HTTP_204_NO_CONTENT, responses=problems(404))
+@router.delete(_ONE, status_code=status.HTTP_204_NO_CONTENT, responses=problems(404))
 def remove_watch(watch_id: RowId, caller: Writer, live: House) -> None:
     """Stop watching. What was recorded stays."""
     with live.begin() as connection:
