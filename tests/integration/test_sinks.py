@@ -521,16 +521,18 @@ def test_a_lost_lock_ends_a_delivery_that_waits(engine: Engine) -> None:
 
 
 @contextmanager
-def failing(engine: Engine, words: str) -> Iterator[None]:
-    """Statements with these words are cancelled, as by a timeout; the connection lives."""
+def failing(engine: Engine, words: str) -> Iterator[threading.Event]:
+    """Statements with these words are cancelled, as by a timeout; the connection lives. Yields: one was."""
+    has_failed = threading.Event()
 
     def cancel(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if words in statement:
+            has_failed.set()
             raise OperationalError(statement, {}, psycopg.errors.QueryCanceled("canceling statement due to statement timeout"))
 
     event.listen(engine, "before_cursor_execute", cancel)
     try:
-        yield
+        yield has_failed
     finally:
         event.remove(engine, "before_cursor_execute", cancel)
 
@@ -550,20 +552,30 @@ def test_a_shard_that_could_not_be_unlocked_is_free_all_the_same(engine: Engine)
     wait_until(lambda: one(engine, HELD_LOCKS) == 0, "the lock is still held")
 
 
-def test_after_an_unlock_that_failed_no_other_shard_is_worked_on_without_its_lock(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLAlchemy would open another connection, on which nothing is locked."""
-    asins = [f"B{number:09d}" for number in range(3)]
+def test_after_an_unlock_that_failed_no_other_shard_is_worked_on_without_its_lock(engine: Engine) -> None:
+    """The other one is under way then; SQLAlchemy would open another connection, on which nothing is locked."""
+    first, second = asins = [f"B{number:09d}" for number in range(2)]
     watch(engine, *asins)
-    for shard, asin in enumerate(asins):
-        price(engine, 5000 + shard, 30, asin=asin)
+    for asin, amount in ((first, 5000), (second, 4000), (second, 3000)):
+        price(engine, amount, amount // 100, asin=asin)
         with engine.begin() as connection:
-            connection.execute(text("UPDATE outbox SET shard = :shard WHERE key = :asin"), {"shard": shard, "asin": asin})
-    monkeypatch.setattr("keeper.relay._SHARDS_TOGETHER", 1)
-    taker = Taker(shards_at_once=1)
-    with failing(engine, "pg_advisory_unlock"), pytest.raises(SQLAlchemyError) as caught:
-        run(engine, taker)
+            connection.execute(text("UPDATE outbox SET shard = :shard WHERE key = :asin"), {"shard": asins.index(asin), "asin": asin})
+
+    with failing(engine, "pg_advisory_unlock") as has_failed:
+
+        class Waiting(Taker):
+            """Delivers the second shard's first message when the first shard is done with."""
+
+            def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:
+                if messages[0].key == second:
+                    assert has_failed.wait(30)
+                yield from super().deliver(messages, turn)
+
+        taker = Waiting(batch_size=1)
+        with pytest.raises(SQLAlchemyError) as caught:
+            run(engine, taker)
     assert is_away(caught.value)
-    assert taker.amounts == [5000]
+    assert taker.amounts == [5000, 4000]
 
 
 def test_a_job_that_could_not_be_unlocked_is_free_all_the_same(engine: Engine) -> None:
