@@ -1,10 +1,10 @@
 """Products, watches, channels and looks at tables, as the tests of the database need them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, event, text
 
 from keeper.domain.events import KINDS, EventKind, Sink
 from keeper.domain.marketplace import Marketplace
@@ -133,6 +133,22 @@ def history(engine: Engine, price_type: PriceType = PriceType.NEW, *, asin: str 
 def price_events(engine: Engine) -> list[dict[str, Any]]:
     """The payloads of price updates in order."""
     return rows(engine, "SELECT payload FROM events WHERE kind = 'price_update' ORDER BY seq")
+
+
+def plans(engine: Engine, ask: Callable[[Connection], object]) -> str:
+    """How the database goes about everything that `ask` asks it."""
+    asked: list[tuple[str, Any]] = []
+
+    def keep(connection: Connection, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        asked.append((statement, parameters))
+
+    with engine.begin() as connection:
+        event.listen(engine, "before_cursor_execute", keep)
+        try:
+            ask(connection)
+        finally:
+            event.remove(engine, "before_cursor_execute", keep)
+        return "\n".join(line for statement, values in asked for (line,) in connection.exec_driver_sql(f"EXPLAIN {statement}", values))
 
 
 TABLES = (

@@ -9,7 +9,7 @@ from keeper.accounts import add_channel
 from keeper.domain.marketplace import Marketplace
 from keeper.postgres.alerts import mark_delivered, mark_failed
 from tests.integration.api.conftest import Person
-from tests.integration.makers import ASIN, CIPHER, NOW, add_watch, ago, one, product, rows, run_record
+from tests.integration.makers import ASIN, CIPHER, NOW, add_watch, ago, product, rows, run_record
 
 ALERTS = "/api/v1/alerts"
 OTHER = "B00OCMRV40"
@@ -122,30 +122,6 @@ def test_alerts_of_a_removed_watch_stay(anna: Person, engine: Engine) -> None:
         connection.execute(text("UPDATE watched_products SET is_active = false WHERE id = :id"), {"id": watch_id})
 
     assert len(anna.get(ALERTS)["alerts"]) == 1
-
-
-def test_a_page_of_alerts_reads_the_index_of_its_user(anna: Person, ben: Person, engine: Engine) -> None:
-    watch_id = add_watch(engine, ben.user_id, 5000)
-    with engine.begin() as connection:
-        connection.execute(
-            text(
-                """
-                INSERT INTO price_alerts (watch_id, user_id, asin, marketplace, price_type, amount_minor, target_minor, currency,
-                    observed_at, created_at)
-                SELECT :watch_id, :user_id, 'B000000001', 'DE', 'NEW', 100, 5000, 'EUR',
-                    CAST(:now AS timestamptz) - n * interval '1 minute', :now
-                FROM generate_series(1, 20000) n
-                """
-            ),
-            {"watch_id": watch_id, "user_id": ben.user_id, "now": NOW},
-        )
-        connection.execute(text("ANALYZE price_alerts"))
-        query = "EXPLAIN SELECT * FROM price_alerts WHERE user_id = :user_id AND id < :before ORDER BY id DESC LIMIT 100"
-        plan = "\n".join(connection.execute(text(query), {"user_id": anna.user_id, "before": 10**9}).scalars())
-    assert "price_alerts_of_user" in plan
-    assert len(ben.get(ALERTS, limit=1000)["alerts"]) == 1000
-    assert anna.get(ALERTS)["alerts"] == []
-    assert one(engine, "SELECT count(*) FROM price_alerts") == 20000
 
 
 @pytest.mark.parametrize("query", [{"cursor": "x"}, {"asin": "b"}, {"limit": 0}, {"limit": 1001}, {"user": "ben"}], ids=str)

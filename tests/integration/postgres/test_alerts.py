@@ -15,7 +15,7 @@ from keeper.domain.price_type import PriceType
 from keeper.domain.watch import WatchChange
 from keeper.postgres.alerts import count_deliveries, mark_delivered, select_alerts
 from keeper.postgres.watches import remove_watches, update_watches
-from tests.integration.makers import ASIN, NOW, Points, add_user, add_watch, ago, one, product, rows, run_record
+from tests.integration.makers import ASIN, NOW, Points, add_user, add_watch, ago, one, plans, product, rows, run_record
 
 MAIL = "mailto://localhost/reader@example.org"
 OTHER = "B00OCMRV40"
@@ -290,6 +290,28 @@ def test_a_users_list_has_only_their_alerts(engine: Engine, listing: dict[str, i
 def test_a_page_of_alerts_begins_after_the_one_before(engine: Engine, listing: dict[str, int]) -> None:
     assert listed(engine, user_id=listing["anna"], before_id=listing["anna FR"], limit=1) == [listing["anna DE"]]
     assert listed(engine, user_id=listing["anna"], before_id=listing["anna DE"]) == []
+
+
+def test_a_page_of_a_users_alerts_reads_their_index_however_many_others_have(engine: Engine) -> None:
+    anna, ben = add_user(engine, "anna"), add_user(engine, "ben")
+    watch_id = add_watch(engine, ben, 5000)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                """
+                INSERT INTO price_alerts (watch_id, user_id, asin, marketplace, price_type, amount_minor, target_minor, currency,
+                    observed_at, created_at)
+                SELECT :watch_id, :user_id, 'B000000001', 'DE', 'NEW', 100, 5000, 'EUR',
+                    CAST(:now AS timestamptz) - n * interval '1 minute', :now
+                FROM generate_series(1, 20000) n
+                """
+            ),
+            {"watch_id": watch_id, "user_id": ben, "now": NOW},
+        )
+        connection.execute(text("ANALYZE price_alerts"))
+    plan = plans(engine, lambda connection: select_alerts(connection, user_id=anna, asin=ASIN, before_id=10**9))
+    assert "price_alerts_of_user" in plan
+    assert "Seq Scan on price_alerts" not in plan
 
 
 def test_an_alert_of_a_watch_is_made_in_business_time(engine: Engine) -> None:
