@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from api.live import House, Live
-from keeper.accounts import KeyRefused, Scope, ScopeMissing, authenticate
+from keeper.accounts import KeyHolder, KeyRefused, Scope, ScopeMissing, authenticate
 from keeper.domain.errors import KeeperError
 from keeper.postgres import users
 
@@ -43,7 +44,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _caller(
+async def _caller(
     scopes: SecurityScopes,
     request: Request,
     live: House,
@@ -52,25 +53,29 @@ def _caller(
 ) -> Caller:
     needed = Scope(scopes.scopes[0])
     if live.settings.api.auth == "off":
-        return _anybody(live, request)
-    return _of_key(live, request, bearer.credentials if bearer else header, needed)
-
-
-def _of_key(live: Live, request: Request, key: str | None, needed: Scope) -> Caller:
-    address = request.client.host if request.client else "unknown"
+        return await run_in_threadpool(_anybody, live, request)
+    key = bearer.credentials if bearer else header
     if key is None:
         raise KeyRefused("this needs an API key: send it as `Authorization: Bearer keeper_…`; `keeper user add NAME` prints one")
+    found = live.keys.recall(key)
+    if found is None:
+        found = await run_in_threadpool(_look_up, live, request, key)
+    request.state.allowance = live.requests.spend(f"key {found.key_id}")
+    if needed not in found.scope.includes:
+        raise ScopeMissing(needed, found.scope)
+    return Caller(found.user_id, found.user, found.role, found.scope, found.key_id)
+
+
+def _look_up(live: Live, request: Request, key: str) -> KeyHolder:
     with live.resources.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         try:
             found = authenticate(connection, key)
         except KeyRefused:
             # Guessing is bounded, too; those who know their key are not counted with those who do not.
-            live.requests.spend(f"address {address}")
+            live.requests.spend(f"address {request.client.host if request.client else 'unknown'}")
             raise
-    request.state.allowance = live.requests.spend(f"key {found.key_id}")
-    if needed not in found.scope.includes:
-        raise ScopeMissing(needed, found.scope)
-    return Caller(found.user_id, found.user, found.role, found.scope, found.key_id)
+    live.keys.keep(key, found)
+    return found
 
 
 def _anybody(live: Live, request: Request) -> Caller:

@@ -96,6 +96,7 @@ def make_api_key(body: NewApiKey, caller: Writer, once: OnceOnly) -> MadeApiKey 
 
 @router.delete("/api-keys/{key_id}", status_code=status.HTTP_204_NO_CONTENT, responses=problems(404))
 def revoke_api_key(key_id: RowId, caller: Writer, live: House) -> None:
-    """From the next request on it is worth nothing."""
+    """From the next request on it is worth nothing; where several processes serve the API, within a second."""
     with live.begin() as connection:
         users.revoke_api_key(connection, caller.user_id, key_id)
+    live.keys.forget()

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection
 
 from api.budget import RequestBudget
+from api.known_keys import KnownKeys
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.postgres import installation
 from keeper.resources import Resources, make_resources
@@ -29,6 +30,7 @@ class Live:
 
     Attributes:
         requests: how many requests each key may make.
+        keys: those that were used a moment ago.
         checks: a place in it is needed to ask Keepa, so that slow checks leave threads for everybody else.
     """
 
@@ -39,6 +41,7 @@ class Live:
         )
         self.settings = settings.model_copy(update={"postgres": postgres})
         self.requests = RequestBudget(settings.api.requests_per_minute)
+        self.keys = KnownKeys()
         self.checks = threading.BoundedSemaphore(max(1, settings.api.threads // 4))
         self._opening = threading.Lock()
         self._resources: Resources | None = None

@@ -7,7 +7,7 @@ from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from keeper.domain.marketplace import Marketplace
-from keeper.domain.money import Money
+from keeper.domain.money import minor_digits
 from keeper.domain.price_type import WATCHABLE, PriceType
 
 # What JavaScript's numbers hold exactly.
@@ -59,5 +59,5 @@ class Answer(BaseModel):
 
 
 def in_whole_units(amount_minor: int | None, currency: str) -> float | None:
-    """For people and JavaScript; programs that reckon take the minor units beside it."""
-    return None if amount_minor is None else float(Money(amount_minor, currency).amount)
+    """For people and JavaScript, the nearest number there is; programs that reckon take the minor units beside it."""
+    return None if amount_minor is None else amount_minor / 10 ** minor_digits(currency)

@@ -34,6 +34,8 @@ router = APIRouter(tags=["watches"])
 # A number, so that `/watches/import` and its like are not taken for one.
 _ONE = "/watches/{watch_id:int}"
 
+_HOSTS = {marketplace.value: marketplace.host for marketplace in Marketplace}
+
 Interval = Annotated[
     int,
     Field(ge=SHORTEST_INTERVAL.total_seconds(), le=LONGEST_INTERVAL.total_seconds(), description="How often to check, seconds"),
@@ -157,29 +159,33 @@ class Watches(Answer):
 
 def shown(row: WatchRow) -> WatchAnswer:
     """As the API shows it."""
-    return WatchAnswer(
-        id=row.watch_id,
-        asin=row.asin,
-        marketplace=Marketplace(row.marketplace),
-        price_type=PriceType(row.price_type),
-        title=row.title,
-        image_url=row.image_url,
-        link=f"https://{Marketplace(row.marketplace).host}/dp/{row.asin}",
-        target=in_whole_units(row.target_minor, row.currency),
-        target_minor=row.target_minor,
-        currency=row.currency,
-        interval_seconds=row.interval_seconds,
-        hysteresis_pct=row.hysteresis_pct,
-        is_paused=row.is_paused,
-        is_armed=row.is_armed,
-        price=in_whole_units(row.amount_minor, row.currency),
-        price_minor=row.amount_minor,
-        observed_at=row.observed_at,
-        last_checked_at=row.last_checked_at,
-        next_check_at=row.next_check_at,
-        last_failure=row.last_failure,
-        created_at=row.created_at,
-    )
+    return WatchAnswer.model_validate(_fields(row))
+
+
+def _fields(row: WatchRow) -> dict[str, object]:
+    return {
+        "id": row.watch_id,
+        "asin": row.asin,
+        "marketplace": row.marketplace,
+        "price_type": row.price_type,
+        "title": row.title,
+        "image_url": row.image_url,
+        "link": f"https://{_HOSTS[row.marketplace]}/dp/{row.asin}",
+        "target": in_whole_units(row.target_minor, row.currency),
+        "target_minor": row.target_minor,
+        "currency": row.currency,
+        "interval_seconds": row.interval_seconds,
+        "hysteresis_pct": row.hysteresis_pct,
+        "is_paused": row.is_paused,
+        "is_armed": row.is_armed,
+        "price": in_whole_units(row.amount_minor, row.currency),
+        "price_minor": row.amount_minor,
+        "observed_at": row.observed_at,
+        "last_checked_at": row.last_checked_at,
+        "next_check_at": row.next_check_at,
+        "last_failure": row.last_failure,
+        "created_at": row.created_at,
+    }
 
 
 @router.get("/watches", responses=problems())
@@ -206,10 +212,9 @@ def list_watches(
             after_id=decode_cursor(cursor) or 0,
             limit=limit,
         )
-    return Watches(
-        watches=[shown(row) for row in found],
-        next=next_page(request, found[-1].watch_id if found else None, is_full=len(found) == limit),
-    )
+    following = next_page(request, found[-1].watch_id if found else None, is_full=len(found) == limit)
+    # Validated at once: a thousand watches made one by one take twice as long.
+    return Watches.model_validate({"watches": [_fields(row) for row in found], "next": following})
 
 
 @router.post("/watches", status_code=status.HTTP_201_CREATED, responses=problems(409, body=True), response_model=WatchAnswer | AddedWatches)

@@ -7,6 +7,7 @@ from sqlalchemy import Engine, text
 
 from keeper.accounts import Scope
 from tests.integration.api.conftest import ClientOf, MakeApi, MakePerson, Person, make_key_of
+from tests.services.waiting import wait_until
 
 PATHS = ("/api/v1/users/me", "/api/v1/watches", "/api/v1/channels", "/api/v1/api-keys", "/api/v1/status")
 
@@ -43,6 +44,14 @@ def test_a_revoked_key_is_refused_at_once(anna: Person) -> None:
     assert anna.ask("DELETE", f"/api/v1/api-keys/{made['id']}").status_code == 204
 
     assert anna.client.get("/api/v1/users/me", headers=headers).status_code == 401
+
+
+def test_a_key_that_another_process_revoked_is_refused_within_moments(anna: Person, engine: Engine) -> None:
+    anna.get("/api/v1/users/me")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE api_keys SET revoked_at = clock_timestamp()"))
+
+    wait_until(lambda: anna.ask("GET", "/api/v1/users/me").status_code == 401, "it is still good", longest_seconds=10)
 
 
 def test_an_expired_key_is_refused(anna: Person, engine: Engine) -> None:
