@@ -38,6 +38,10 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     if case.operation.path == "/api/v1/watches/import":
         # No schema says what a row may hold: one that cannot be taken is told, and an error only where nothing may be rejected.
         query.pop("mode", None)
+    if isinstance(query.get("text"), str) and case.operation.path == "/api/v1/products/search":
+        # Words, and not more than there may be: what a letter is in every script no pattern can say.
+        words = [word for word in query["text"].split() if any(sign.isalnum() for sign in word)]
+        query["text"] = " ".join(words[:10]).replace('"', "")
     if {"price_from", "price_to"} <= set(query):
         query["price_from"], query["price_to"] = sorted((query["price_from"], query["price_to"]), key=float)
     if "cursor" in query:
