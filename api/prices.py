@@ -16,10 +16,10 @@ from api.access import Reader
 from api.live import House
 from api.problems import problems
 from api.query import LEFT_OUT
-from api.schemas import Answer, Asin, KindOfPrice, Store, in_whole_units
+from api.schemas import Answer, Asin, KindOfPrice, Store, in_whole_units, write_json
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money, minor_digits
-from keeper.domain.price_series import EPOCH, Extreme, PriceSeries, PriceSummary, downsample, minute_of, summarize, time_of
+from keeper.domain.price_series import EPOCH, Extreme, PriceSeries, PriceSummary, downsample, iso_of, minute_of, summarize, time_of
 from keeper.domain.price_type import PriceType
 from keeper.postgres.history import MOST_POINTS, HistoryRange, find_price_history
 
@@ -202,20 +202,14 @@ def get_history(
         answered = conditional.answer(request, "".join(_lines(shown, marketplace.currency)).encode(), media_type=_CSV)
         answered.headers["Content-Disposition"] = f'attachment; filename="{asin}-{marketplace.value}-{price_type.value}.csv"'
         return answered
-    return conditional.answer(
-        request,
-        # Validated at once: a thousand points made one by one take three times as long.
-        PriceHistory.model_validate(
-            _of_product(asin, marketplace, price_type, known)
-            | {
-                "price": in_whole_units(known.amount_minor, marketplace.currency),
-                "price_minor": known.amount_minor,
-                "observed_at": known.observed_at,
-                "points_in_range": len(known.series),
-                "points": _points(shown, marketplace.currency),
-            }
-        ),
-    )
+    fields = _of_product(asin, marketplace, price_type, known) | {
+        "price": in_whole_units(known.amount_minor, marketplace.currency),
+        "price_minor": known.amount_minor,
+        "observed_at": known.observed_at,
+        "points_in_range": len(known.series),
+        "points": _points(shown, marketplace.currency),
+    }
+    return conditional.answer(request, write_json(fields))
 
 
 @router.get("/prices/{asin}/stats", response_model=PriceStats, responses=problems(404) | _UNCHANGED)
@@ -301,7 +295,7 @@ def _rounded(pct: float | None) -> float | None:
 def _points(series: PriceSeries, currency: str) -> list[dict[str, object]]:
     scale = 10 ** minor_digits(currency)
     return [
-        {"observed_at": time_of(minute), "price": None if amount is None else amount / scale, "price_minor": amount}
+        {"observed_at": iso_of(minute), "price": None if amount is None else amount / scale, "price_minor": amount}
         for minute, amount in zip(series.minutes, series.amounts, strict=True)
     ]
 
@@ -311,9 +305,8 @@ def _lines(series: PriceSeries, currency: str) -> Iterator[str]:
     yield "observed_at,price,price_minor,currency\r\n"
     digits = minor_digits(currency)
     for minute, amount in zip(series.minutes, series.amounts, strict=True):
-        at = time_of(minute).isoformat().replace("+00:00", "Z")
         price = "" if amount is None else f"{amount / 10**digits:.{digits}f},{amount}"
-        yield f"{at},{price or ','},{currency}\r\n"
+        yield f"{iso_of(minute)},{price or ','},{currency}\r\n"
 
 
 def _prefers_csv(accept: str) -> bool:

@@ -1,8 +1,10 @@
 """What several answers have in common: amounts, times, marketplaces."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
+import msgspec
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -61,3 +63,8 @@ class Answer(BaseModel):
 def in_whole_units(amount_minor: int | None, currency: str) -> float | None:
     """For people and JavaScript, the nearest number there is; programs that reckon take the minor units beside it."""
     return None if amount_minor is None else amount_minor / 10 ** minor_digits(currency)
+
+
+def write_json(fields: Mapping[str, object]) -> bytes:
+    """An answer of plain values as JSON, for long lists: through their Pydantic models they take three times as long."""
+    return msgspec.json.encode(fields)

@@ -441,7 +441,7 @@ def watch_add(
     with open_resources() as resources, resources.engine.begin() as connection:
         user_id, now = find_user(connection, user), select_now(connection)
         if len(wanted) == 1:
-            ids = [insert_watch(connection, user_id, wanted[0], now=now)]
+            ids = [insert_watch(connection, user_id, wanted[0], now=now).watch_id]
         else:
             ids = insert_watches(connection, user_id, wanted, now=now)
     if not ids:

@@ -115,6 +115,37 @@ class DueBatch:
         return tuple(self.joined_asins.split(","))
 
 
+_INSERT = """
+    INSERT INTO watched_products (user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct,
+        is_active, created_at, next_check_at)
+    SELECT :user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct,
+        NOT is_paused, :now, :now
+    FROM unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[]), CAST(:price_types AS text[]), CAST(:targets AS integer[]),
+        CAST(:currencies AS text[]), CAST(:intervals AS integer[]), CAST(:hystereses AS numeric[]), CAST(:paused AS boolean[]))
+        WITH ORDINALITY
+        AS new (asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct, is_paused, position)
+    WHERE NOT EXISTS (
+        SELECT 1 FROM watched_products p
+        WHERE p.asin = new.asin AND p.marketplace = new.marketplace AND p.price_type = new.price_type AND p.user_id = :user_id
+            AND NOT p.is_active AND p.removed_at IS NULL
+    )
+    ORDER BY position
+    ON CONFLICT DO NOTHING
+"""
+
+
+_ROW = """
+    SELECT w.id, u.name, w.asin, w.marketplace, w.price_type, p.title, w.target_minor, w.currency, w.interval_seconds,
+        w.hysteresis_pct::float8, w.is_armed, c.amount_minor, c.observed_at, w.last_checked_at, w.next_check_at, w.last_failure,
+        NOT w.is_active, w.created_at, p.image_url
+    FROM {watches} w JOIN users u ON u.id = w.user_id
+    LEFT JOIN products p USING (asin, marketplace)
+    LEFT JOIN current_prices c USING (asin, marketplace, price_type)
+"""
+_INSERT_MANY = text(_INSERT + "RETURNING id")
+_INSERT_ONE = text(f"WITH added AS ({_INSERT} RETURNING *) {_ROW.format(watches='added')}")
+
+
 def insert_watches(
     connection: Connection, user_id: int, watches: Sequence[Watch], *, now: datetime, are_paused: Sequence[bool] | None = None
 ) -> list[int]:
@@ -128,50 +159,19 @@ def insert_watches(
     """
     if not watches:
         return []
-    rows = connection.execute(
-        text(
-            """
-            INSERT INTO watched_products (user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct,
-                is_active, created_at, next_check_at)
-            SELECT :user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct,
-                NOT is_paused, :now, :now
-            FROM unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[]), CAST(:price_types AS text[]), CAST(:targets AS integer[]),
-                CAST(:currencies AS text[]), CAST(:intervals AS integer[]), CAST(:hystereses AS numeric[]), CAST(:paused AS boolean[]))
-                WITH ORDINALITY
-                AS new (asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct, is_paused, position)
-            WHERE NOT EXISTS (
-                SELECT 1 FROM watched_products p
-                WHERE p.asin = new.asin AND p.marketplace = new.marketplace AND p.price_type = new.price_type AND p.user_id = :user_id
-                    AND NOT p.is_active AND p.removed_at IS NULL
-            )
-            ORDER BY position
-            ON CONFLICT DO NOTHING
-            RETURNING id
-            """
-        ),
-        _places(watches)
-        | {
-            "user_id": user_id,
-            "now": now,
-            "targets": [watch.target.amount_minor if watch.target else None for watch in watches],
-            "currencies": [watch.marketplace.currency for watch in watches],
-            "intervals": [round(watch.interval.total_seconds()) for watch in watches],
-            "hystereses": [watch.hysteresis_pct for watch in watches],
-            "paused": list(are_paused) if are_paused is not None else [False] * len(watches),
-        },
-    )
+    rows = connection.execute(_INSERT_MANY, _inserted(user_id, watches, now, are_paused or [False] * len(watches)))
     return list(rows.scalars())
 
 
-def insert_watch(connection: Connection, user_id: int, watch: Watch, *, now: datetime) -> int:
-    """Add one.
+def insert_watch(connection: Connection, user_id: int, watch: Watch, *, now: datetime) -> WatchRow:
+    """Add one. Returns it as it stands now.
 
     Raises:
         WatchExists: the user has it already, active or paused.
     """
-    ids = insert_watches(connection, user_id, [watch], now=now)
-    if ids:
-        return ids[0]
+    added = connection.execute(_INSERT_ONE, _inserted(user_id, [watch], now, [False])).one_or_none()
+    if added is not None:
+        return WatchRow(*added)
     [standing] = select_standing(connection, user_id, [watch])
     if standing is None:
         # It went away between the two statements.
@@ -182,6 +182,18 @@ def insert_watch(connection: Connection, user_id: int, watch: Watch, *, now: dat
     else:
         said = f"{what} is watched already, by watch {standing.watch_id}; remove that watch first, or change its target"
     raise WatchExists(said, watch_id=standing.watch_id, is_paused=standing.is_paused)
+
+
+def _inserted(user_id: int, watches: Sequence[Watch], now: datetime, are_paused: Sequence[bool]) -> dict[str, object]:
+    return _places(watches) | {
+        "user_id": user_id,
+        "now": now,
+        "targets": [watch.target.amount_minor if watch.target else None for watch in watches],
+        "currencies": [watch.marketplace.currency for watch in watches],
+        "intervals": [round(watch.interval.total_seconds()) for watch in watches],
+        "hystereses": [watch.hysteresis_pct for watch in watches],
+        "paused": list(are_paused),
+    }
 
 
 def select_standing(connection: Connection, user_id: int, watches: Sequence[Watch]) -> list[StandingWatch | None]:
@@ -390,16 +402,13 @@ def select_watches(
     return [WatchRow(*row) for row in rows]
 
 
-_SELECT = """
-    SELECT w.id, u.name, w.asin, w.marketplace, w.price_type, p.title, w.target_minor, w.currency, w.interval_seconds,
-        w.hysteresis_pct::float8, w.is_armed, c.amount_minor, c.observed_at, w.last_checked_at, w.next_check_at, w.last_failure,
-        NOT w.is_active, w.created_at, p.image_url
-    FROM watched_products w JOIN users u ON u.id = w.user_id
-    LEFT JOIN products p USING (asin, marketplace)
-    LEFT JOIN current_prices c USING (asin, marketplace, price_type)
+_SELECT = (
+    _ROW.format(watches="watched_products")
+    + """
     WHERE w.removed_at IS NULL AND w.id > :after_id {conditions}
     ORDER BY w.id LIMIT :limit
 """
+)
 
 
 def find_watch(connection: Connection, user_id: int, watch_id: int) -> WatchRow:

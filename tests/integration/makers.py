@@ -86,7 +86,7 @@ def add_watch(
     money = None if target is None else Money(target, marketplace.currency)
     watch = Watch(asin, marketplace, price_type, money, interval, hysteresis_pct)
     with engine.begin() as connection:
-        return insert_watch(connection, user_id, watch, now=now)
+        return insert_watch(connection, user_id, watch, now=now).watch_id
 
 
 def run_record(engine: Engine, *answered: Product, sinks: frozenset[Sink] = ALL_SINKS, buybox: bool = False) -> Recorded:
