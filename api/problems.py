@@ -35,6 +35,7 @@ from keeper.domain.watch_list import WatchListUnreadable
 from keeper.keepa.errors import KeepaError, OutOfTokens, ServerDown
 from keeper.notify.channels import ChannelUrlRefused
 from keeper.notify.sender import ChannelRefused, ChannelUnreachable
+from keeper.postgres.engine import is_away
 from keeper.postgres.history import ProductUnknown
 from keeper.postgres.users import ChannelExists, ChannelUnknown, KeyUnknown, UserUnknown
 from keeper.postgres.watches import WatchExists, WatchUnknown
@@ -254,10 +255,7 @@ async def _tell_database(request: Request, error: Exception) -> Response:
     again = {"Retry-After": str(_AGAIN_SECONDS)}
     if isinstance(orig, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
         return problem_response(request, _SLOW, "a query was cancelled, because it took too long", headers=again)
-    is_gone = isinstance(orig, psycopg.OperationalError | PoolTimeout | PendingRollbackError) or getattr(
-        error, "connection_invalidated", False
-    )
-    if is_gone:
+    if is_away(error):
         logger.warning("database-down: %s", type(orig).__name__)
         return problem_response(request, _DATABASE, "PostgreSQL does not answer", headers=again)
     return await _tell_unforeseen(request, error)

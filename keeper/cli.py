@@ -479,7 +479,7 @@ def watch_list(
         while page := select_watches(connection, user_id=user_id, state=state, after_id=found[-1].watch_id if found else 0, limit=_PAGE):
             found += page
     if is_json:
-        show_json(found)
+        show_json([one._asdict() for one in found])
         return
 
     def next_check(one: WatchRow) -> str | None:

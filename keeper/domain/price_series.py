@@ -4,6 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,9 +95,14 @@ _CLOCK = [f"T{minute // 60:02d}:{minute % 60:02d}:00Z" for minute in range(1440)
 
 
 def iso_of(minute: int) -> str:
-    """`2026-11-21T14:05:00Z`: as `time_of` and isoformat would say it, three times as fast."""
+    """`2026-11-21T14:05:00Z`: as `time_of` and isoformat would say it, several times as fast."""
     day, rest = divmod(minute, 1440)
-    return date.fromordinal(_EPOCH_ORDINAL + day).isoformat() + _CLOCK[rest]
+    return _day_of(day) + _CLOCK[rest]
+
+
+@lru_cache(maxsize=10_000)
+def _day_of(day: int) -> str:
+    return date.fromordinal(_EPOCH_ORDINAL + day).isoformat()
 
 
 def value_at(series: PriceSeries, minute: int) -> int | None:

@@ -40,6 +40,36 @@ class HistoryRange:
     is_cut: bool
 
 
+_RANGE = text(
+    """
+    SELECT p.title, c.amount_minor, c.currency, c.observed_at, c.checked_at, r.start_at, r.end_at,
+        led.minute AS led_minute, led.amount_minor AS led_amount, later.minutes, later.amounts
+    FROM products p
+    LEFT JOIN current_prices c ON c.asin = p.asin AND c.marketplace = p.marketplace AND c.price_type = :price_type
+    LEFT JOIN LATERAL (
+        SELECT greatest(CAST(:start AS timestamptz), end_at - CAST(:span AS interval)) AS start_at, end_at
+        FROM (SELECT least(greatest(c.checked_at, c.observed_at), CAST(:end AS timestamptz)) AS end_at) AS known
+    ) r ON c.checked_at IS NOT NULL
+    LEFT JOIN LATERAL (
+        SELECT floor(date_part('epoch', observed_at) / 60)::integer AS minute, amount_minor FROM price_history
+        WHERE asin = :asin AND marketplace = :marketplace AND price_type = :price_type
+            AND observed_at <= r.start_at AND r.start_at <= r.end_at
+        ORDER BY observed_at DESC LIMIT 1
+    ) led ON true
+    LEFT JOIN LATERAL (
+        SELECT array_agg(floor(date_part('epoch', observed_at) / 60)::integer) AS minutes, array_agg(amount_minor) AS amounts
+        FROM (
+            SELECT observed_at, amount_minor FROM price_history
+            WHERE asin = :asin AND marketplace = :marketplace AND price_type = :price_type
+                AND observed_at > r.start_at AND observed_at <= r.end_at
+            ORDER BY observed_at DESC LIMIT :most
+        ) AS newest
+    ) later ON true
+    WHERE p.asin = :asin AND p.marketplace = :marketplace
+    """
+)
+
+
 def find_price_history(
     connection: Connection,
     asin: str,
@@ -62,34 +92,7 @@ def find_price_history(
         ProductUnknown: see there.
     """
     row = connection.execute(
-        text(
-            """
-            SELECT p.title, c.amount_minor, c.currency, c.observed_at, c.checked_at, r.start_at, r.end_at,
-                led.minute AS led_minute, led.amount_minor AS led_amount, later.minutes, later.amounts
-            FROM products p
-            LEFT JOIN current_prices c ON c.asin = p.asin AND c.marketplace = p.marketplace AND c.price_type = :price_type
-            LEFT JOIN LATERAL (
-                SELECT greatest(CAST(:start AS timestamptz), end_at - CAST(:span AS interval)) AS start_at, end_at
-                FROM (SELECT least(greatest(c.checked_at, c.observed_at), CAST(:end AS timestamptz)) AS end_at) AS known
-            ) r ON c.checked_at IS NOT NULL
-            LEFT JOIN LATERAL (
-                SELECT floor(date_part('epoch', observed_at) / 60)::integer AS minute, amount_minor FROM price_history
-                WHERE asin = :asin AND marketplace = :marketplace AND price_type = :price_type
-                    AND observed_at <= r.start_at AND r.start_at <= r.end_at
-                ORDER BY observed_at DESC LIMIT 1
-            ) led ON true
-            LEFT JOIN LATERAL (
-                SELECT array_agg(floor(date_part('epoch', observed_at) / 60)::integer) AS minutes, array_agg(amount_minor) AS amounts
-                FROM (
-                    SELECT observed_at, amount_minor FROM price_history
-                    WHERE asin = :asin AND marketplace = :marketplace AND price_type = :price_type
-                        AND observed_at > r.start_at AND observed_at <= r.end_at
-                    ORDER BY observed_at DESC LIMIT :most
-                ) AS newest
-            ) later ON true
-            WHERE p.asin = :asin AND p.marketplace = :marketplace
-            """
-        ),
+        _RANGE,
         {
             "asin": asin,
             "marketplace": marketplace,

@@ -52,9 +52,12 @@ def check_schema(connection: Connection) -> bool:
     return bool(revision == SCHEMA_REVISION)
 
 
+_NOW = text("SELECT keeper_now()")
+
+
 def select_now(connection: Connection) -> datetime:
     """Business time."""
-    now: datetime = connection.execute(text("SELECT keeper_now()")).scalar_one()
+    now: datetime = connection.execute(_NOW).scalar_one()
     return now
 
 

@@ -4,9 +4,11 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import IntegrityError
 
 from keeper.domain.errors import KeeperError
@@ -47,9 +49,8 @@ class WatchUnknown(KeeperError):
         self.watch_ids = tuple(watch_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class WatchRow:
-    """A watch as it stands, with the current price.
+class WatchRow(NamedTuple):
+    """A watch as it stands, with the current price. A tuple, because a page has a thousand of them.
 
     Attributes:
         currency: of its target and its price.
@@ -395,11 +396,9 @@ def select_watches(
     """Watches by id, of one user or of all; the next page comes after the last id of this one."""
     wanted = {"user_id": user_id, "marketplace": marketplace, "asin": asin, "price_type": price_type}
     given = {name: value for name, value in wanted.items() if value is not None}
-    rows = connection.execute(
-        text(_SELECT.format(conditions=" ".join([_STATES[state], *(f"AND w.{name} = :{name}" for name in given)]))),
-        given | {"after_id": after_id, "limit": limit},
-    )
-    return [WatchRow(*row) for row in rows]
+    conditions = " ".join([_STATES[state], *(f"AND w.{name} = :{name}" for name in given)])
+    rows = connection.execute(_select(conditions), given | {"after_id": after_id, "limit": limit})
+    return [WatchRow._make(row) for row in rows.all()]
 
 
 _SELECT = (
@@ -409,6 +408,12 @@ _SELECT = (
     ORDER BY w.id LIMIT :limit
 """
 )
+
+
+@cache
+def _select(conditions: str) -> TextClause:
+    """Made once for each question: SQLAlchemy reads the text whenever it is made."""
+    return text(_SELECT.format(conditions=conditions))
 
 
 def find_watch(connection: Connection, user_id: int, watch_id: int) -> WatchRow:

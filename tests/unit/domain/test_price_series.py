@@ -15,9 +15,11 @@ from keeper.domain.price_series import (
     PriceSummary,
     average,
     downsample,
+    iso_of,
     minute_of,
     out_of_stock_pct,
     summarize,
+    time_of,
     value_at,
 )
 from keeper.domain.price_type import PriceType
@@ -270,3 +272,8 @@ def test_room_that_quiet_times_leave_goes_to_busy_ones() -> None:
 def test_a_series_in_less_than_two_points_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         downsample(SERIES, 0, 400, 1)
+
+
+@given(st.integers(min_value=0, max_value=200_000_000))
+def test_a_minute_is_told_as_isoformat_tells_it(minute: int) -> None:
+    assert iso_of(minute) == time_of(minute).isoformat().replace("+00:00", "Z")
