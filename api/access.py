@@ -1,13 +1,17 @@
 """Who asks: the one place that knows how a caller proves it."""
 
 import ipaddress
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
+from api.budget import TooManyRequests
 from api.live import House, Live
 from keeper.accounts import KeyHolder, KeyRefused, Scope, ScopeMissing, authenticate
 from keeper.domain.errors import KeeperError
@@ -15,6 +19,9 @@ from keeper.postgres import users
 
 _bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer keeper_…`, the key that `keeper user add` printed")
 _header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key in a header of its own")
+
+
+_OF_PROXIES = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
 class NotLoopback(KeeperError):
@@ -60,14 +67,18 @@ async def _caller(
     found = live.keys.recall(key)
     if found is None:
         found = await run_in_threadpool(_look_up, live, request, key)
-    request.state.allowance = live.requests.spend(f"key {found.key_id}")
+    try:
+        request.state.allowance = live.requests.spend(f"key {found.key_id}")
+    except TooManyRequests as error:
+        request.state.allowance = error.allowance
+        raise
     if needed not in found.scope.includes:
         raise ScopeMissing(needed, found.scope)
     return Caller(found.user_id, found.user, found.role, found.scope, found.key_id)
 
 
 def _look_up(live: Live, request: Request, key: str) -> KeyHolder:
-    with live.resources.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with live.noting_outage(), live.resources.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         try:
             found = authenticate(connection, key)
         except KeyRefused:
@@ -80,12 +91,32 @@ def _look_up(live: Live, request: Request, key: str) -> KeyHolder:
 
 def _anybody(live: Live, request: Request) -> Caller:
     """The user named in the settings, or the only one there is."""
-    server = request.scope.get("server")
-    if not (server and is_loopback(server[0]) and request.client and is_loopback(request.client.host)):
-        raise NotLoopback("KEEPER_API_AUTH=off answers only this machine itself; set it to on and use an API key")
+    _check_is_local(request, live.settings.api.cors_origins)
     with live.begin() as connection:
         found = users.select_user(connection, users.find_user(connection, live.settings.api.user))
     return Caller(found.user_id, found.name, found.role, Scope.ADMIN if found.role == "admin" else Scope.WRITE, None)
+
+
+def _check_is_local(request: Request, origins: Collection[str]) -> None:
+    """A program on this machine, or a page that it serves or allows: no other machine, no proxy, no page of somebody else's.
+
+    Raises:
+        NotLoopback: see there.
+    """
+    headers, server = request.headers, request.scope.get("server")
+    host, origin = headers.get("host", ""), headers.get("origin")
+    is_own_page = origin is None or origin in origins or urlsplit(origin).netloc == host
+    problem = None
+    if not (server and is_loopback(server[0]) and request.client and is_loopback(request.client.host)):
+        problem = "it answers only this machine itself"
+    elif not is_loopback(re.sub(r":\d+$", "", host).strip("[]")):
+        problem = f"it is asked for as {host[:100]!r}, which is not this machine's own name"
+    elif any(name in headers for name in _OF_PROXIES):
+        problem = "a proxy passes on what somebody else may ask"
+    elif not is_own_page or (origin is None and headers.get("sec-fetch-site") == "cross-site"):
+        problem = "a page of somebody else's asks"
+    if problem is not None:
+        raise NotLoopback(f"KEEPER_API_AUTH=off, and {problem}; set it to on and use an API key")
 
 
 Reader = Annotated[Caller, Security(_caller, scopes=[Scope.READ.value])]

@@ -10,14 +10,13 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import compile_path
 
 from api import alerts, api_keys, channels, checks, health, prices, products, status, tokens, users, watch_list, watches
 from api.edge import Edge
 from api.live import Live
 from api.problems import MEDIA_TYPE, add_handlers
-from keeper.settings import Settings, read_settings
+from keeper.settings import Settings, SettingsInvalid, read_settings
 
 _SMALLEST_GZIPPED_BYTES = 1024
 _GZIP_LEVEL = 4
@@ -55,6 +54,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         SettingsInvalid: see there.
     """
     settings = settings or read_settings()
+    if settings.api.auth == "off" and "*" in settings.api.cors_origins:
+        raise SettingsInvalid("KEEPER_API_AUTH=off and KEEPER_API_CORS_ORIGINS=* together would let every page of the web in")
     live = Live(settings)
 
     @asynccontextmanager
@@ -80,7 +81,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.lookout = status.Lookout(live.settings)
     add_handlers(app)
     app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_GZIPPED_BYTES, compresslevel=_GZIP_LEVEL)
+    app.add_middleware(Edge, largest_body_bytes=settings.api.largest_body_bytes)
     if settings.api.cors_origins:
+        # Outermost, so that a page may read a refusal, too.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.api.cors_origins),
@@ -88,10 +91,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-ID"],
             expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"],
         )
-    if settings.api.auth == "off":
-        # Else a page of somebody else's, in a browser on this machine, could reach it under a name of its own.
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", "testserver"])
-    app.add_middleware(Edge, largest_body_bytes=settings.api.largest_body_bytes)
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     for room in (status, watch_list, watches, checks, prices, products, alerts, channels, users, api_keys, tokens):

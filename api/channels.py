@@ -98,7 +98,8 @@ def test_channel(channel_id: RowId, caller: Writer, live: House, once: OnceOnly)
 
     def effect() -> TestReceipt:
         url = live.resources.cipher().decrypt(channel.url_encrypted)
-        receipt = live.resources.sender().send(url, compose_test(channel.name), message_id=str(uuid4()))
+        with live.place(live.waits):
+            receipt = live.resources.sender().send(url, compose_test(channel.name), message_id=str(uuid4()))
         return TestReceipt(
             channel=receipt.channel, message_id=receipt.message_id, answer=receipt.answer, elapsed_seconds=receipt.elapsed_seconds
         )

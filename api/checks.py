@@ -1,32 +1,31 @@
 """A price now: asked of Keepa at the caller's own priority, or the stored one where that is young enough."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, status
+from fastapi import APIRouter, status
 from fastapi.responses import Response
 from pydantic import Field, StrictBool
 
 from api.access import Writer
-from api.live import ChecksBusy, House, Live
+from api.live import House, Live, PlacesTaken
 from api.once import OnceOnly
 from api.problems import problems
 from api.runs import Runs
 from api.schemas import NO_TEXT, Answer, Body, in_whole_units
-from keeper.check import NotChecked, check_products
+from keeper.check import UNDER_WAY, NotChecked, check_products
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
+from keeper.domain.price_type import PriceType
 from keeper.postgres import installation, prices, watches
 from keeper.postgres.prices import CurrentPrice
-from keeper.relay import relay_all
 
 router = APIRouter(tags=["prices"])
 
 _CHECK_DEPLOYMENT = "price-watch/tick"
-_RELAY_SECONDS = 20.0
+# A run costs seconds of CPU: within a slot the same user is given the same one.
+_SLOT_SECONDS = 300
 
 
 class CheckRequest(Body):
@@ -74,19 +73,19 @@ class StartedCheck(Answer):
 
 
 @router.post("/price/check", responses=problems(409, 502, body=True), response_model=CheckedPrice)
-def check_price(body: CheckRequest, _: Writer, live: House, once: OnceOnly, background: BackgroundTasks) -> CheckedPrice | Response:
+def check_price(body: CheckRequest, _: Writer, live: House, once: OnceOnly) -> CheckedPrice | Response:
     """Check one product now, first in the queue for tokens.
 
     503 with Retry-After where the budget is empty, or where as many checks are under way as there are places for.
     """
-    return once.act(lambda: _check(live, body, background), status=status.HTTP_200_OK, known=lambda: _what_is_known(live, body))
+    return once.act(lambda: _check(live, body), status=status.HTTP_200_OK, known=lambda: _what_is_known(live, body))
 
 
-def _check(live: Live, body: CheckRequest, background: BackgroundTasks) -> CheckedPrice:
+def _check(live: Live, body: CheckRequest) -> CheckedPrice:
     stored, now = _stored(live, body)
-    if stored and body.max_age_seconds and now - _checked_at(stored) <= timedelta(seconds=body.max_age_seconds):
+    if _is_young(stored, body, now):
         return _shown(live, body, stored, now, tokens=0, is_stored=True)
-    with _place(live):
+    with live.place(live.checks):
         done = check_products(
             live.resources.engine,
             live.resources.keepa,
@@ -96,29 +95,13 @@ def _check(live: Live, body: CheckRequest, background: BackgroundTasks) -> Check
             settings=live.resources.token_settings,
             max_wait_seconds=live.settings.api.longest_check_wait_seconds,
         )
+    if UNDER_WAY in done.failures.values():
+        raise PlacesTaken(f"{body.asin} in {body.marketplace} is being checked just now")
     if done.failures:
         raise NotChecked(f"{body.asin} in {body.marketplace}: {'; '.join(done.failures.values())}")
-    background.add_task(_relay, live)
+    live.relay_soon()
     stored, now = _stored(live, body)
     return _shown(live, body, stored, now, tokens=done.tokens, is_stored=False)
-
-
-@contextmanager
-def _place(live: Live) -> Iterator[None]:
-    if not live.checks.acquire(blocking=False):
-        raise ChecksBusy("as many checks as there are places for are under way")
-    try:
-        yield
-    finally:
-        live.checks.release()
-
-
-def _relay(live: Live) -> None:
-    """As whoever records does. What cannot be delivered now waits in the outbox for the relay's service."""
-    resources = live.resources
-    relay_all(
-        resources.engine, resources.sinks(), settings=resources.relay_settings, longest_seconds=_RELAY_SECONDS, circuits=resources.circuits
-    )
 
 
 def _stored(live: Live, body: CheckRequest) -> tuple[list[CurrentPrice], datetime]:
@@ -126,8 +109,16 @@ def _stored(live: Live, body: CheckRequest) -> tuple[list[CurrentPrice], datetim
         return prices.select_current(connection, body.asin, body.marketplace), installation.select_now(connection)
 
 
+def _is_young(stored: list[CurrentPrice], body: CheckRequest, now: datetime) -> bool:
+    """Of the whole product, and of its buy box where that is wanted: what was seen by the way makes only its own price younger."""
+    seen_at = [one.checked_at for one in stored if one.price_type == PriceType.BUY_BOX_SHIPPING] if body.buybox else []
+    if not stored or not body.max_age_seconds or (body.buybox and not seen_at):
+        return False
+    return now - min([_checked_at(stored), *seen_at]) <= timedelta(seconds=body.max_age_seconds)
+
+
 def _checked_at(stored: list[CurrentPrice]) -> datetime:
-    return max(one.checked_at for one in stored)
+    return stored[0].product_checked_at
 
 
 def _shown(live: Live, body: CheckRequest, stored: list[CurrentPrice], now: datetime, *, tokens: int, is_stored: bool) -> CheckedPrice:
@@ -177,7 +168,14 @@ def check_all(caller: Writer, live: House, once: OnceOnly) -> StartedCheck | Res
         deployment_id = runs.find_deployment(_CHECK_DEPLOYMENT)
         with live.begin() as connection:
             due = watches.make_due(connection, caller.user_id, now=installation.select_now(connection))
-        run = runs.start(deployment_id, {"go_on_seconds": 0}, idempotency_key=once.key)
+        slot = round(live.now().timestamp()) // _SLOT_SECONDS
+        run = runs.start(deployment_id, {"go_on_seconds": 0}, idempotency_key=once.key or f"check-all {caller.user_id} {slot}")
         return StartedCheck(run_id=run.run_id, name=run.name, url=run.url, watches=due)
 
-    return once.act(effect, status=status.HTTP_202_ACCEPTED, known=lambda: "the watches may be due; the next scheduled run checks them")
+    def placed() -> StartedCheck:
+        with live.place(live.waits):
+            return effect()
+
+    # Prefect knows the key, too.
+    known = "the watches may be due; the next scheduled run checks them"
+    return once.act(placed, status=status.HTTP_202_ACCEPTED, known=lambda: known, may_repeat=True)

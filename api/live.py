@@ -1,12 +1,15 @@
 """What the routes work with: opened at the first request that needs it, so that the API starts before its database does."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated
 
+import psycopg
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
@@ -14,15 +17,24 @@ from api.budget import RequestBudget
 from api.known_keys import KnownKeys
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.postgres import installation
-from keeper.resources import Resources, make_resources
+from keeper.postgres.engine import is_away
+from keeper.relay import relay_all
+from keeper.resources import DatabaseUnreachable, Resources, make_resources
 from keeper.settings import Settings
 
 # Who asks meanwhile is told the same, so that a database that is away costs one attempt, not one of each thread.
 _KNOWN_SECONDS = 1.0
+_RELAY_SECONDS = 20.0
+
+logger = logging.getLogger(__name__)
 
 
-class ChecksBusy(TransientError):
-    """As many checks as there are places for are under way."""
+class PlacesTaken(TransientError):
+    """As many requests as there are places for wait for another system."""
+
+
+class CannotOpen(TransientError):
+    """What Keeper works with cannot be opened, for a reason nobody foresaw; the log has it."""
 
 
 class Live:
@@ -31,7 +43,8 @@ class Live:
     Attributes:
         requests: how many requests each key may make.
         keys: those that were used a moment ago.
-        checks: a place in it is needed to ask Keepa, so that slow checks leave threads for everybody else.
+        checks: a place in it is needed to ask Keepa.
+        waits: a place in it is needed to wait for any other system, so that slow ones leave threads for everybody else.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -43,6 +56,10 @@ class Live:
         self.requests = RequestBudget(settings.api.requests_per_minute)
         self.keys = KnownKeys()
         self.checks = threading.BoundedSemaphore(max(1, settings.api.threads // 4))
+        self.waits = threading.BoundedSemaphore(max(1, settings.api.threads // 4))
+        self._relay = ThreadPoolExecutor(1, thread_name_prefix="api-relay")
+        self._relays_waiting = threading.BoundedSemaphore(2)
+        self._away: tuple[float, DatabaseUnreachable] | None = None
         self._opening = threading.Lock()
         self._resources: Resources | None = None
         self._failure: tuple[float, KeeperError] | None = None
@@ -65,13 +82,71 @@ class Live:
                 except KeeperError as error:
                     self._failure = (time.monotonic(), error)
                     raise
+                except Exception as error:
+                    logger.exception("what the API works with cannot be opened")
+                    self._failure = (time.monotonic(), CannotOpen(f"{type(error).__name__} while it was opened; the log tells more"))
+                    raise self._failure[1] from error
             return self._resources
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction."""
-        with self.resources.engine.begin() as connection:
+        """One transaction.
+
+        Raises:
+            DatabaseUnreachable: it was away a moment ago; every thread would wait for it in vain.
+        """
+        with self.noting_outage(), self.resources.engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def noting_outage(self) -> Iterator[None]:
+        """Remember for a second that the database is away.
+
+        Raises:
+            DatabaseUnreachable: see `begin`.
+        """
+        if self._away is not None and time.monotonic() - self._away[0] < _KNOWN_SECONDS:
+            raise self._away[1]
+        try:
+            yield
+        except Exception as error:
+            if is_away(error) and not isinstance(getattr(error, "orig", error), psycopg.errors.QueryCanceled):
+                self._away = (time.monotonic(), DatabaseUnreachable("PostgreSQL does not answer"))
+            raise
+
+    @contextmanager
+    def place(self, places: threading.BoundedSemaphore) -> Iterator[None]:
+        """One of the places among those who wait for another system.
+
+        Raises:
+            PlacesTaken: there is none.
+        """
+        if not places.acquire(blocking=False):
+            raise PlacesTaken("as many requests as there are places for are waiting for another system just now")
+        try:
+            yield
+        finally:
+            places.release()
+
+    def relay_soon(self) -> None:
+        """Deliver what was just recorded, in a thread of its own; one run at a time, and one that follows it, are enough."""
+        if self._relays_waiting.acquire(blocking=False):
+            self._relay.submit(self._relay_now)
+
+    def _relay_now(self) -> None:
+        try:
+            resources = self.resources
+            relay_all(
+                resources.engine,
+                resources.sinks(),
+                settings=resources.relay_settings,
+                longest_seconds=_RELAY_SECONDS,
+                circuits=resources.circuits,
+            )
+        except Exception as error:  # noqa: BLE001  what was recorded waits in the outbox for the relay's service
+            logger.warning("events wait in the outbox: %s", type(error).__name__)
+        finally:
+            self._relays_waiting.release()
 
     def now(self) -> datetime:
         """Business time."""
@@ -80,6 +155,7 @@ class Live:
 
     def close(self) -> None:
         """End every connection."""
+        self._relay.shutdown(cancel_futures=True)
         with self._opening:
             if self._resources is not None:
                 self._resources.close()

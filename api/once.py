@@ -15,10 +15,12 @@ from fastapi import Depends, Header, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.access import Writer
 from api.live import House, Live
 from keeper.domain.errors import KeeperError
+from keeper.notify.sender import ChannelUnreachable
 from keeper.postgres import idempotency
 from keeper.postgres.idempotency import KeptRequest
 
@@ -82,23 +84,27 @@ class Once:
             idempotency.insert_answer(connection, self.request, status=status, answer=hide(model).model_dump_json())
             return model
 
-    def act(self, effect: Callable[[], M], *, status: int, known: Callable[[], str]) -> M | Response:
+    def act(self, effect: Callable[[], M], *, status: int, known: Callable[[], str], may_repeat: bool = False) -> M | Response:
         """Do it outside of any transaction, its start noted before, or tell what it did before.
 
         Args:
             known: what can be said where nobody knows how it went.
+            may_repeat: whoever it asks knows the key, too, and does it once however often it is asked.
         """
         if self.request is None:
             return effect()
         with self._running() as begun:
             if isinstance(begun, Response):
                 return begun
-            if begun:
+            if begun and not may_repeat:
                 raise RequestInterrupted(f"it was begun at {begun} and did not come to its end; {known()}")
             try:
                 model = effect()
-            except KeeperError:
-                # It is told to the caller, so nothing is unknown: the same key may be used again.
+            except KeeperError as error:
+                if isinstance(error, ChannelUnreachable) or getattr(error, "may_have_cost", False):
+                    # The far side may have done it although its answer is lost: the same key does not do it again.
+                    raise
+                # Nothing is unknown: the same key may be used again.
                 with self.live.begin() as connection:
                     idempotency.delete_request(connection, self.request)
                 raise
@@ -121,8 +127,12 @@ class Once:
                     begun = "" if kept is not None else idempotency.insert_start(connection, self.request)
                 yield kept if kept is not None else begun
             finally:
-                # Given back to the pool, the connection would hold the lock on.
-                holder.invalidate()
+                try:
+                    idempotency.unlock(holder, self.request)
+                    holder.commit()
+                except SQLAlchemyError:
+                    # Given back to the pool, the connection might hold the lock on.
+                    holder.invalidate()
 
 
 def _kept(connection: Connection, request: KeptRequest) -> Response | None:
@@ -141,8 +151,8 @@ async def _once(request: Request, caller: Writer, live: House, key: Key = None) 
     if key is None:
         return Once(live, None)
     # What stands in the query is asked for, too.
-    body = hashlib.sha256(request.url.query.encode() + b"\n" + await request.body()).digest()
-    return Once(live, KeptRequest(caller.user_id, request.method, request.url.path, key, body))
+    body = hashlib.sha256(request.scope["query_string"] + b"\n" + await request.body()).digest()
+    return Once(live, KeptRequest(caller.user_id, request.method, request.scope["path"], key, body))
 
 
 OnceOnly = Annotated[Once, Depends(_once)]

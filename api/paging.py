@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from typing import Annotated, Final
+from urllib.parse import urlencode
 
 from fastapi import Query, Request
 
@@ -47,5 +48,10 @@ def next_page(request: Request, last_id: int | None, *, is_full: bool) -> str | 
     """Path and query of the next page; None after the last one."""
     if not is_full or last_id is None:
         return None
-    url = request.url.include_query_params(cursor=encode_cursor(last_id))
-    return f"{url.path}?{url.query}"
+    return following(request, encode_cursor(last_id))
+
+
+def following(request: Request, cursor: str) -> str:
+    """Path and query of the same question with this cursor."""
+    asked = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f"{request.scope['path']}?{urlencode([*asked, ('cursor', cursor)])}"

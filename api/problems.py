@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 
 from api.access import NotLoopback
 from api.budget import TooManyRequests
-from api.live import ChecksBusy
+from api.live import PlacesTaken
 from api.once import KeyReused, RequestInterrupted, RequestRuns
 from api.paging import CursorInvalid
 from api.runs import DeploymentMissing, PrefectUnreachable
@@ -35,11 +35,13 @@ from keeper.domain.watch_list import WatchListUnreadable
 from keeper.keepa.errors import KeepaError, OutOfTokens, ServerDown
 from keeper.notify.channels import ChannelUrlRefused
 from keeper.notify.sender import ChannelRefused, ChannelUnreachable
+from keeper.postgres.embedded_errors import EmbeddedServerError
 from keeper.postgres.engine import is_away
 from keeper.postgres.history import ProductUnknown
+from keeper.postgres.installation import ChannelKeyMismatch, SchemaMismatch, SourceMismatch
 from keeper.postgres.users import ChannelExists, ChannelUnknown, KeyUnknown, UserUnknown
 from keeper.postgres.watches import WatchExists, WatchUnknown
-from keeper.resources import DatabaseUnreachable, NoKeepa, NotMigrated
+from keeper.resources import ChannelKeyMissing, DatabaseUnreachable, NoKeepa, NotMigrated
 from keeper.search.connection import SearchDown
 from keeper.tokens import TokensUnaffordable, TokensUnavailable
 from keeper.watchlist import WatchListChanged
@@ -48,6 +50,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 _PREFIX = "urn:keeper:problem:"
 _AGAIN_SECONDS = 5
 _LONGEST_DETAIL = 1000
+_MOST_ERRORS = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +89,7 @@ _SLOW = Kind(503, "slow-query", "The database took too long", "ask for less: a s
 _DATABASE = Kind(503, "database-down", "The database does not answer", "try again after Retry-After; `keeper doctor` says what is wrong")
 _UNFORESEEN = Kind(500, "unforeseen", "Something went wrong that nobody foresaw", "the log has the same `instance`; please report it")
 _TRY_AGAIN = Kind(503, "not-now", "Not possible just now", "try again after Retry-After")
+_NOT_READY = Kind(503, "not-ready", "Keeper cannot work as it is set up", "`keeper doctor` says what is wrong")
 _REFUSED = Kind(422, "refused", "Keeper cannot do this")
 
 # The first that fits.
@@ -129,7 +133,7 @@ _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
         Kind(503, "tokens-unavailable", "The token budget is empty", "take a stored price (`max_age_seconds`), or wait"),
     ),
     (TokensUnaffordable, Kind(422, "tokens-unaffordable", "The bucket never holds so many tokens", "ask for less at a time")),
-    (ChecksBusy, Kind(503, "checks-busy", "Too many checks are under way", "try again after Retry-After")),
+    (PlacesTaken, Kind(503, "places-taken", "Too many requests wait for another system", "try again after Retry-After")),
     (
         OutOfTokens,
         Kind(503, "keepa-out-of-tokens", "Keepa has no tokens left", "GET /api/v1/tokens says who spends them"),
@@ -142,6 +146,11 @@ _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
     (DeploymentMissing, Kind(503, "deployment-missing", "Prefect does not know the deployment", "run `prefect deploy --all`")),
     (NotMigrated, Kind(503, "not-migrated", "The database has another schema", "run `keeper migrate`")),
     (DatabaseUnreachable, _DATABASE),
+    (SchemaMismatch, _NOT_READY),
+    (SourceMismatch, _NOT_READY),
+    (ChannelKeyMissing, _NOT_READY),
+    (ChannelKeyMismatch, _NOT_READY),
+    (EmbeddedServerError, _NOT_READY),
     (TransientError, _TRY_AGAIN),
     (KeeperError, _REFUSED),
 )
@@ -219,12 +228,14 @@ async def _tell_keeper_error(request: Request, error: Exception) -> Response:
         errors.append(FieldProblem(field=f"query.{_PARAMETERS.get(error.field, error.field)}", message=str(error)))
     if kind.status >= 500:
         logger.warning("%s: %s", kind.name, mask_keys(str(error)))
-    return problem_response(request, kind, str(error), headers=headers, errors=errors)
+    # Where the database is, and as whom it is asked, is nobody's business who has shown no key.
+    detail = "PostgreSQL does not answer" if kind is _DATABASE else str(error)
+    return problem_response(request, kind, detail, headers=headers, errors=errors)
 
 
-async def _tell_validation(request: Request, error: Exception) -> Response:
+def _tell_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  the handler is registered for it
-    errors = [FieldProblem(field=_place(one["loc"]), message=_plain(one)) for one in error.errors()]
+    errors = [FieldProblem(field=_place(one["loc"]), message=_plain(one)) for one in error.errors()[:_MOST_ERRORS]]
     detail = "; ".join(f"{one.field}: {one.message}" for one in errors[:3]) + ("; …" if len(errors) > 3 else "")
     return problem_response(request, _VALIDATION, detail, errors=errors)
 
@@ -244,7 +255,7 @@ async def _tell_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  the handler is registered for it
     kind = _HTTP.get(error.status_code) or Kind(error.status_code, f"http-{error.status_code}", HTTPStatus(error.status_code).phrase)
     headers = dict(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := request.app.methods_of(request.url.path)):
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (methods := request.app.methods_of(request.scope["path"])):
         headers["Allow"] = ", ".join(methods)
     return problem_response(request, kind, str(error.detail), headers=headers)
 

@@ -1,5 +1,7 @@
 """Search."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
@@ -8,7 +10,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from api.access import Reader
-from api.live import House
+from api.live import House, Live
+from api.paging import following
 from api.problems import problems
 from api.schemas import Answer, AskedAmount, Store, in_whole_units
 from keeper.domain.marketplace import Marketplace
@@ -23,7 +26,7 @@ from keeper.domain.search import (
     SearchSort,
     SearchSubject,
 )
-from keeper.find import find, suggest
+from keeper.find import Searcher, find, suggest
 
 router = APIRouter(tags=["products"])
 
@@ -86,6 +89,15 @@ class Suggestions(Answer):
     """Titles for what somebody has begun to type."""
 
     titles: list[str]
+
+
+@contextmanager
+def _searcher(live: Live) -> Iterator[Searcher]:
+    """Elasticsearch is waited for in one of the places for that; PostgreSQL ends a slow query by itself."""
+    with ExitStack() as stack:
+        if live.settings.elasticsearch.url:
+            stack.enter_context(live.place(live.waits))
+        yield stack.enter_context(live.resources.searcher())
 
 
 def _minor(amount: Decimal | None, marketplace: Marketplace) -> int | None:
@@ -153,15 +165,14 @@ def search_products(
         limit=limit,
         cursor=cursor,
     )
-    with live.resources.searcher() as searcher:
+    with _searcher(live) as searcher:
         page = find(searcher, query)
-    url = request.url.include_query_params(cursor=page.next_cursor) if page.next_cursor else None
     return ProductPage(
         products=[_shown(hit) for hit in page.hits],
         total=page.total,
         alike=list(page.alike),
         facets={facet.name.value: [Count(value=one.value, hits=one.hits) for one in facet.counts] for facet in page.facets},
-        next=f"{url.path}?{url.query}" if url else None,
+        next=following(request, page.next_cursor) if page.next_cursor else None,
     )
 
 
@@ -177,5 +188,5 @@ def suggest_products(
     limit: Annotated[int, Query(ge=1, le=MOST_SUGGESTIONS)] = 10,
 ) -> Suggestions:
     """Titles in which every word begins a word."""
-    with live.resources.searcher() as searcher:
+    with _searcher(live) as searcher:
         return Suggestions(titles=list(suggest(searcher, SearchSubject.PRODUCTS, text, marketplace=marketplace, limit=limit)))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from starlette.convertors import Convertor, register_url_convertor
 
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import minor_digits
@@ -14,6 +15,23 @@ from keeper.domain.price_type import WATCHABLE, PriceType
 
 # What JavaScript's numbers hold exactly.
 LARGEST_ID: Final = 2**53 - 1
+
+
+class _RowConvertor(Convertor[int]):
+    """`{watch_id:row}`: a number that is no word, such as `import`, and not so long that Python would not read it."""
+
+    regex = "[0-9]{1,30}"
+
+    def convert(self, value: str) -> int:
+        """As it is."""
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        """The reverse."""
+        return str(value)
+
+
+register_url_convertor("row", _RowConvertor())
 
 Asin = Annotated[str, Path(pattern=r"^[A-Z0-9]{10}$", description="Amazon's product number", examples=["B00OCMRV40"])]
 RowId = Annotated[int, Path(ge=1, le=LARGEST_ID)]

@@ -82,12 +82,20 @@ class Lookout:
         self._since: dict[str, tuple[Condition, datetime]] = {}
 
     def look(self) -> HouseStatus:
-        """Look, unless that was done a moment ago; who comes meanwhile waits for the same look."""
-        with self._looking:
-            if self._seen is None or time.monotonic() - self._seen_at > _KNOWN_SECONDS:
+        """Look, unless that was done a moment ago. Who comes meanwhile is told what was seen before, where something was."""
+        seen = self._seen
+        if seen is not None and time.monotonic() - self._seen_at <= _KNOWN_SECONDS:
+            return seen
+        if not self._looking.acquire(blocking=seen is None):
+            assert seen is not None  # noqa: S101  else it is waited for
+            return seen
+        try:
+            if self._seen is None or self._seen is seen:
                 self._seen = self._look()
                 self._seen_at = time.monotonic()
             return self._seen
+        finally:
+            self._looking.release()
 
     def _look(self) -> HouseStatus:
         found = systems.look(self._settings)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from api.access import Reader
 from api.budget import Allowance
-from api.live import ChecksBusy, House, Live
+from api.live import House, Live, PlacesTaken
 from api.problems import problems
 from api.schemas import Answer
 from keeper.postgres.ledger import read_ledger
@@ -152,7 +152,7 @@ def get_tokens(_: Reader, live: House) -> Tokens:
         _learn(live)
         report = _report(live)
     if report is None:
-        raise ChecksBusy("Keepa's tokens are not known yet; somebody is asking")
+        raise PlacesTaken("Keepa's tokens are not known yet; somebody is asking")
     return _shown(report, live.resources.source)
 
 
@@ -163,12 +163,8 @@ def _report(live: Live) -> TokenReport | None:
 
 def _learn(live: Live) -> None:
     """Ask Keepa, once and free of tokens, where nobody has yet. It may not answer, so threads are left for everybody else."""
-    if not live.checks.acquire(blocking=False):
-        raise ChecksBusy("as many checks as there are places for are under way")
-    try:
+    with live.place(live.checks):
         learn_bucket(live.resources.engine, live.resources.keepa)
-    finally:
-        live.checks.release()
 
 
 @router.get("/rate-limit", responses=problems())

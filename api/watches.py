@@ -32,7 +32,7 @@ from keeper.postgres.watches import WatchRow
 router = APIRouter(tags=["watches"])
 
 # A number, so that `/watches/import` and its like are not taken for one.
-_ONE = "/watches/{watch_id:int}"
+_ONE = "/watches/{watch_id:row}"
 
 _HOSTS = {marketplace.value: marketplace.host for marketplace in Marketplace}
 

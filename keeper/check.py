@@ -32,6 +32,8 @@ _BACKFILL_DAYS = 365
 # What the server says to a value it has no place for; COPY says it in the driver's own words. Never an outage.
 _REFUSALS = (DataError, IntegrityError, psycopg.DataError, psycopg.IntegrityError)
 _NAMES_LOGGED = 3
+# Why a product somebody asked for was not checked now.
+UNDER_WAY = "another check of it is under way"
 # For each one under way one that waits for it: the budget of the rest stays free for others meanwhile.
 _REQUESTS_PER_ROUND = 2
 
@@ -195,7 +197,7 @@ def check_products(
             release(engine, reservation_id)
             raise
         claimed = frozenset(request.asins) if request else frozenset()
-        busy = {f"{asin} {marketplace}": "another check of it is under way" for asin in share if asin not in claimed}
+        busy = {f"{asin} {marketplace}": UNDER_WAY for asin in share if asin not in claimed}
         done.add(Checked(failures=busy))
         if request is None:
             release(engine, reservation_id)

@@ -179,7 +179,7 @@ class ApiSettings(_Group):
     user: str | None = Field(None, description="Whose watches callers see where no key is needed; unset: the only user there is")
     cors_origins: Words = Field((), description="Origins whose pages may call it from a browser, comma separated; * for any")
     requests_per_minute: int = Field(600, ge=1, le=1_000_000, description="Requests of one API key within a minute, before it answers 429")
-    largest_body_bytes: int = Field(4 * 1024 * 1024, ge=1024, le=1 << 30, description="Largest request body, bytes")
+    largest_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, le=1 << 30, description="Largest request body, bytes")
     threads: int = Field(8, ge=1, le=100, description="Requests worked on at a time; each has a connection to the database")
     statement_timeout_seconds: float = Field(10, gt=0, le=600, description="A slower query is cancelled and answered with 503, seconds")
     longest_check_wait_seconds: float = Field(

@@ -47,9 +47,17 @@ _WHERE = "WHERE user_id = :user_id AND method = :method AND path = :path AND key
 def try_lock(connection: Connection, request: KeptRequest, *, until_commit: bool) -> bool:
     """Whether nobody else works on the same request; else until the end of the transaction, or of the connection, nobody will."""
     function = "pg_try_advisory_xact_lock" if until_commit else "pg_try_advisory_lock"
-    name = f"keeper.request {request.user_id} {request.method} {request.path} {request.key}"
-    is_mine: bool = connection.execute(text(f"SELECT {function}(hashtextextended(:name, 0))"), {"name": name}).scalar_one()
+    is_mine: bool = connection.execute(text(f"SELECT {function}(hashtextextended(:name, 0))"), {"name": _lock_name(request)}).scalar_one()
     return is_mine
+
+
+def unlock(connection: Connection, request: KeptRequest) -> None:
+    """Give up what `try_lock` took for the time of the connection."""
+    connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": _lock_name(request)})
+
+
+def _lock_name(request: KeptRequest) -> str:
+    return f"keeper.request {request.user_id} {request.method} {request.path} {request.key}"
 
 
 def select_answer(connection: Connection, request: KeptRequest) -> KeptAnswer | None:

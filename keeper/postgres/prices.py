@@ -281,6 +281,7 @@ class CurrentPrice:
         amount_minor: None where there was no offer.
         observed_at: since when it is this, by Keepa.
         checked_at: when that was last true for sure.
+        product_checked_at: when the whole product was last checked.
     """
 
     price_type: str
@@ -288,6 +289,7 @@ class CurrentPrice:
     currency: str
     observed_at: datetime
     checked_at: datetime
+    product_checked_at: datetime
 
 
 def select_current(connection: Connection, asin: str, marketplace: str) -> list[CurrentPrice]:
@@ -295,8 +297,9 @@ def select_current(connection: Connection, asin: str, marketplace: str) -> list[
     rows = connection.execute(
         text(
             """
-            SELECT price_type, amount_minor, currency, observed_at, checked_at FROM current_prices
-            WHERE asin = :asin AND marketplace = :marketplace ORDER BY price_type
+            SELECT c.price_type, c.amount_minor, c.currency, c.observed_at, c.checked_at, p.checked_at
+            FROM current_prices c JOIN products p USING (asin, marketplace)
+            WHERE c.asin = :asin AND c.marketplace = :marketplace ORDER BY c.price_type
             """
         ),
         {"asin": asin, "marketplace": marketplace},

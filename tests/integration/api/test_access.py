@@ -1,10 +1,15 @@
 """Who may ask what."""
 
+import logging
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Engine, text
 
+from api.edge import MaskKeys
 from keeper.accounts import Scope
 from tests.integration.api.conftest import ClientOf, MakeApi, MakePerson, Person, make_key_of
 from tests.services.waiting import wait_until
@@ -112,7 +117,53 @@ def test_without_keys_a_page_of_another_name_is_not_answered(make_api: MakeApi, 
     url = make_api(auth="off")
     make_person(url, "anna")
 
-    assert client_of(url, None).get("/api/v1/users/me", headers={"Host": "evil.example"}).status_code == 400
+    assert client_of(url, None).get("/api/v1/users/me", headers={"Host": "evil.example"}).status_code == 403
+
+
+FOREIGN = {
+    "a page of somebody else's": {"Origin": "https://evil.example"},
+    "a form of somebody else's": {"Sec-Fetch-Site": "cross-site"},
+    "a proxy": {"X-Forwarded-For": "192.0.2.7"},
+    "another name": {"Host": "evil.example:8000"},
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_without_keys_nobody_is_answered_through_somebody_else(
+    make_api: MakeApi, make_person: MakePerson, client_of: ClientOf, case: str
+) -> None:
+    url = make_api(auth="off")
+    make_person(url, "anna")
+
+    answered = client_of(url, None).post("/api/v1/price/check-all", headers=FOREIGN[case])
+
+    assert answered.status_code == 403
+    assert answered.json()["type"] == "urn:keeper:problem:not-loopback"
+
+
+def test_without_keys_its_own_page_is_answered(make_api: MakeApi, make_person: MakePerson, client_of: ClientOf) -> None:
+    url = make_api(auth="off")
+    make_person(url, "anna")
+
+    assert client_of(url, None).get("/api/v1/users/me", headers={"Origin": url, "Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+def test_without_keys_it_listens_nowhere_else() -> None:
+    environment = os.environ | {"KEEPER_API_AUTH": "off", "KEEPER_API_HOST": "0.0.0.0"}
+
+    done = subprocess.run([sys.executable, "-m", "api"], env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 1
+    assert "KEEPER_API_AUTH=off would let everybody in who reaches 0.0.0.0" in done.stderr
+
+
+def test_keys_in_a_path_are_masked_in_the_log() -> None:
+    key = "keeper_" + "a" * 43
+    record = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, '"%s %s"', ("GET", f"/feeds/{key}/deals.atom"), None)
+
+    assert MaskKeys().filter(record)
+
+    assert key not in record.getMessage() and "/feeds/keeper_********/deals.atom" in record.getMessage()
 
 
 def test_without_keys_and_with_two_users_it_is_asked_which(make_api: MakeApi, make_person: MakePerson, client_of: ClientOf) -> None:

@@ -46,8 +46,15 @@ def test_the_same_request_again_starts_no_second_run(deployed: str, watched: Non
     assert ben.post("/api/v1/price/check-all", key="one", status=202)["run_id"] != first["run_id"]
     # What Prefect was told, it keeps: also where our answer was lost.
     with engine.begin() as connection:
-        connection.execute(text("DELETE FROM idempotent_requests"))
+        connection.execute(text("UPDATE idempotent_requests SET status = NULL, answer = NULL"))
     assert anna.post("/api/v1/price/check-all", key="one", status=202)["run_id"] == first["run_id"]
+
+
+def test_who_asks_again_and_again_is_given_the_same_run(deployed: str, watched: None, anna: Person) -> None:
+    runs = [anna.post("/api/v1/price/check-all", status=202)["run_id"] for _ in range(5)]
+
+    # A new one where five minutes are over in between.
+    assert len(set(runs)) <= 2
 
 
 def test_a_prefect_that_is_gone_is_told(watched: None, anna: Person, monkeypatch: pytest.MonkeyPatch) -> None:

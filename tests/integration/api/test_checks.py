@@ -43,6 +43,20 @@ def test_a_stored_price_that_is_young_enough_costs_nothing(anna: Person) -> None
     assert again["checked_at"] == first["checked_at"]
 
 
+def test_a_price_seen_by_the_way_makes_the_others_no_younger(anna: Person, engine: Engine) -> None:
+    anna.post("/api/v1/price/check", {"asin": ASIN}, status=200)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE products SET checked_at = checked_at - interval '3 days'"))
+
+    assert anna.post("/api/v1/price/check", {"asin": ASIN, "max_age_seconds": 3600}, status=200)["is_stored"] is False
+
+
+def test_a_stored_price_without_the_buy_box_does_not_stand_for_it(anna: Person) -> None:
+    anna.post("/api/v1/price/check", {"asin": ASIN}, status=200)
+
+    assert anna.post("/api/v1/price/check", {"asin": ASIN, "max_age_seconds": 3600, "buybox": True}, status=200)["is_stored"] is False
+
+
 def test_a_check_is_recorded_for_everybody(anna: Person, engine: Engine) -> None:
     watch = anna.post("/api/v1/watches", {"asin": ASIN})
 
@@ -93,7 +107,7 @@ def test_slow_checks_leave_threads_for_everybody_else(make_api: MakeApi, make_pe
     try:
         wait_until(lambda: bool(answers), "neither check was turned away")
         assert answers[0].status_code == 503
-        assert answers[0].json()["type"] == "urn:keeper:problem:checks-busy"
+        assert answers[0].json()["type"] == "urn:keeper:problem:places-taken"
         anna.get("/api/v1/watches")
         assert len(answers) == 1
     finally:

@@ -10,7 +10,6 @@ from keeper.settings import Settings
 from tests.integration.api.conftest import Person
 
 ASIN = "B00OCMRV40"
-# Changes that another user may make, because they make something of that user's own, or nothing.
 _MARK = "annas-secret"
 
 

@@ -121,6 +121,17 @@ def test_a_message_that_was_begun_and_not_finished_is_not_sent_again(anna: Perso
     assert len(mail.messages) == 1
 
 
+def test_a_message_whose_answer_is_lost_is_not_sent_again(anna: Person, mail: MailServer) -> None:
+    channel = anna.post("/api/v1/channels", {"name": "mail", "url": f"mailto://127.0.0.1:{mail.port}?from=a@example.org&to=b@example.org"})
+    path = f"/api/v1/channels/{channel['id']}/test"
+    mail.mode = "drop_after_data"
+    assert anna.post(path, key="one", status=502)["type"] == "urn:keeper:problem:channel-unreachable"
+    mail.mode = "accept"
+
+    assert anna.post(path, key="one", status=409)["type"] == "urn:keeper:problem:request-interrupted"
+    assert len(mail.messages) == 1
+
+
 def test_a_message_that_was_refused_may_be_sent_again_under_its_key(anna: Person, mail: MailServer) -> None:
     channel = anna.post("/api/v1/channels", {"name": "mail", "url": f"mailto://127.0.0.1:{mail.port}?from=a@example.org&to=b@example.org"})
     path = f"/api/v1/channels/{channel['id']}/test"

@@ -65,6 +65,16 @@ def test_a_cursor_that_is_none_is_refused(anna: Person, cursor: str) -> None:
     assert problem_of(anna.ask("GET", "/api/v1/watches", params={"cursor": cursor}), 422)["type"] == "urn:keeper:problem:cursor-invalid"
 
 
+@pytest.mark.parametrize(
+    "path", ["9" * 5000, "9" * 25, "0", "-1", "x"], ids=["thousands of digits", "too large", "zero", "negative", "a word"]
+)
+def test_an_id_that_is_none_is_no_fault_of_the_server(anna: Person, path: str) -> None:
+    answered = anna.ask("GET", f"/api/v1/watches/{path}")
+
+    assert answered.status_code in (404, 405, 422)
+    problem_of(answered, answered.status_code)
+
+
 def test_a_path_nobody_knows_is_a_problem_too(anna: Person) -> None:
     assert problem_of(anna.ask("GET", "/api/v1/nothing"), 404)["type"] == "urn:keeper:problem:not-found"
 
