@@ -93,7 +93,7 @@ def test_what_is_there_is_kept_or_changed_as_asked(anna: Person, existing: str, 
         pytest.param(FILE, "text/plain", {}, 415, "media-type", id="another type"),
         pytest.param(FILE, "text/csv", {"mode": "some"}, 422, "validation", id="no mode"),
         pytest.param(FILE, "text/csv", {"replace": "yes"}, 422, "validation", id="an unknown parameter"),
-        pytest.param("asin\n" + "x" * (4 * 1024 * 1024), "text/csv", {}, 413, "body-too-large", id="too large"),
+        pytest.param("asin\n" + "x" * (8 * 1024 * 1024), "text/csv", {}, 413, "body-too-large", id="too large"),
     ],
 )
 def test_what_cannot_be_taken_is_a_problem_in_words(
