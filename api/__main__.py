@@ -13,8 +13,8 @@ from keeper.settings import SettingsInvalid, read_settings
 
 _GRACE_SECONDS = 15
 _KEEP_ALIVE_SECONDS = 75
-# Beyond that uvicorn itself answers 503.
-_MOST_CONNECTIONS = 1000
+# Open ones, idle or not; beyond that uvicorn itself answers 503. The API turns requests away long before.
+_MOST_CONNECTIONS = 5000
 
 
 def main() -> None:

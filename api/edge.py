@@ -1,6 +1,5 @@
 """What every request passes first and every answer last: its id, the bound of its body, headers that always hold."""
 
-import json
 import logging
 import re
 from typing import Final
@@ -8,12 +7,16 @@ from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.problems import BODY_TOO_LARGE, BUSY, problem_response, tell_unforeseen
 from keeper.accounts import mask_keys
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TOO_LARGE: Final = 413
+# They wait for a thread; whoever comes beyond that would wait in vain.
+_MOST_UNDER_WAY: Final = 1000
 
 
 class Edge:
@@ -22,6 +25,7 @@ class Edge:
     def __init__(self, app: ASGIApp, *, largest_body_bytes: int) -> None:
         self._app = app
         self._largest = largest_body_bytes
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
@@ -35,9 +39,10 @@ class Edge:
         state["request_id"] = request_id
         declared = headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._largest:
-            await self._refuse(request_id, send)
+            await self._refuse(scope, receive, send)
             return
         received = 0
+        is_started = False
 
         async def receive_bounded() -> Message:
             nonlocal received
@@ -49,7 +54,9 @@ class Edge:
             return message
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal is_started
             if message["type"] == "http.response.start":
+                is_started = True
                 answer = MutableHeaders(scope=message)
                 answer["X-Request-ID"] = request_id
                 answer["X-Content-Type-Options"] = "nosniff"
@@ -60,25 +67,30 @@ class Edge:
                     answer["RateLimit-Reset"] = str(allowance.reset_seconds)
             await send(message)
 
-        await self._app(scope, receive_bounded, send_with_headers)
+        if self._under_way >= _MOST_UNDER_WAY:
+            response = problem_response(Request(scope), BUSY, "too many requests are under way", headers={"Retry-After": "1"})
+            await response(scope, receive, send_with_headers)
+            return
+        self._under_way += 1
+        try:
+            await self._app(scope, receive_bounded, send_with_headers)
+        except Exception as error:
+            if is_started:
+                raise
+            # Here and not in Starlette's outermost layer, so that this answer has its id and headers, too.
+            await tell_unforeseen(Request(scope), error)(scope, receive, send_with_headers)
+        finally:
+            self._under_way -= 1
 
     @property
     def _sentence(self) -> str:
         return f"at most {self._largest:,} bytes are taken"
 
-    async def _refuse(self, request_id: str, send: Send) -> None:
-        """Before the body is read: a problem of the same shape as all others."""
-        problem = {
-            "type": "urn:keeper:problem:body-too-large",
-            "title": "The body is too large",
-            "status": _TOO_LARGE,
-            "detail": self._sentence,
-            "hint": "send less at a time",
-            "instance": request_id,
-        }
-        headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close"), (b"x-request-id", request_id.encode())]
-        await send({"type": "http.response.start", "status": _TOO_LARGE, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(problem).encode()})
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Before the body is read."""
+        response = problem_response(Request(scope), BODY_TOO_LARGE, self._sentence, headers={"Connection": "close"})
+        response.headers["X-Request-ID"] = scope["state"]["request_id"]
+        await response(scope, receive, send)
 
 
 class MaskKeys(logging.Filter):

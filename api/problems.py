@@ -154,10 +154,12 @@ _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
     (TransientError, _TRY_AGAIN),
     (KeeperError, _REFUSED),
 )
+BODY_TOO_LARGE = Kind(413, "body-too-large", "The body is too large", "send less at a time")
+BUSY = Kind(503, "busy", "Too many requests are under way", "try again after Retry-After")
 _HTTP = {
     404: Kind(404, "not-found", "Nothing is here", "/docs lists every path"),
     405: Kind(405, "method-not-allowed", "This path does not know the method", "the header Allow names those it knows"),
-    413: Kind(413, "body-too-large", "The body is too large", "send less at a time"),
+    413: BODY_TOO_LARGE,
     415: Kind(415, "media-type", "Not a type this path takes", "/docs says which it takes"),
     406: Kind(406, "not-acceptable", "Not a form this can be answered in", "/docs says which there are"),
 }
@@ -196,7 +198,6 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _tell_http)
     for kind in (OperationalError, DBAPIError, PoolTimeout, PendingRollbackError, psycopg.OperationalError):
         app.add_exception_handler(kind, _tell_database)
-    app.add_exception_handler(Exception, _tell_unforeseen)
 
 
 def problems(*statuses: int, body: bool = False) -> dict[int | str, dict[str, Any]]:
@@ -269,10 +270,10 @@ async def _tell_database(request: Request, error: Exception) -> Response:
     if is_away(error):
         logger.warning("database-down: %s", type(orig).__name__)
         return problem_response(request, _DATABASE, "PostgreSQL does not answer", headers=again)
-    return await _tell_unforeseen(request, error)
+    return tell_unforeseen(request, error)
 
 
-async def _tell_unforeseen(request: Request, error: Exception) -> Response:
+def tell_unforeseen(request: Request, error: Exception) -> Response:
     """Its text may hold anything, so it goes to the log only."""
     logger.error("request %s failed in a way nobody foresaw", getattr(request.state, "request_id", ""), exc_info=error)
     return problem_response(request, _UNFORESEEN, f"{type(error).__name__} while answering")

@@ -13,7 +13,7 @@ from api.problems import problems
 from api.schemas import Answer
 from keeper import status as systems
 from keeper.settings import Settings
-from keeper.status import Condition
+from keeper.status import Condition, SystemStatus
 
 router = APIRouter(tags=["health"])
 
@@ -28,6 +28,8 @@ class System(Answer):
     condition: Condition
     text: str = Field(description="Where it is and in which version, or why it is not; without passwords")
     since: datetime = Field(description="Since when this process has seen it so, by the machine's clock")
+    last_error: str | None = Field(description="Why it was last down, as far as this process has seen it; without passwords")
+    last_error_at: datetime | None
 
 
 class WaitingFor(Answer):
@@ -80,6 +82,7 @@ class Lookout:
         self._seen_at = 0.0
         self._seen: HouseStatus | None = None
         self._since: dict[str, tuple[Condition, datetime]] = {}
+        self._errors: dict[str, tuple[str, datetime]] = {}
 
     def look(self) -> HouseStatus:
         """Look, unless that was done a moment ago. Who comes meanwhile is told what was seen before, where something was."""
@@ -104,12 +107,12 @@ class Lookout:
             known = self._since.get(one.name)
             if known is None or known[0] is not one.condition:
                 self._since[one.name] = (one.condition, now)
+            if one.condition is Condition.DOWN:
+                self._errors[one.name] = (one.text, now)
         return HouseStatus(
             source="simulator" if self._settings.is_simulated else "keepa",
             looked_at=now,
-            systems=[
-                System(name=one.name, condition=one.condition, text=one.text, since=self._since[one.name][1]) for one in found.systems
-            ],
+            systems=[self._shown(one) for one in found.systems],
             waiting=[
                 WaitingFor(
                     name=one.name,
@@ -124,6 +127,17 @@ class Lookout:
             consumers=[Reading(group=one.group, topic=one.topic, lag=one.lag, problem=one.problem) for one in found.groups],
             indices=[Index(alias=one.alias, documents=one.documents, rows=one.rows, problem=one.problem) for one in found.indices],
             warnings=found.warnings,
+        )
+
+    def _shown(self, one: SystemStatus) -> System:
+        error, error_at = self._errors.get(one.name, (None, None))
+        return System(
+            name=one.name,
+            condition=one.condition,
+            text=one.text,
+            since=self._since[one.name][1],
+            last_error=error,
+            last_error_at=error_at,
         )
 
 

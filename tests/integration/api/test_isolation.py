@@ -42,6 +42,14 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
     mine = _possessions(anna)
     # So that what both may see, the prices of a product, is all that a check could change.
     bodies: dict[tuple[str, str], Any] = {("PATCH", "/api/v1/watches"): {"ids": [mine["watch_id"]], "is_paused": True}}
+    # These make or ask something of ben's own, and are not to touch what is anna's.
+    own: dict[tuple[str, str], Any] = {
+        ("POST", "/api/v1/watches"): {"asin": ASIN, "target": 5},
+        ("POST", "/api/v1/watches/import"): {"watches": [{"asin": "B08DG4C63H", "target": 7}]},
+        ("POST", "/api/v1/channels"): {"name": "bens", "url": "ntfy://127.0.0.1:9/bens"},
+        ("POST", "/api/v1/api-keys"): {"label": "bens"},
+        ("POST", "/api/v1/price/check"): {"asin": ASIN},
+    }
     queries: dict[tuple[str, str], Any] = {("DELETE", "/api/v1/watches"): {"id": mine["watch_id"]}}
     before = _rows(engine, anna.user_id)
     walked = 0
@@ -49,12 +57,13 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
         names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
         owned = [name for name in names if name in mine]
         filled = path.format(**{name: mine.get(name, ASIN) for name in names})
-        body = bodies.get((method, path), {} if method in ("POST", "PATCH") else None)
+        body = (bodies | own).get((method, path), {} if method in ("POST", "PATCH") else None)
 
         answered = ben.ask(method, filled, json=body, params=queries.get((method, path)))
 
         assert answered.status_code < 500 or answered.status_code == 503, (method, path, answered.text)
         assert _MARK not in answered.text, (method, path)
+        assert (method, path) not in own or answered.status_code in (200, 201), (method, path, answered.text)
         if owned or (method, path) in bodies or (method, path) in queries:
             assert answered.status_code == 404, (method, path, answered.text)
         walked += 1
@@ -63,8 +72,10 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
     assert _rows(engine, anna.user_id) == before
     for path, name in (("/api/v1/watches", "watches"), ("/api/v1/channels", "channels"), ("/api/v1/alerts", "alerts")):
         assert len(anna.get(path)[name]) == 1
-        assert ben.get(path)[name] == []
-    assert [one["label"] for one in ben.get("/api/v1/api-keys")["api_keys"]] == ["first"]
+    assert {one["asin"]: one["target"] for one in ben.get("/api/v1/watches")["watches"]} == {ASIN: 5.0, "B08DG4C63H": 7.0}
+    assert [one["name"] for one in ben.get("/api/v1/channels")["channels"]] == ["bens"]
+    assert [one["label"] for one in ben.get("/api/v1/api-keys")["api_keys"]] == ["first", "bens"]
+    assert ben.get("/api/v1/alerts")["alerts"] == []
 
 
 def test_what_was_kept_for_another_users_key_is_not_replayed(anna: Person, ben: Person) -> None:

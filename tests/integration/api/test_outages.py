@@ -151,6 +151,8 @@ def test_without_kafka_and_elasticsearch_all_else_goes_on(settings: Settings, ma
         assert search.status_code == 503 and search.json()["type"] == "urn:keeper:problem:search-down"
         assert int(search.headers["retry-after"]) >= 1
         told = {one["name"]: one for one in anna.get("/api/v1/status")["systems"]}
+        assert told["Kafka"]["last_error"] and told["Kafka"]["last_error_at"] == told["Kafka"]["since"]
+        assert told["PostgreSQL"]["last_error"] is None
 
     assert [one["condition"] for name, one in told.items() if name in ("Kafka", "Elasticsearch")] == ["down", "down"]
     assert [one["condition"] for name, one in told.items() if name == "PostgreSQL"] == ["up"]

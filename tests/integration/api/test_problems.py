@@ -8,8 +8,10 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
+from api.app import create_app
 from keeper.settings import Settings
 from tests.integration.api.conftest import ClientOf, MakeApi, MakePerson, Person
+from tests.services.api import serve
 
 SECRET = "ntfy://user:pass-w0rd@127.0.0.1:1/topic"
 
@@ -156,3 +158,19 @@ def test_an_unmigrated_database_is_told_and_the_process_lives(
     told = problem_of(client_of(url, None).get("/health/ready"), 503)
 
     assert told["type"] == "urn:keeper:problem:not-migrated" and "keeper migrate" in told["detail"]
+
+
+def test_what_nobody_foresaw_is_told_with_its_id_and_without_its_text(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    app = create_app(settings)
+
+    @app.get("/boom")
+    def boom() -> None:
+        raise RuntimeError("password=pass-w0rd")
+
+    with serve(app) as url:
+        answered = httpx.get(f"{url}/boom", headers={"X-Request-ID": "mine-2"}, timeout=30)
+
+    told = problem_of(answered, 500)
+    assert told["type"] == "urn:keeper:problem:unforeseen" and told["instance"] == "mine-2"
+    assert "pass-w0rd" not in answered.text
+    assert "mine-2" in caplog.text
