@@ -48,7 +48,8 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
         ("POST", "/api/v1/watches/import"): {"watches": [{"asin": "B08DG4C63H", "target": 7}]},
         ("POST", "/api/v1/channels"): {"name": "bens", "url": "ntfy://127.0.0.1:9/bens"},
         ("POST", "/api/v1/api-keys"): {"label": "bens"},
-        ("POST", "/api/v1/price/check"): {"asin": ASIN},
+        # A price is checked for everybody who watches it, so this one is of a product that anna does not.
+        ("POST", "/api/v1/price/check"): {"asin": "B08DG4C63H"},
     }
     queries: dict[tuple[str, str], Any] = {("DELETE", "/api/v1/watches"): {"id": mine["watch_id"]}}
     before = _rows(engine, anna.user_id)
