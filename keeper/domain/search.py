@@ -17,7 +17,7 @@ from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.price_type import PriceType
 
-LARGEST_PAGE: Final = 100
+LARGEST_PAGE: Final = 1000
 LONGEST_TEXT: Final = 300
 MOST_TERMS: Final = 20
 MOST_CHOICES: Final = 50

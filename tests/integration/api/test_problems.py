@@ -77,6 +77,12 @@ def test_an_id_that_is_none_is_no_fault_of_the_server(anna: Person, path: str) -
     problem_of(answered, answered.status_code)
 
 
+@pytest.mark.parametrize("path", ["watches", "alerts", "channels", "api-keys", "products/search"])
+def test_a_page_holds_up_to_a_thousand_rows(anna: Person, path: str) -> None:
+    assert anna.ask("GET", f"/api/v1/{path}?limit=1000").status_code == 200
+    problem_of(anna.ask("GET", f"/api/v1/{path}?limit=1001"), 422)
+
+
 def test_a_path_nobody_knows_is_a_problem_too(anna: Person) -> None:
     assert problem_of(anna.ask("GET", "/api/v1/nothing"), 404)["type"] == "urn:keeper:problem:not-found"
 

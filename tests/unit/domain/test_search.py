@@ -46,7 +46,7 @@ QUERY = SearchQuery(SearchSubject.PRODUCTS, "leise Tastatur")
         ({"brands": ("x",) * 51}, "brands"),
         ({"categories": ("\ud800",)}, "categories"),
         ({"limit": 0}, "limit"),
-        ({"limit": 101}, "limit"),
+        ({"limit": 1001}, "limit"),
         ({"price_type": PriceType.NEW}, "price_type"),
         ({"includes_ended": True}, "includes_ended"),
     ],
@@ -62,7 +62,7 @@ def test_a_query_out_of_bounds_names_the_field(asked: dict[str, Any], field: str
     "asked",
     [
         {},
-        {"price_from_minor": 5, "price_to_minor": 5, "discount_from_pct": 0, "rating_from": 5, "limit": 100},
+        {"price_from_minor": 5, "price_to_minor": 5, "discount_from_pct": 0, "rating_from": 5, "limit": 1000},
         {"subject": SearchSubject.DEALS, "price_type": PriceType.NEW, "includes_ended": True},
     ],
     ids=str,
