@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated
 
-import psycopg
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
@@ -25,6 +24,8 @@ from keeper.settings import Settings
 # Who asks meanwhile is told the same, so that a database that is away costs one attempt, not one of each thread.
 _KNOWN_SECONDS = 1.0
 _RELAY_SECONDS = 20.0
+# SQLSTATE: connection exceptions, insufficient resources, the server going down or coming up.
+_OUTAGES = ("08", "53", "57P")
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,12 @@ class PlacesTaken(TransientError):
 
 class CannotOpen(TransientError):
     """What Keeper works with cannot be opened, for a reason nobody foresaw; the log has it."""
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether everybody meets it: a deadlock or a cancelled query is psycopg's OperationalError, too, and one request's own trouble."""
+    state = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return is_away(error) and (state is None or state.startswith(_OUTAGES))
 
 
 class Live:
@@ -110,7 +117,7 @@ class Live:
         try:
             yield
         except Exception as error:
-            if is_away(error) and not isinstance(getattr(error, "orig", error), psycopg.errors.QueryCanceled):
+            if _is_outage(error):
                 self._away = (time.monotonic(), DatabaseUnreachable("PostgreSQL does not answer"))
             raise
 

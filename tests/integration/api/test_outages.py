@@ -4,17 +4,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import httpx
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
+from sqlalchemy.exc import OperationalError
 
 from api.app import create_app
+from api.live import Live
 from keeper.postgres.embedded import EmbeddedServer, temporary_server
 from keeper.postgres.engine import open_engine
 from keeper.postgres.migrate import migrate
+from keeper.resources import DatabaseUnreachable
 from keeper.settings import Settings
 from tests.integration.api.conftest import ClientOf, MakeApi, MakePerson, Person
 from tests.services.api import serve
@@ -159,3 +164,23 @@ def test_without_kafka_and_elasticsearch_all_else_goes_on(settings: Settings, ma
     with engine.begin() as connection:
         waiting = dict(connection.execute(text("SELECT sink, count(*) FROM outbox GROUP BY sink")).tuples().all())
     assert waiting["kafka"] >= 1 and waiting["search"] >= 1
+
+
+TROUBLES = {
+    "a deadlock": (psycopg.errors.DeadlockDetected(), False),
+    "a cancelled query": (psycopg.errors.QueryCanceled(), False),
+    "a lock not had in time": (psycopg.errors.LockNotAvailable(), False),
+    "a server that goes down": (psycopg.errors.AdminShutdown(), True),
+    "a connection that breaks": (psycopg.OperationalError(), True),
+}
+
+
+@pytest.mark.parametrize("case", TROUBLES)
+def test_only_what_everybody_meets_turns_the_others_away(case: str) -> None:
+    trouble, is_outage = TROUBLES[case]
+    live = Live(Settings())
+    with pytest.raises(OperationalError), live.noting_outage():
+        raise OperationalError("", {}, trouble)
+
+    with pytest.raises(DatabaseUnreachable) if is_outage else nullcontext(), live.noting_outage():
+        pass
