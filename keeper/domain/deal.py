@@ -1,0 +1,176 @@
+"""Deals: a price that fell, as a source told of it, and what is asked of Keepa's feed of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from keeper.domain.errors import KeeperError
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_series import time_of
+from keeper.domain.price_type import PriceType
+
+# Keepa's feed takes no other (Keepa API documentation, "Browsing Deals").
+DEAL_PRICE_TYPES = (
+    PriceType.AMAZON,
+    PriceType.NEW,
+    PriceType.USED,
+    PriceType.SALES,
+    PriceType.COLLECTIBLE,
+    PriceType.REFURBISHED,
+    PriceType.NEW_FBM_SHIPPING,
+    PriceType.LIGHTNING_DEAL,
+    PriceType.WAREHOUSE,
+    PriceType.NEW_FBA,
+    PriceType.BUY_BOX_SHIPPING,
+    PriceType.USED_NEW_SHIPPING,
+    PriceType.USED_VERY_GOOD_SHIPPING,
+    PriceType.USED_GOOD_SHIPPING,
+    PriceType.USED_ACCEPTABLE_SHIPPING,
+    PriceType.BUY_BOX_USED_SHIPPING,
+    PriceType.PRIME_EXCL,
+)
+MOST_CATEGORIES = 500
+MOST_WORDS = 50
+# A page that holds fewer is the last.
+PAGE_SIZE = 150
+MOST_PAGES = 67
+
+
+class DealSource(StrEnum):
+    """Where a deal was seen."""
+
+    SEEDS = "seeds"
+    FEED = "feed"
+    POSTED = "posted"
+
+
+class DateRange(StrEnum):
+    """How far back a change of price counts."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    QUARTER = "quarter"
+
+
+@dataclass(frozen=True, slots=True)
+class DealSighting:
+    """One product whose price of one type was seen to be a deal.
+
+    Minutes count from 1970-01-01T00:00Z, as in a PriceSeries. The same deal is the same asin, marketplace, price type and time of change.
+
+    Attributes:
+        changed_minute: since when the price is what it is.
+        updated_minute: when Keepa last looked at the product; a second sighting is one with a later look.
+        previous_minor: the price before; None where it was none, or is unknown.
+        list_price_minor: what the manufacturer recommends, as Amazon shows it.
+        averages_minor: time-weighted means by days (2, 7, 31, 90), without the windows that have none.
+        highest_year_minor: the most it cost within a year; None where nobody knows, as in the feed.
+        lowest_year_minor, lowest_ever_minor: likewise the least, the present price not counted.
+        median_90_minor: time-weighted, of the 90 days; None in the feed.
+        current: all of Keepa's present values by type; None means no offer. Prices in minor units, ranks and counts plain, rating x 10.
+        current_since: the minutes they hold since.
+    """
+
+    asin: str
+    marketplace: Marketplace
+    price_type: PriceType
+    changed_minute: int
+    updated_minute: int
+    amount_minor: int
+    title: str | None = None
+    brand: str | None = None
+    image_url: str | None = None
+    previous_minor: int | None = None
+    list_price_minor: int | None = None
+    averages_minor: Mapping[int, int] = field(default_factory=dict)
+    highest_year_minor: int | None = None
+    lowest_year_minor: int | None = None
+    lowest_ever_minor: int | None = None
+    median_90_minor: int | None = None
+    rating_tenths: int | None = None
+    review_count: int | None = None
+    sales_rank: int | None = None
+    sales_rank_drops_90: int | None = None
+    offer_count: int | None = None
+    root_category_id: int | None = None
+    category_ids: tuple[int, ...] = ()
+    category: str | None = None
+    parent_asin: str | None = None
+    is_lightning: bool = False
+    current: Mapping[PriceType, int | None] = field(default_factory=dict)
+    current_since: Mapping[PriceType, int] = field(default_factory=dict)
+
+    @property
+    def changed_at(self) -> datetime:
+        return time_of(self.changed_minute)
+
+
+class DealQueryInvalid(KeeperError):
+    """A question to the feed that cannot be asked.
+
+    Attributes:
+        field: which part of it.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class DealQuery:
+    """What Keepa's feed is asked for: one marketplace, one price type. Ranges are inclusive, None is open.
+
+    Attributes:
+        name: by which people know it; with the price type it is one query.
+        group: name of the product group its deals must belong to; None keeps them all.
+        fall_pct: of the average of the date range; Keepa takes 10 and more.
+        categories, not_categories: a root stands for its whole tree, any other for what is listed directly in it.
+        words: all of which the title must hold.
+    """
+
+    name: str
+    marketplace: Marketplace
+    price_type: PriceType = PriceType.NEW
+    date_range: DateRange = DateRange.WEEK
+    group: str | None = None
+    price_from_minor: int | None = None
+    price_to_minor: int | None = None
+    fall_pct_from: int | None = None
+    fall_pct_to: int | None = None
+    rank_from: int | None = None
+    rank_to: int | None = None
+    rating_from_tenths: int | None = None
+    categories: tuple[int, ...] = ()
+    not_categories: tuple[int, ...] = ()
+    words: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    is_lowest: bool = False
+    is_lowest_90: bool = False
+    has_reviews: bool = False
+    must_have_amazon_offer: bool = False
+    without_erotic: bool = True
+    single_variation: bool = False
+
+    def __post_init__(self) -> None:
+        if self.price_type not in DEAL_PRICE_TYPES:
+            raise DealQueryInvalid("price_type", f"{self.price_type} has no deals; one of {', '.join(DEAL_PRICE_TYPES)}")
+        if self.marketplace is Marketplace.BR:
+            raise DealQueryInvalid("marketplace", "Keepa has no deals of BR")
+        for first, last in (("price_from_minor", "price_to_minor"), ("fall_pct_from", "fall_pct_to"), ("rank_from", "rank_to")):
+            least, most = getattr(self, first), getattr(self, last)
+            if any(bound is not None and bound < 0 for bound in (least, most)):
+                raise DealQueryInvalid(first, "must not be negative")
+            if least is not None and most is not None and least > most:
+                raise DealQueryInvalid(last, f"must not be below {first}")
+        if self.fall_pct_from is not None and self.fall_pct_from < 10:
+            raise DealQueryInvalid("fall_pct_from", "Keepa knows falls of 10 percent and more")
+        if self.rating_from_tenths is not None and not 0 <= self.rating_from_tenths <= 50:
+            raise DealQueryInvalid("rating_from_tenths", "must be from 0 to 50")
+        for name in ("categories", "not_categories"):
+            if len(getattr(self, name)) > MOST_CATEGORIES:
+                raise DealQueryInvalid(name, f"at most {MOST_CATEGORIES}")
+        if len(self.words) > MOST_WORDS:
+            raise DealQueryInvalid("words", f"at most {MOST_WORDS}")
