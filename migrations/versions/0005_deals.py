@@ -1,0 +1,163 @@
+"""Deals are collected, judged, filtered and reported."""
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+UPGRADE = """
+ALTER TABLE collected_deals
+    ADD COLUMN source text NOT NULL DEFAULT 'posted' CHECK (source IN ('seeds', 'feed', 'posted')),
+    ADD COLUMN query text,
+    ADD COLUMN product_group text,
+    ADD COLUMN layout text,
+    ADD COLUMN median_90_minor integer,
+    ADD COLUMN average_90_minor integer,
+    ADD COLUMN below_median_pct numeric(5, 2),
+    ADD COLUMN lowest_year_minor integer,
+    ADD COLUMN lowest_ever_minor integer,
+    ADD COLUMN highest_year_minor integer,
+    ADD COLUMN is_year_low boolean,
+    ADD COLUMN is_all_time_low boolean,
+    ADD COLUMN is_list_price_fiction boolean,
+    ADD COLUMN is_glitch boolean NOT NULL DEFAULT false,
+    ADD COLUMN sightings integer NOT NULL DEFAULT 1 CHECK (sightings > 0),
+    ADD COLUMN looked_at timestamptz,
+    ADD COLUMN announced_at timestamptz,
+    ADD COLUMN score_parts json;
+COMMENT ON COLUMN collected_deals.query IS 'The query of the feed, or the file of seeds, that found it first';
+COMMENT ON COLUMN collected_deals.sightings IS 'Times it was seen with a later look of Keepa''s, the first included';
+COMMENT ON COLUMN collected_deals.announced_at IS 'Since when it may be told to people; null while it may be a glitch';
+-- As the score and the price a deal is found by, these do not move with a sighting.
+CREATE INDEX collected_deals_best ON collected_deals (marketplace, coalesce(deal_score, -1000)) WHERE ended_at IS NULL;
+CREATE INDEX collected_deals_announced ON collected_deals (announced_at) WHERE announced_at IS NOT NULL;
+CREATE INDEX collected_deals_running ON collected_deals (last_seen_at) WHERE ended_at IS NULL;
+
+-- Without a foreign key: one is written for every row of every page, and the upkeep takes both away.
+CREATE TABLE deal_sightings (
+    asin text NOT NULL,
+    marketplace text NOT NULL,
+    price_type text NOT NULL,
+    changed_at timestamptz NOT NULL,
+    seen_at timestamptz NOT NULL,
+    query text,
+    sales_rank integer,
+    PRIMARY KEY (asin, marketplace, price_type, changed_at, seen_at)
+);
+CREATE INDEX deal_sightings_by_time ON deal_sightings USING brin (seen_at);
+COMMENT ON TABLE deal_sightings IS 'Every run in which a deal was seen';
+
+CREATE TABLE deal_queries (
+    name text NOT NULL,
+    price_type text NOT NULL,
+    next_page smallint NOT NULL DEFAULT 0 CHECK (next_page >= 0),
+    asked_at timestamptz NOT NULL,
+    found integer NOT NULL DEFAULT 0,
+    added integer NOT NULL DEFAULT 0,
+    failure text,
+    PRIMARY KEY (name, price_type)
+);
+COMMENT ON COLUMN deal_queries.next_page IS 'Where a pass that ran out of tokens goes on; 0 when it is through';
+
+CREATE TABLE bestseller_lists (
+    marketplace text NOT NULL,
+    category_id bigint NOT NULL,
+    fetched_at timestamptz NOT NULL,
+    asins text[] NOT NULL,
+    PRIMARY KEY (marketplace, category_id)
+);
+COMMENT ON TABLE bestseller_lists IS 'The last list of each category, best first: 50 tokens each, so none is paid twice';
+
+CREATE TABLE candidates (
+    asin text NOT NULL CHECK (asin ~ '^[A-Z0-9]{10}$'),
+    marketplace text NOT NULL,
+    source text NOT NULL CHECK (source IN ('deals', 'bestsellers', 'finder')),
+    place integer,
+    found_at timestamptz NOT NULL,
+    fetched_at timestamptz,
+    PRIMARY KEY (asin, marketplace)
+);
+CREATE INDEX candidates_waiting ON candidates (marketplace, found_at) WHERE fetched_at IS NULL;
+COMMENT ON TABLE candidates IS 'Products that may join the catalog, from where, and whether they did';
+
+ALTER TABLE users
+    ADD COLUMN timezone text NOT NULL DEFAULT 'Europe/Berlin',
+    ADD COLUMN report_hour smallint DEFAULT 7 CHECK (report_hour BETWEEN 0 AND 23),
+    ADD COLUMN wants_empty_reports boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN users.report_hour IS 'Of the user''s own day; null for no report';
+
+ALTER TABLE deal_filters ADD COLUMN is_instant boolean NOT NULL DEFAULT false;
+COMMENT ON COLUMN deal_filters.is_instant IS 'Whether its deals are told as they are found';
+
+-- A report is one message a day with a part for each filter; nothing has written the older table.
+DROP TABLE deal_reports;
+CREATE TABLE deal_reports (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id bigint NOT NULL REFERENCES users ON DELETE CASCADE,
+    report_date date NOT NULL,
+    deal_count integer NOT NULL CHECK (deal_count >= 0),
+    content json NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT keeper_now(),
+    UNIQUE (user_id, report_date)
+);
+
+CREATE TABLE deal_alerts (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id bigint NOT NULL REFERENCES users ON DELETE CASCADE,
+    filter_id bigint NOT NULL REFERENCES deal_filters ON DELETE CASCADE,
+    asin text NOT NULL,
+    marketplace text NOT NULL,
+    price_type text NOT NULL,
+    changed_at timestamptz NOT NULL,
+    content json NOT NULL,
+    created_at timestamptz NOT NULL,
+    UNIQUE (user_id, asin, marketplace, price_type, changed_at)
+);
+CREATE INDEX deal_alerts_of_hour ON deal_alerts (user_id, created_at);
+COMMENT ON TABLE deal_alerts IS 'Deals that were told at once, each once to a user';
+
+ALTER TABLE deliveries
+    ALTER COLUMN alert_id DROP NOT NULL,
+    ADD COLUMN report_id bigint REFERENCES deal_reports ON DELETE CASCADE,
+    ADD COLUMN deal_alert_id bigint REFERENCES deal_alerts ON DELETE CASCADE,
+    ADD CONSTRAINT deliveries_of_one CHECK (num_nonnulls(alert_id, report_id, deal_alert_id) = 1),
+    ADD CONSTRAINT deliveries_of_report UNIQUE (report_id, channel_id),
+    ADD CONSTRAINT deliveries_of_deal_alert UNIQUE (deal_alert_id, channel_id);
+"""
+
+DOWNGRADE = """
+DELETE FROM deliveries WHERE alert_id IS NULL;
+ALTER TABLE deliveries
+    DROP CONSTRAINT deliveries_of_one, DROP CONSTRAINT deliveries_of_report, DROP CONSTRAINT deliveries_of_deal_alert,
+    DROP COLUMN report_id, DROP COLUMN deal_alert_id, ALTER COLUMN alert_id SET NOT NULL;
+DROP TABLE deal_alerts, deal_reports;
+CREATE TABLE deal_reports (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    filter_id bigint NOT NULL REFERENCES deal_filters ON DELETE CASCADE,
+    report_date date NOT NULL,
+    deal_count integer NOT NULL CHECK (deal_count >= 0),
+    created_at timestamptz NOT NULL DEFAULT keeper_now(),
+    UNIQUE (filter_id, report_date)
+);
+ALTER TABLE deal_filters DROP COLUMN is_instant;
+ALTER TABLE users DROP COLUMN timezone, DROP COLUMN report_hour, DROP COLUMN wants_empty_reports;
+DROP TABLE candidates, bestseller_lists, deal_queries, deal_sightings;
+DROP INDEX collected_deals_best, collected_deals_announced, collected_deals_running;
+ALTER TABLE collected_deals
+    DROP COLUMN source, DROP COLUMN query, DROP COLUMN product_group, DROP COLUMN layout, DROP COLUMN median_90_minor,
+    DROP COLUMN average_90_minor, DROP COLUMN below_median_pct, DROP COLUMN lowest_year_minor, DROP COLUMN lowest_ever_minor,
+    DROP COLUMN highest_year_minor, DROP COLUMN is_year_low, DROP COLUMN is_all_time_low, DROP COLUMN is_list_price_fiction,
+    DROP COLUMN is_glitch, DROP COLUMN sightings, DROP COLUMN looked_at, DROP COLUMN announced_at, DROP COLUMN score_parts;
+"""
+
+
+def upgrade() -> None:
+    """Add what the collection, the filters and the reports keep."""
+    op.execute(UPGRADE)
+
+
+def downgrade() -> None:
+    """Take it away; filters stay, reports and what was told at once do not."""
+    op.execute(DOWNGRADE)
