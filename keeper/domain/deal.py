@@ -10,12 +10,11 @@ from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_series import time_of
 from keeper.domain.price_type import PriceType
 
-# Keepa's feed takes no other (Keepa API documentation, "Browsing Deals").
+# Keepa's feed takes these and the sales rank (Keepa API documentation, "Browsing Deals"), which is no price.
 DEAL_PRICE_TYPES = (
     PriceType.AMAZON,
     PriceType.NEW,
     PriceType.USED,
-    PriceType.SALES,
     PriceType.COLLECTIBLE,
     PriceType.REFURBISHED,
     PriceType.NEW_FBM_SHIPPING,

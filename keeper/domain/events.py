@@ -118,6 +118,11 @@ def deal_event_id(deal_id: str, revision: int) -> UUID:
     return uuid5(NAMESPACE, f"deal/{deal_id}/{revision}")
 
 
+def raw_deal_event_id(asin: str, marketplace: str, price_type: str, looked_second: int) -> UUID:
+    """The same for the same row of the feed, as Keepa's last look at the product made it."""
+    return uuid5(NAMESPACE, f"rawdeal/{asin}/{marketplace}/{price_type}/{looked_second}")
+
+
 def enriched_event_id(asin: str, revision: int) -> UUID:
     """The same for the same state of a product over all marketplaces."""
     return uuid5(NAMESPACE, f"enriched/{asin}/{revision}")

@@ -1,10 +1,22 @@
-"""Deals: their document, composed whole. Who writes them comes with the collection."""
+"""Deals: what is known of them, the writes of a collection, and their document, composed whole."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
+from keeper.domain.deal import DealSource
+from keeper.domain.events import EventKind, Sink
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_type import PriceType
+from keeper.postgres.engine import copy_rows, copy_text
+from keeper.postgres.outbox import SHARD_OF_KEY, notify_relays
 from keeper.postgres.rebuild import Row
+from keeper.postgres.sinks import Routes
 
 _UNITS = "CASE d.currency WHEN 'JPY' THEN 1 ELSE 100 END"
 DEAL_ID = "d.asin || '-' || d.marketplace || '-' || d.price_type || '-' || extract(epoch FROM d.changed_at)::bigint"
@@ -20,9 +32,15 @@ DEAL_UPDATE = f"""
         'current_price_minor', d.amount_minor, 'original_price_minor', d.list_price_minor, 'currency', d.currency,
         'deal_id', {DEAL_ID}, 'revision', d.revision, 'description', d.description,
         'category', coalesce(d.category, p.category_path[cardinality(p.category_path)]), 'prime_eligible', d.prime_eligible,
-        'brand', p.brand, 'image', p.image_url, 'url', d.url, 'deal_score', d.deal_score,
+        'brand', p.brand, 'image', p.image_url, 'url', d.url, 'deal_score', d.deal_score, 'score_parts', d.score_parts,
         'first_seen', to_char(d.first_seen_at, 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"'),
-        'ended_at', to_char(d.ended_at, 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"')
+        'announced_at', to_char(d.announced_at, 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"'),
+        'ended_at', to_char(d.ended_at, 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"'),
+        'source', d.source, 'product_group', d.product_group, 'layout', d.layout, 'sightings', d.sightings,
+        'median_90_minor', d.median_90_minor, 'average_90_minor', d.average_90_minor, 'below_median_percent', d.below_median_pct,
+        'lowest_year_minor', d.lowest_year_minor, 'lowest_ever_minor', d.lowest_ever_minor, 'is_year_low', d.is_year_low,
+        'is_all_time_low', d.is_all_time_low, 'is_list_price_fiction', d.is_list_price_fiction,
+        'is_glitch', d.is_glitch, 'glitch_reason', d.glitch_reason
     )
 """
 
@@ -48,3 +66,364 @@ def walk_deals(engine: Engine, *, page: int) -> Iterator[list[Row]]:
             return
         after = rows[-1][:4]
         yield [Row(row.deal_id, row.revision, row.body) for row in rows]
+
+
+# ASIN and marketplace; the key of a deal has the price type and the time of change beside them.
+Place = tuple[str, str]
+Key = tuple[str, str, str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownProduct:
+    """What a deal need not say again.
+
+    Attributes:
+        is_watched: somebody watches it, so that each of its prices counts.
+    """
+
+    is_watched: bool
+    title: str | None
+    brand: str | None
+    image_url: str | None
+    category: str | None
+    root_category_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PastPrices:
+    """What the recorded history of one price type says, minor units.
+
+    Attributes:
+        known_days: how much of the last 90 days the history covers.
+        median_90: time-weighted; None where there was no offer.
+        lowest_year, highest_year, lowest_ever: before the present price began.
+    """
+
+    known_days: float
+    median_90: int | None
+    lowest_year: int | None
+    highest_year: int | None
+    lowest_ever: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DealRow:
+    """One row of `collected_deals`, as it is to be; the names are the columns'."""
+
+    asin: str
+    marketplace: Marketplace
+    price_type: PriceType
+    changed_at: datetime
+    amount_minor: int
+    list_price_minor: int | None
+    currency: str
+    discount_pct: float | None
+    first_seen_at: datetime
+    last_seen_at: datetime
+    ended_at: datetime | None
+    revision: int
+    event_id: UUID
+    previous_minor: int | None
+    rating_tenths: int | None
+    review_count: int | None
+    sales_rank: int | None
+    category: str | None
+    url: str
+    deal_score: float
+    source: DealSource
+    query: str | None
+    product_group: str | None
+    layout: str | None
+    median_90_minor: int | None
+    average_90_minor: int | None
+    below_median_pct: float | None
+    lowest_year_minor: int | None
+    lowest_ever_minor: int | None
+    highest_year_minor: int | None
+    is_year_low: bool | None
+    is_all_time_low: bool | None
+    is_list_price_fiction: bool | None
+    is_glitch: bool
+    glitch_reason: str | None
+    sightings: int
+    looked_at: datetime
+    announced_at: datetime | None
+    score_parts: dict[str, float | None]
+
+
+_COLUMNS = tuple(one.name for one in fields(DealRow))
+_KEY_ARRAYS = "CAST(:asins AS text[]), CAST(:marketplaces AS text[]), CAST(:price_types AS text[]), CAST(:times AS timestamptz[])"
+_STAGED = f"unnest({_KEY_ARRAYS}) AS s (asin, marketplace, price_type, changed_at)"
+_KEY = ("asin", "marketplace", "price_type", "changed_at")
+_KEY_COLUMNS = ", ".join(_KEY)
+_MOVED = [name for name in _COLUMNS if name not in (*_KEY, "amount_minor", "currency", "first_seen_at", "source", "query")]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDeal:
+    """A deal that runs, or the same as one that is seen again."""
+
+    asin: str
+    marketplace: str
+    price_type: str
+    changed_at: datetime
+    amount_minor: int
+    list_price_minor: int | None
+    first_seen_at: datetime
+    looked_at: datetime | None
+    announced_at: datetime | None
+    ended_at: datetime | None
+    revision: int
+    sightings: int
+    is_glitch: bool
+    deal_score: float | None
+    event_id: UUID | None
+
+
+def select_known_products(connection: Connection, places: Collection[Place]) -> dict[Place, KnownProduct]:
+    """Those of the products that are known, by ASIN and marketplace."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT p.asin, p.marketplace, p.title, p.brand, p.image_url, p.category_path[1] AS category, p.root_category_id,
+                EXISTS (
+                    SELECT 1 FROM watched_products w WHERE w.asin = p.asin AND w.marketplace = p.marketplace AND w.is_active
+                ) AS is_watched
+            FROM unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[])) AS s (asin, marketplace)
+            JOIN products p USING (asin, marketplace)
+            """
+        ),
+        _columns_of(places),
+    )
+    return {
+        (row.asin, row.marketplace): KnownProduct(row.is_watched, row.title, row.brand, row.image_url, row.category, row.root_category_id)
+        for row in rows
+    }
+
+
+def select_past(connection: Connection, keys: Collection[Key], *, now: datetime) -> dict[tuple[str, str, str], PastPrices]:
+    """What the recorded history says, where there is any, by ASIN, marketplace and price type.
+
+    Args:
+        keys: with the time from which the present price is.
+    """
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT s.asin, s.marketplace, s.price_type, past.*
+            FROM {_STAGED}
+            CROSS JOIN LATERAL (
+                WITH points AS (
+                    SELECT h.observed_at, h.amount_minor,
+                        lead(h.observed_at, 1, CAST(:now AS timestamptz)) OVER (ORDER BY h.observed_at) AS until
+                    FROM price_history h
+                    WHERE h.asin = s.asin AND h.marketplace = s.marketplace AND h.price_type = s.price_type AND h.observed_at <= :now
+                ), recent AS (
+                    SELECT amount_minor,
+                        extract(epoch FROM until - greatest(observed_at, CAST(:now AS timestamptz) - interval '90 days')) AS seconds
+                    FROM points WHERE until > CAST(:now AS timestamptz) - interval '90 days'
+                ), ordered AS (
+                    SELECT amount_minor, sum(seconds) OVER (ORDER BY amount_minor) AS upto, sum(seconds) OVER () AS whole
+                    FROM recent WHERE amount_minor IS NOT NULL
+                )
+                SELECT (SELECT coalesce(sum(seconds), 0) / 86400 FROM recent)::float8 AS known_days,
+                    (SELECT min(amount_minor) FROM ordered WHERE upto * 2 >= whole) AS median_90,
+                    before.lowest_year, before.highest_year, before.lowest_ever
+                FROM (
+                    SELECT min(amount_minor) AS lowest_ever,
+                        min(amount_minor) FILTER (WHERE until > CAST(:now AS timestamptz) - interval '365 days') AS lowest_year,
+                        max(amount_minor) FILTER (WHERE until > CAST(:now AS timestamptz) - interval '365 days') AS highest_year
+                    FROM points WHERE observed_at < s.changed_at
+                ) before
+            ) past
+            WHERE past.known_days > 0
+            """
+        ),
+        _columns_of([key[:2] for key in keys]) | {"price_types": [key[2] for key in keys], "times": [key[3] for key in keys], "now": now},
+    )
+    return {
+        (row.asin, row.marketplace, row.price_type): PastPrices(
+            row.known_days, row.median_90, row.lowest_year, row.highest_year, row.lowest_ever
+        )
+        for row in rows
+    }
+
+
+def select_deals(connection: Connection, keys: Collection[Key]) -> list[KnownDeal]:
+    """The deals of these keys, and those that run on the same price, locked in their order."""
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT {", ".join(f"d.{one.name}" for one in fields(KnownDeal))}
+            FROM {_STAGED}
+            JOIN collected_deals d USING (asin, marketplace, price_type)
+            WHERE d.ended_at IS NULL OR d.changed_at = s.changed_at
+            ORDER BY d.asin, d.marketplace, d.price_type, d.changed_at FOR UPDATE OF d
+            """
+        ),
+        _columns_of_keys(keys),
+    )
+    return [KnownDeal(*row) for row in rows]
+
+
+def write_deals(connection: Connection, rows: Sequence[DealRow]) -> None:
+    """Insert the new ones, move those that are there; each key once."""
+    if not rows:
+        return
+    connection.execute(
+        text("CREATE TEMPORARY TABLE IF NOT EXISTS stage_deal (LIKE collected_deals INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
+    )
+    connection.execute(text("TRUNCATE stage_deal"))
+    columns = ", ".join(_COLUMNS)
+    copy_rows(connection, f"stage_deal ({columns})", [_deal_line(row) for row in rows])
+    connection.execute(
+        text(
+            f"""
+            INSERT INTO collected_deals ({columns}) SELECT {columns} FROM stage_deal ORDER BY {_KEY_COLUMNS}
+            ON CONFLICT ({_KEY_COLUMNS}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _MOVED)}
+            """
+        )
+    )
+
+
+def touch_deals(connection: Connection, keys: Collection[Key], looked_at: Sequence[datetime], *, now: datetime) -> None:
+    """They were seen again, and nothing of them is another."""
+    if keys:
+        connection.execute(
+            text(
+                f"""
+                UPDATE collected_deals d SET last_seen_at = greatest(last_seen_at, :now),
+                    sightings = sightings + CASE WHEN s.looked_at > d.looked_at THEN 1 ELSE 0 END,
+                    looked_at = greatest(d.looked_at, s.looked_at)
+                FROM unnest({_KEY_ARRAYS}, CAST(:looked AS timestamptz[])) AS s (asin, marketplace, price_type, changed_at, looked_at)
+                WHERE d.asin = s.asin AND d.marketplace = s.marketplace AND d.price_type = s.price_type AND d.changed_at = s.changed_at
+                """
+            ),
+            _columns_of_keys(keys) | {"looked": list(looked_at), "now": now},
+        )
+
+
+def insert_sightings(
+    connection: Connection,
+    keys: Collection[Key],
+    ranks: Sequence[int | None],
+    *,
+    query: str | None,
+    now: datetime,
+) -> None:
+    """Note that they were seen."""
+    connection.execute(
+        text(
+            f"""
+            INSERT INTO deal_sightings ({_KEY_COLUMNS}, seen_at, query, sales_rank)
+            SELECT asin, marketplace, price_type, changed_at, :now, :query, sales_rank
+            FROM unnest({_KEY_ARRAYS}, CAST(:ranks AS integer[])) AS s (asin, marketplace, price_type, changed_at, sales_rank)
+            ON CONFLICT DO NOTHING
+            """
+        ),
+        _columns_of_keys(keys) | {"ranks": list(ranks), "now": now, "query": query},
+    )
+
+
+def end_deals(connection: Connection, ended: Sequence[tuple[KnownDeal, datetime, UUID]]) -> None:
+    """They are over since then; the event id is that of their new revision."""
+    if ended:
+        connection.execute(
+            text(
+                f"""
+                UPDATE collected_deals d SET ended_at = s.ended_at, event_id = s.event_id, revision = d.revision + 1
+                FROM unnest({_KEY_ARRAYS}, CAST(:ends AS timestamptz[]), CAST(:ids AS uuid[]))
+                    AS s (asin, marketplace, price_type, changed_at, ended_at, event_id)
+                WHERE d.asin = s.asin AND d.marketplace = s.marketplace AND d.price_type = s.price_type AND d.changed_at = s.changed_at
+                """
+            ),
+            _columns_of_keys([(deal.asin, deal.marketplace, deal.price_type, deal.changed_at) for deal, _, _ in ended])
+            | {
+                "ends": [at for _, at, _ in ended],
+                "ids": [event_id for _, _, event_id in ended],
+            },
+        )
+
+
+def select_overdue(connection: Connection, *, unseen_since: datetime, limit: int) -> list[tuple[KnownDeal, datetime]]:
+    """Deals that run and are over, with when: the price moved on, or nobody has seen them for long.
+
+    Locks them, and leaves those that are being collected right now to the next call: so it never waits with a lock in its hands.
+    """
+    rows = connection.execute(
+        text(
+            f"""
+            WITH ending AS (
+                (SELECT d.asin, d.marketplace, d.price_type, d.changed_at, c.observed_at AS over_at
+                 FROM collected_deals d JOIN current_prices c USING (asin, marketplace, price_type)
+                 WHERE d.ended_at IS NULL AND c.observed_at > d.changed_at AND c.amount_minor IS DISTINCT FROM d.amount_minor LIMIT :limit)
+                UNION ALL
+                (SELECT d.asin, d.marketplace, d.price_type, d.changed_at, d.last_seen_at
+                 FROM collected_deals d WHERE d.ended_at IS NULL AND d.last_seen_at < :unseen_since ORDER BY d.last_seen_at LIMIT :limit)
+            ), first AS (
+                SELECT asin, marketplace, price_type, changed_at, min(over_at) AS over_at
+                FROM ending GROUP BY asin, marketplace, price_type, changed_at
+            )
+            SELECT {", ".join(f"d.{one.name}" for one in fields(KnownDeal))}, first.over_at
+            FROM first JOIN collected_deals d USING (asin, marketplace, price_type, changed_at)
+            WHERE d.ended_at IS NULL FOR UPDATE OF d SKIP LOCKED
+            """
+        ),
+        {"unseen_since": unseen_since, "limit": limit},
+    )
+    return [(KnownDeal(*row[:-1]), row.over_at) for row in rows]
+
+
+def insert_deal_events(connection: Connection, event_ids: Collection[UUID], routes: Routes) -> None:
+    """An event for each of these states, with an outbox row for each sink of the kind.
+
+    What may be a glitch goes to the index, where it is marked, and not to Kafka, whose consumers tell people.
+    """
+    sinks = list(routes.get(EventKind.DEAL_UPDATE, ()))
+    if not event_ids or not sinks:
+        return
+    connection.execute(
+        text(
+            f"""
+            WITH added AS (
+                INSERT INTO events (event_id, kind, key, version, payload)
+                SELECT d.event_id, :kind, d.asin, d.revision, {DEAL_UPDATE}
+                FROM collected_deals d LEFT JOIN products p USING (asin, marketplace)
+                WHERE d.event_id = ANY(:ids) ORDER BY d.asin, d.marketplace, d.price_type, d.changed_at
+                RETURNING event_id, key, recorded_on, seq
+            )
+            INSERT INTO outbox (sink, shard, key, event_on, event_seq)
+            SELECT sink, {SHARD_OF_KEY.format(key="key")}, key, recorded_on, seq
+            FROM added JOIN collected_deals d USING (event_id) CROSS JOIN unnest(CAST(:sinks AS text[])) AS sink
+            WHERE sink <> :kafka OR d.announced_at IS NOT NULL ORDER BY seq
+            """
+        ),
+        {"kind": EventKind.DEAL_UPDATE.value, "ids": list(event_ids), "sinks": sinks, "kafka": Sink.KAFKA.value},
+    )
+    notify_relays(connection)
+
+
+def _columns_of(places: Collection[Place]) -> dict[str, Any]:
+    return {"asins": [asin for asin, _ in places], "marketplaces": [str(marketplace) for _, marketplace in places]}
+
+
+def _columns_of_keys(keys: Collection[Key]) -> dict[str, Any]:
+    return _columns_of([key[:2] for key in keys]) | {"price_types": [key[2] for key in keys], "times": [key[3] for key in keys]}
+
+
+def _deal_line(row: DealRow) -> str:
+    return "\t".join([_deal_field(getattr(row, name)) for name in _COLUMNS]) + "\n"
+
+
+def _deal_field(value: Any) -> str:
+    if value is None:
+        return "\\N"
+    if isinstance(value, str):
+        return copy_text(value)
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return copy_text(json.dumps(value))
+    return str(value)
