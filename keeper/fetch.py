@@ -2,20 +2,25 @@
 
 import logging
 import time
+from collections.abc import Callable
+from typing import TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
+from keeper.domain.deal import DealQuery
 from keeper.domain.errors import KeeperError
 from keeper.domain.tokens import KeepaCall, TokenStatus
-from keeper.keepa.answer import ProductAnswer
+from keeper.keepa.answer import Answer, DealAnswer, ProductAnswer
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import KeepaError
 from keeper.plan import PlannedRequest
 from keeper.tokens import release, settle
 
 logger = logging.getLogger(__name__)
+
+A = TypeVar("A", bound=Answer)
 
 _SETTLE_WAITS_SECONDS = (0.5, 2.0, 10.0)
 
@@ -29,22 +34,41 @@ def fetch(engine: Engine, client: KeepaClient, request: PlannedRequest, *, reser
     Raises:
         KeepaError: as the client says; the reservation is settled and a further try needs one of its own.
     """
-    paid_by = request.reservation_id if reservation_id is None else reservation_id
     options = request.options
-    started = time.monotonic()
-    try:
-        answer = client.fetch_products(
+    return _paid(
+        engine,
+        client,
+        request.reservation_id if reservation_id is None else reservation_id,
+        lambda: client.fetch_products(
             request.asins,
             request.marketplace,
             stats_days=options.stats_days,
             history_days=options.history_days,
             buybox=options.buybox,
             rating=options.rating,
-        )
+        ),
+    )
+
+
+def fetch_deals(engine: Engine, client: KeepaClient, query: DealQuery, page: int, *, reservation_id: int) -> DealAnswer:
+    """One page of deals, settled as `fetch` does. Reserve `DEAL_PAGE_TOKENS` for it.
+
+    Raises:
+        RequestInvalid: a query Keepa could only refuse; the reservation is given back.
+        KeepaError: as the client says; the reservation is settled.
+    """
+    return _paid(engine, client, reservation_id, lambda: client.fetch_deals(query, page))
+
+
+def _paid(engine: Engine, client: KeepaClient, reservation_id: int, ask: Callable[[], A]) -> A:
+    """Ask, and settle with what the answer or the error says; what was never sent gives its tokens back."""
+    started = time.monotonic()
+    try:
+        answer = ask()
     except KeepaError as error:
         _settle(
             engine,
-            paid_by,
+            reservation_id,
             error.call,
             error.tokens,
             key_fingerprint=client.key_fingerprint,
@@ -54,11 +78,11 @@ def fetch(engine: Engine, client: KeepaClient, request: PlannedRequest, *, reser
         raise
     except KeeperError:
         try:
-            release(engine, paid_by)
+            release(engine, reservation_id)
         except OperationalError as lost:
-            logger.error("reservation %d could not be given back, it is written off when its lease ends: %s", paid_by, lost.orig)
+            logger.error("reservation %d could not be given back, it is written off when its lease ends: %s", reservation_id, lost.orig)
         raise
-    _settle(engine, paid_by, answer.call, answer.tokens, key_fingerprint=client.key_fingerprint, started=started)
+    _settle(engine, reservation_id, answer.call, answer.tokens, key_fingerprint=client.key_fingerprint, started=started)
     return answer
 
 

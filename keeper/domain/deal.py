@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
@@ -29,6 +30,19 @@ DEAL_PRICE_TYPES = (
     PriceType.BUY_BOX_USED_SHIPPING,
     PriceType.PRIME_EXCL,
 )
+# How many offers of its kind there are, by the type of a price.
+OFFER_COUNTS: Mapping[PriceType, PriceType] = {
+    **dict.fromkeys(PriceType, PriceType.COUNT_NEW),
+    PriceType.USED: PriceType.COUNT_USED,
+    PriceType.WAREHOUSE: PriceType.COUNT_USED,
+    PriceType.USED_NEW_SHIPPING: PriceType.COUNT_USED,
+    PriceType.USED_VERY_GOOD_SHIPPING: PriceType.COUNT_USED,
+    PriceType.USED_GOOD_SHIPPING: PriceType.COUNT_USED,
+    PriceType.USED_ACCEPTABLE_SHIPPING: PriceType.COUNT_USED,
+    PriceType.BUY_BOX_USED_SHIPPING: PriceType.COUNT_USED,
+    PriceType.REFURBISHED: PriceType.COUNT_REFURBISHED,
+    PriceType.COLLECTIBLE: PriceType.COUNT_COLLECTIBLE,
+}
 MOST_CATEGORIES = 500
 MOST_WORDS = 50
 # A page that holds fewer is the last.
@@ -104,6 +118,13 @@ class DealSighting:
     @property
     def changed_at(self) -> datetime:
         return time_of(self.changed_minute)
+
+
+class RootCategory(NamedTuple):
+    """How many deals a query has in one tree of categories; the name is None where the source has none."""
+
+    name: str | None
+    deal_count: int
 
 
 class DealQueryInvalid(KeeperError):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from keeper.domain.deal import PAGE_SIZE, DealSighting, RootCategory
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.product import Product
 from keeper.domain.tokens import KeepaCall, TokenStatus
@@ -89,4 +90,40 @@ class ProductAnswer(Answer):
 
     def raw_product(self, asin: str) -> bytes:
         """Keepa's own JSON of one of `products`, byte for byte."""
+        return bytes(self.raw[asin])
+
+
+@dataclass(frozen=True, slots=True)
+class DealAnswer(Answer):
+    """One page of the feed of deals, in Keepa's order.
+
+    Attributes:
+        sightings: the rows that could be read and have an offer of the asked price type; each ASIN once.
+        raw: where in `body` the row of each of `sightings` stands; `raw_deal` reads it.
+        row_count: rows on the page as sent, whatever became of them.
+        is_cached: whether Keepa had the query from a moment before.
+        unreadable: rows that cannot be understood; the reason by ASIN, or by place on the page where the row does not say whose it is.
+        skipped: ASINs without an offer of the asked price type.
+        dropped: what of the sightings could not be understood and is left out, each as "field: reason", by ASIN.
+        roots: by category id, how many deals the query has in each root category; all pages of it, whatever categories were asked for.
+        notice: what Keepa's `error` said beside a payload; None otherwise.
+    """
+
+    sightings: tuple[DealSighting, ...] = field(repr=False)
+    raw: Mapping[str, msgspec.Raw] = field(repr=False)
+    row_count: int
+    is_cached: bool
+    unreadable: Mapping[str | int, str] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+    dropped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    roots: Mapping[int, RootCategory] = field(default_factory=dict)
+    notice: str | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the query has no further page."""
+        return self.row_count < PAGE_SIZE
+
+    def raw_deal(self, asin: str) -> bytes:
+        """Keepa's own JSON of the row of one of `sightings`, byte for byte."""
         return bytes(self.raw[asin])

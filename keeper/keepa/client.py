@@ -9,9 +9,11 @@ from typing import Self
 
 import httpx
 
+from keeper.domain.deal import DealQuery
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.tokens import TokenStatus
-from keeper.keepa.answer import Answer, ProductAnswer
+from keeper.keepa.answer import Answer, DealAnswer, ProductAnswer
+from keeper.keepa.deal_wire import decode_deals
 from keeper.keepa.errors import (
     AnswerUnreadable,
     KeepaError,
@@ -23,7 +25,7 @@ from keeper.keepa.errors import (
     ServerDown,
 )
 from keeper.keepa.key import ApiKey, RedactKey
-from keeper.keepa.requests import ProductOptions, Request, product_request, token_request
+from keeper.keepa.requests import ProductOptions, Request, deal_request, product_request, token_request
 from keeper.keepa.wire import Envelope, NotAnAnswer, decode_envelope, decode_products
 
 DEFAULT_BASE_URL = "https://api.keepa.com"
@@ -134,9 +136,7 @@ class KeepaClient:
         try:
             decoded = decode_products(received.body, asins, marketplace)
         except NotAnAnswer as error:
-            raise received.failed(
-                AnswerUnreadable, f"Keepa's answer cannot be read: {error}", tokens=_tokens_in(received.body), may_have_cost=True
-            ) from error
+            raise _unreadable(received, error) from error
         return ProductAnswer(
             operation=request.endpoint,
             marketplace=marketplace,
@@ -150,6 +150,38 @@ class KeepaClient:
             missing=decoded.missing,
             unreadable=decoded.unreadable,
             unasked=decoded.unasked,
+            notice=self._quoted(decoded.envelope),
+        )
+
+    def fetch_deals(self, query: DealQuery, page: int = 0) -> DealAnswer:
+        """Asks for one page of the feed of deals, the newest first: 5 tokens.
+
+        Raises:
+            RequestInvalid: no such page, or a query Keepa could only refuse; nothing was sent.
+            KeepaError: as drawn in `keeper.keepa.errors`.
+        """
+        request = deal_request(query, page)
+        received = self._send(request)
+        try:
+            decoded = decode_deals(received.body, query.marketplace, query.price_type)
+        except NotAnAnswer as error:
+            raise _unreadable(received, error) from error
+        return DealAnswer(
+            operation=request.endpoint,
+            marketplace=query.marketplace,
+            asin_count=0,
+            tokens=self._accepted(received, decoded.envelope, has_payload=decoded.has_payload, must_have_payload=True),
+            status_code=200,
+            elapsed_seconds=received.elapsed_seconds,
+            body=received.body,
+            sightings=decoded.sightings,
+            raw=decoded.raw,
+            row_count=decoded.row_count,
+            is_cached=decoded.is_cached,
+            unreadable=decoded.unreadable,
+            skipped=decoded.skipped,
+            dropped=decoded.dropped,
+            roots=decoded.roots,
             notice=self._quoted(decoded.envelope),
         )
 
@@ -175,7 +207,7 @@ class KeepaClient:
             body=received.body,
         )
 
-    def _accepted(self, received: "_Received", envelope: Envelope, *, has_payload: bool) -> TokenStatus:
+    def _accepted(self, received: "_Received", envelope: Envelope, *, has_payload: bool, must_have_payload: bool = False) -> TokenStatus:
         """What a 200 says of the bucket; an `error` beside a payload is the caller's to see, without one it is raised."""
         tokens, quoted = envelope.tokens, self._quoted(envelope)
         if envelope.is_all_zero:
@@ -186,8 +218,10 @@ class KeepaClient:
             return tokens
         if quoted:
             raise received.failed(RequestRejected, f"Keepa refused the request: {quoted}", tokens=tokens)
-        if received.request.asin_count and tokens.tokens_left <= 0 and tokens.tokens_consumed == 0:
+        if tokens.tokens_left <= 0 and tokens.tokens_consumed == 0:
             raise received.failed(OutOfTokens, _no_tokens(tokens), tokens=tokens)
+        if must_have_payload:
+            raise received.failed(AnswerUnreadable, "Keepa's answer holds nothing of what was asked", tokens=tokens)
         return tokens
 
     def _send(self, request: Request) -> "_Received":
@@ -324,6 +358,12 @@ def _envelope_in(body: bytes) -> Envelope | None:
 def _tokens_in(body: bytes) -> TokenStatus | None:
     envelope = _envelope_in(body)
     return envelope.tokens if envelope else None
+
+
+def _unreadable(received: _Received, error: NotAnAnswer) -> KeepaError:
+    return received.failed(
+        AnswerUnreadable, f"Keepa's answer cannot be read: {error}", tokens=_tokens_in(received.body), may_have_cost=True
+    )
 
 
 def _no_key(quoted: str | None) -> str:

@@ -1,13 +1,19 @@
 """What Keepa is asked, and what it can cost at most."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from keeper.domain.deal import DEAL_PRICE_TYPES, MOST_PAGES, PAGE_SIZE, DateRange, DealQuery
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_type import PriceType
 from keeper.keepa.errors import RequestInvalid
 
 MAX_ASINS = 100
+# By Keepa's documentation of October 2026.
+DEAL_PAGE_TOKENS = 5
 
 DOMAIN_IDS: Mapping[Marketplace, int] = {
     Marketplace.US: 1,
@@ -23,7 +29,13 @@ DOMAIN_IDS: Mapping[Marketplace, int] = {
     Marketplace.BR: 12,
 }
 
-_ASIN = re.compile(r"[A-Z0-9]{10}", re.ASCII)
+ASIN = re.compile(r"[A-Z0-9]{10}", re.ASCII)
+_PRICE_INDEXES = {price_type: index for index, price_type in enumerate(PriceType)}
+_DATE_RANGES = {DateRange.DAY: 0, DateRange.WEEK: 1, DateRange.MONTH: 2, DateRange.QUARTER: 3}
+_NEWEST_FIRST = 1
+_LEAST_FALL_PCT = 10
+_LEAST_RANK_FALL_PCT = 80
+_HIGHEST = 2**31 - 1
 _OFFERS_PER_PAGE = 10
 _TOKENS_PER_OFFER_PAGE = 6
 
@@ -97,7 +109,7 @@ def product_request(asins: Sequence[str], marketplace: Marketplace, options: Pro
     if not 1 <= len(asins) <= MAX_ASINS:
         raise RequestInvalid(f"a product request takes 1 to {MAX_ASINS} ASINs, not {len(asins)}")
     for asin in asins:
-        if not _ASIN.fullmatch(asin):
+        if not ASIN.fullmatch(asin):
             raise RequestInvalid(f"{asin!r} is no ASIN: ten capital letters or digits, as in the product's address")
     if len(set(asins)) != len(asins):
         raise RequestInvalid(f"asked twice in one request: {', '.join(sorted({asin for asin in asins if asins.count(asin) > 1}))}")
@@ -117,3 +129,63 @@ def product_request(asins: Sequence[str], marketplace: Marketplace, options: Pro
     if options.offers is not None:
         parameters["offers"] = str(options.offers)
     return Request("product", parameters, marketplace=marketplace, asin_count=len(asins), is_slow=options.offers is not None)
+
+
+def deal_request(query: DealQuery, page: int) -> Request:
+    """Asks for one page of the feed, the newest first; pages of one query are to be asked within two minutes, so long Keepa keeps it.
+
+    Keepa looks at ranges and filters only where their switch is set. An upper price is closed by the largest there is, an upper rank by
+    -1; a range of ranks leaves out products that have none.
+
+    Raises:
+        RequestInvalid: no such page, or a fall Keepa does not know.
+    """
+    if not 0 <= page < MOST_PAGES:
+        raise RequestInvalid(f"page is {page}; Keepa gives {MOST_PAGES} of {PAGE_SIZE} deals, the first is 0")
+    if query.price_type not in DEAL_PRICE_TYPES:
+        raise RequestInvalid(f"{query.price_type} has no deals")
+    ranges: dict[str, Any] = {}
+    if query.price_from_minor is not None or query.price_to_minor is not None:
+        ranges["currentRange"] = [query.price_from_minor or 0, _HIGHEST if query.price_to_minor is None else query.price_to_minor]
+    if query.fall_pct_from is not None or query.fall_pct_to is not None:
+        least = _LEAST_RANK_FALL_PCT if query.price_type is PriceType.SALES else _LEAST_FALL_PCT
+        fall = [least if query.fall_pct_from is None else query.fall_pct_from, 100 if query.fall_pct_to is None else query.fall_pct_to]
+        if not least <= fall[0] <= fall[1] <= 100:
+            raise RequestInvalid(f"Keepa knows falls of {query.price_type} from {least} to 100 percent, not from {fall[0]} to {fall[1]}")
+        ranges["deltaPercentRange"] = fall
+    if query.rank_from is not None or query.rank_to is not None:
+        ranges["salesRankRange"] = [query.rank_from or 0, -1 if query.rank_to is None else query.rank_to]
+    filters: dict[str, Any] = {}
+    if query.rating_from_tenths is not None:
+        filters["minRating"] = query.rating_from_tenths
+    for name, values in (("includeCategories", query.categories), ("excludeCategories", query.not_categories), ("brand", query.brands)):
+        if values:
+            filters[name] = list(values)
+    if query.words:
+        filters["titleSearch"] = " ".join(query.words)
+    for name, is_set in (
+        ("isLowest", query.is_lowest),
+        ("isLowest90", query.is_lowest_90),
+        ("hasReviews", query.has_reviews),
+        ("mustHaveAmazonOffer", query.must_have_amazon_offer),
+        ("filterErotic", query.without_erotic),
+        ("singleVariation", query.single_variation),
+    ):
+        if is_set:
+            filters[name] = True
+    selection = {
+        "page": page,
+        "domainId": DOMAIN_IDS[query.marketplace],
+        "priceTypes": [_PRICE_INDEXES[query.price_type]],
+        "dateRange": _DATE_RANGES[query.date_range],
+        "sortType": _NEWEST_FIRST,
+    }
+    if ranges:
+        selection["isRangeEnabled"] = True
+    if filters:
+        selection["isFilterEnabled"] = True
+    return Request("deal", body=_json(selection | ranges | filters), marketplace=query.marketplace)
+
+
+def _json(selection: Mapping[str, Any]) -> bytes:
+    return json.dumps(selection, ensure_ascii=False, separators=(",", ":")).encode()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice, repeat
 from operator import lt
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -31,19 +31,19 @@ MINUTES_TO_2011 = 21_564_000
 IMAGE_ADDRESS = "https://m.media-amazon.com/images/I/"
 PRICE_TYPES = tuple(PriceType)
 
-_LAST_MINUTE = (datetime(9999, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(minutes=1) - MINUTES_TO_2011
+LAST_MINUTE = (datetime(9999, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(minutes=1) - MINUTES_TO_2011
 _LARGEST = 2**63 - 1
 # What the database has room for: integer for amounts and counts.
 MOST_AMOUNT = 2**31 - 1
 MOST_RATING_TENTHS = 50
 # Java's largest long; the second is what JavaScript makes of it.
 _UNKNOWN_CATEGORIES = frozenset({0, -1, 9223372036854775807, 9223372036854776000})
-_IMAGE_NAME = re.compile(r"[\w+%.,~()-]+", re.ASCII)
+IMAGE_NAME = re.compile(r"[\w+%.,~()-]+", re.ASCII)
 # Only with its semicolon: in a title, `&not` may just as well be the start of a name.
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 # Of two halves that make one character, of half a one, and of any other escape, so that `\\ud800` is not taken for one.
 _ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
-_UNREADABLE = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
+UNREADABLE = (ValueError, RecursionError)  # msgspec's errors and UnicodeDecodeError are ValueErrors
 
 _KINDS = {
     0: ProductKind.STANDARD,
@@ -63,8 +63,8 @@ _AVAILABILITIES = {
 }
 _STRIDES = {price_type: 3 if price_type.includes_shipping else 2 for price_type in PriceType}
 # The least value that is one: a price of 0 is no price, a count of 0 is a count.
-_FLOORS = {price_type: 1 if price_type.is_price else 0 for price_type in PriceType}
-_CEILINGS = {price_type: MOST_RATING_TENTHS if price_type is PriceType.RATING else MOST_AMOUNT for price_type in PriceType}
+FLOORS = {price_type: 1 if price_type.is_price else 0 for price_type in PriceType}
+CEILINGS = {price_type: MOST_RATING_TENTHS if price_type is PriceType.RATING else MOST_AMOUNT for price_type in PriceType}
 _SALES = PRICE_TYPES.index(PriceType.SALES)
 _NOT_ASKED = -2
 _NO_SELLER = frozenset({None, "", "-1", "-2"})
@@ -81,6 +81,10 @@ V = TypeVar("V")
 # PostgreSQL's bigint, and any amount or minute there can be. Checked by msgspec, where it costs nothing.
 Amount = Annotated[int, msgspec.Meta(le=2**63 - 1)]
 Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+# A piece, what of it was lost, and where it stands.
+Piecewise: TypeAlias = Callable[[msgspec.Raw, list[str], str], Any]
 
 
 class SeriesUnreadable(ValueError):
@@ -236,7 +240,7 @@ class ProductsWire(EnvelopeWire, gc=False):
 _read_answer = msgspec.json.Decoder(ProductsWire).decode
 _read_product = msgspec.json.Decoder(ProductWire).decode
 _read_pieces = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_read_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+read_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +277,8 @@ def decode_envelope(body: bytes) -> Envelope:
     Raises:
         NotAnAnswer: no JSON object.
     """
-    wire = _read_struct(body, EnvelopeWire, [])
-    return _envelope(wire)
+    wire = read_struct(body, EnvelopeWire, [])
+    return envelope_of(wire)
 
 
 def decode_products(body: bytes, asked: Sequence[str], marketplace: Marketplace) -> DecodedProducts:
@@ -284,7 +288,7 @@ def decode_products(body: bytes, asked: Sequence[str], marketplace: Marketplace)
         NotAnAnswer: no JSON object, or its `products` is no list.
     """
     wire = _read_product_answer(body)
-    envelope = _envelope(wire)
+    envelope = envelope_of(wire)
     answered_at = envelope.tokens.at if envelope.tokens else EPOCH
     wanted = frozenset(asked)
     products: dict[str, Product] = {}
@@ -321,8 +325,8 @@ def decode_raw_product(raw: bytes, asin: str, marketplace: Marketplace, answered
     dropped: list[str] = []
     try:
         product = _read_product_piece(msgspec.Raw(raw), dropped)
-    except _UNREADABLE as error:
-        raise NotAnAnswer(_reason(error)) from error
+    except UNREADABLE as error:
+        raise NotAnAnswer(reason_of(error)) from error
     if product is None or product.asin != asin:
         raise NotAnAnswer(f"the product is not {asin}")
     if product.domainId is not None and product.domainId != DOMAIN_IDS[marketplace]:
@@ -352,20 +356,20 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
         kind=kind,
         answered_at=answered_at,
         updated_at=_time(wire.lastUpdate),
-        title=_text(wire.title),
-        brand=_text(wire.brand),
-        manufacturer=_text(wire.manufacturer),
-        model=_text(wire.model),
-        color=_text(wire.color),
-        size=_text(wire.size),
-        binding=_text(wire.binding),
+        title=decode_text(wire.title),
+        brand=decode_text(wire.brand),
+        manufacturer=decode_text(wire.manufacturer),
+        model=decode_text(wire.model),
+        color=decode_text(wire.color),
+        size=decode_text(wire.size),
+        binding=decode_text(wire.binding),
         image_urls=_image_addresses(wire),
-        root_category_id=wire.rootCategory if wire.rootCategory is not None and _is_category(wire.rootCategory) else None,
-        category_ids=tuple([category for category in wire.categories if _is_category(category)]) if wire.categories else (),
+        root_category_id=wire.rootCategory if wire.rootCategory is not None and is_category(wire.rootCategory) else None,
+        category_ids=tuple([category for category in wire.categories if is_category(category)]) if wire.categories else (),
         category_path=_texts([branch.name for branch in wire.categoryTree]) if wire.categoryTree else (),
         eans=_texts(wire.eanList) if wire.eanList else (),
         upcs=_texts(wire.upcList) if wire.upcList else (),
-        parent_asin=_text(wire.parentAsin),
+        parent_asin=decode_text(wire.parentAsin),
         variation_asins=_variation_asins(wire),
         sales_rank=_sales_rank(wire, series, answered_at, reasons),
         rating_tenths=_current(PriceType.RATING, stats, series, answered_at),
@@ -412,10 +416,10 @@ def decode_series(flat: list[int], price_type: PriceType, dropped: list[str] | N
     times = flat[::stride]
     if not all(map(lt, times, islice(times, 1, None))):
         return decode_series(_without_repeats(flat, stride), price_type, dropped)
-    if times[0] < -MINUTES_TO_2011 or times[-1] > _LAST_MINUTE:
+    if times[0] < -MINUTES_TO_2011 or times[-1] > LAST_MINUTE:
         raise SeriesUnreadable("holds a time that is no date")
     values: Sequence[int] = flat[1::stride]
-    most, ceiling = max(values), _CEILINGS[price_type]
+    most, ceiling = max(values), CEILINGS[price_type]
     amounts: Sequence[int | None] = values
     if stride == 3:
         shippings = flat[2::3]
@@ -427,7 +431,7 @@ def decode_series(flat: list[int], price_type: PriceType, dropped: list[str] | N
     elif price_type is PriceType.EXTRA_INFO_UPDATES:
         if min(values) < -_LARGEST:
             raise SeriesUnreadable("holds a number that is no count")
-    elif min(values) < (floor := _FLOORS[price_type]) or most > ceiling:
+    elif min(values) < (floor := FLOORS[price_type]) or most > ceiling:
         amounts = [value if floor <= value <= ceiling else None for value in values]
     if most > ceiling and dropped is not None and price_type is not PriceType.EXTRA_INFO_UPDATES:
         sums = (
@@ -451,9 +455,9 @@ def encode_series(series: PriceSeries, price_type: PriceType) -> list[int]:
 def _read_product_answer(body: bytes) -> ProductsWire:
     try:
         return _read_answer(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         dropped: list[str] = []
-        answer = _read_struct(body, ProductsWire, dropped)
+        answer = read_struct(body, ProductsWire, dropped)
     if any(reason.startswith("products:") for reason in dropped):
         raise NotAnAnswer("`products` is not a list")
     return answer
@@ -462,16 +466,21 @@ def _read_product_answer(body: bytes) -> ProductsWire:
 def _read_product_piece(piece: msgspec.Raw, dropped: list[str]) -> ProductWire | None:
     try:
         return _read_product(piece)
-    except _UNREADABLE:
+    except UNREADABLE:
         pass
     try:
-        return _read_struct(piece, ProductWire, dropped)
+        return read_struct(piece, ProductWire, dropped)
     except NotAnAnswer:
         return None
 
 
-def _read_struct(raw: bytes | msgspec.Raw, shape: type[W], dropped: list[str], path: str = "") -> W:
+def read_struct(
+    raw: bytes | msgspec.Raw, shape: type[W], dropped: list[str], path: str = "", *, piecewise: Mapping[str, Piecewise] | None = None
+) -> W:
     """`raw` as `shape`, without the fields that do not fit; each of those is named in `dropped`.
+
+    Args:
+        piecewise: how to read the fields of which a part may be kept, by name; those of a product where nothing is said.
 
     Raises:
         NotAnAnswer: no JSON object, or a field that must be there is not.
@@ -479,20 +488,21 @@ def _read_struct(raw: bytes | msgspec.Raw, shape: type[W], dropped: list[str], p
     try:
         try:
             pieces = _read_pieces(raw)
-        except _UNREADABLE:
+        except UNREADABLE:
             # Half a character is no JSON to msgspec, wherever it stands; as a byte that is no UTF-8 it costs only its own field.
             pieces = _read_pieces(_ESCAPE.sub(lambda escape: b"\xff" if escape[1] else escape[0], bytes(raw)))
-    except _UNREADABLE as error:
-        raise NotAnAnswer(_reason(error)) from None
+    except UNREADABLE as error:
+        raise NotAnAnswer(reason_of(error)) from None
     known: dict[str, Any] = {}
+    piecewise = _PIECEWISE if piecewise is None else piecewise
     for name, kind in _fields(shape):
         piece = pieces.get(name)
         if piece is None:
             continue
         try:
-            known[name] = _PIECEWISE[name](piece, dropped, path) if name in _PIECEWISE else msgspec.json.decode(piece, type=kind)
-        except _UNREADABLE as error:
-            dropped.append(f"{path}{name}: {_reason(error)}")
+            known[name] = piecewise[name](piece, dropped, path) if name in piecewise else msgspec.json.decode(piece, type=kind)
+        except UNREADABLE as error:
+            dropped.append(f"{path}{name}: {reason_of(error)}")
     try:
         return shape(**known)
     except TypeError:
@@ -500,27 +510,27 @@ def _read_struct(raw: bytes | msgspec.Raw, shape: type[W], dropped: list[str], p
 
 
 def _read_stats(piece: msgspec.Raw, dropped: list[str], path: str) -> StatsWire | None:
-    return None if bytes(piece) == b"null" else _read_struct(piece, StatsWire, dropped, f"{path}stats.")
+    return None if bytes(piece) == b"null" else read_struct(piece, StatsWire, dropped, f"{path}stats.")
 
 
 def _read_csv(piece: msgspec.Raw, dropped: list[str], path: str) -> list[list[int] | None] | None:
     if bytes(piece) == b"null":
         return None
     histories: list[list[int] | None] = []
-    for index, raw in enumerate(_read_raws(piece)):
+    for index, raw in enumerate(read_raws(piece)):
         try:
             histories.append(msgspec.json.decode(raw, type=list[Amount] | None))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             histories.append(None)
-            dropped.append(f"{path}csv[{index}]: {_reason(error)}")
+            dropped.append(f"{path}csv[{index}]: {reason_of(error)}")
     return histories
 
 
-def _read_error(piece: msgspec.Raw, _dropped: list[str], _path: str) -> ErrorWire | None:
+def read_error(piece: msgspec.Raw, _dropped: list[str], _path: str) -> ErrorWire | None:
     """An error stays one, whatever its shape."""
     try:
         return msgspec.json.decode(piece, type=ErrorWire | None)
-    except _UNREADABLE:
+    except UNREADABLE:
         return ErrorWire(type="an error in a shape that cannot be read")
 
 
@@ -528,12 +538,12 @@ def _fields(shape: type[msgspec.Struct]) -> Iterable[tuple[str, Any]]:
     return ((entry.encode_name, entry.type) for entry in msgspec.structs.fields(shape))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Why something could not be read, without quoting it."""
     return "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
-def _envelope(wire: EnvelopeWire) -> Envelope:
+def envelope_of(wire: EnvelopeWire) -> Envelope:
     counts = (wire.tokensLeft, wire.refillIn, wire.refillRate, wire.tokensConsumed)
     error = None
     if wire.error is not None:
@@ -577,7 +587,7 @@ def _decode_history(histories: Sequence[list[int] | None], reasons: list[str]) -
 def _decode_stats(wire: StatsWire, series: Mapping[PriceType, PriceSeries], reasons: list[str]) -> ProductStats:
     # -1 also stands for a type the request did not ask for, so it means "no offer now" only where Keepa shows that it knows the type.
     current: dict[PriceType, int | None] = {
-        price_type: value if value >= _FLOORS[price_type] else None
+        price_type: value if value >= FLOORS[price_type] else None
         for price_type, value, share, peak in zip(
             PRICE_TYPES,
             wire.current or (),
@@ -595,9 +605,9 @@ def _decode_stats(wire: StatsWire, series: Mapping[PriceType, PriceSeries], reas
             landed = price + max(shipping or 0, 0)
             current[price_type] = landed if price >= 0 and landed > 0 else None
     for price_type, value in current.items():
-        if value is not None and value > _CEILINGS[price_type]:
+        if value is not None and value > CEILINGS[price_type]:
             current[price_type] = None
-            reasons.append(f"stats.current.{price_type}: is beyond {_CEILINGS[price_type]}")
+            reasons.append(f"stats.current.{price_type}: is beyond {CEILINGS[price_type]}")
     return ProductStats(
         current=current,
         average=OnFirstUse(_averages, wire),
@@ -608,7 +618,7 @@ def _decode_stats(wire: StatsWire, series: Mapping[PriceType, PriceSeries], reas
         out_of_stock_pct=OnFirstUse(_out_of_stock_shares, wire),
         sales_rank_drops=OnFirstUse(_sales_rank_drops, wire),
         total_offer_count=wire.totalOfferCount if wire.totalOfferCount is not None and wire.totalOfferCount >= 0 else None,
-        buy_box_seller_id=None if wire.buyBoxSellerId in _NO_SELLER else _text(wire.buyBoxSellerId),
+        buy_box_seller_id=None if wire.buyBoxSellerId in _NO_SELLER else decode_text(wire.buyBoxSellerId),
         buy_box_is_amazon=wire.buyBoxIsAmazon,
         buy_box_is_fba=wire.buyBoxIsFBA,
         buy_box_updated_at=_time(wire.lastBuyBoxUpdate),
@@ -669,7 +679,7 @@ def _extremes(pairs: Sequence[Sequence[int] | None] | None) -> dict[PriceType, E
     return {
         price_type: Extreme(pair[1], pair[0] + MINUTES_TO_2011)
         for price_type, pair in zip(PRICE_TYPES, pairs, strict=False)
-        if pair and len(pair) == 2 and pair[1] >= 0 and 0 <= pair[0] <= _LAST_MINUTE
+        if pair and len(pair) == 2 and pair[1] >= 0 and 0 <= pair[0] <= LAST_MINUTE
     }
 
 
@@ -693,7 +703,7 @@ def _sales_rank(wire: ProductWire, series: Mapping[PriceType, PriceSeries], at: 
         ranks = msgspec.json.decode(wire.salesRanks, type=dict[str, msgspec.Raw] | None) or {}
         flat = msgspec.json.decode(ranks.get(str(wire.salesRankReference), b"null"), type=list[int] | None)
         return value_at(decode_series(flat, PriceType.SALES, reasons), minute_of(at)) if flat else None
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
@@ -712,7 +722,7 @@ def _image_addresses(wire: ProductWire) -> tuple[str, ...]:
         names = [image.l or image.m for image in wire.images]
     elif wire.imagesCSV:
         names = wire.imagesCSV.split(",")
-    return tuple([IMAGE_ADDRESS + name for name in names if name and _IMAGE_NAME.fullmatch(name)])
+    return tuple([IMAGE_ADDRESS + name for name in names if name and IMAGE_NAME.fullmatch(name)])
 
 
 def _variation_asins(wire: ProductWire) -> tuple[str, ...]:
@@ -722,7 +732,7 @@ def _variation_asins(wire: ProductWire) -> tuple[str, ...]:
     return _texts(wire.variationCSV.split(",")) if wire.variationCSV else ()
 
 
-def _text(text: str | None) -> str | None:
+def decode_text(text: str | None) -> str | None:
     """Without HTML entities, outer blanks and control characters (PostgreSQL's text holds no NUL, a search completion none at all)."""
     if not text:
         return None
@@ -734,12 +744,12 @@ def _text(text: str | None) -> str | None:
 
 
 def _texts(texts: Iterable[str | None]) -> tuple[str, ...]:
-    return tuple([text for sent in texts if (text := _text(sent))])
+    return tuple([text for sent in texts if (text := decode_text(sent))])
 
 
 def _time(minute: int | None) -> datetime | None:
     """A Keepa minute; 0 and below mean that Keepa does not know."""
-    return datetime.fromtimestamp((minute + MINUTES_TO_2011) * 60, UTC) if minute is not None and 0 < minute <= _LAST_MINUTE else None
+    return datetime.fromtimestamp((minute + MINUTES_TO_2011) * 60, UTC) if minute is not None and 0 < minute <= LAST_MINUTE else None
 
 
 def _positive(number: int | None, name: str, reasons: list[str]) -> int | None:
@@ -752,8 +762,8 @@ def _positive(number: int | None, name: str, reasons: list[str]) -> int | None:
     return number
 
 
-def _is_category(category_id: int) -> bool:
+def is_category(category_id: int) -> bool:
     return category_id not in _UNKNOWN_CATEGORIES and 0 < category_id <= _LARGEST
 
 
-_PIECEWISE: Mapping[str, Callable[[msgspec.Raw, list[str], str], Any]] = {"stats": _read_stats, "csv": _read_csv, "error": _read_error}
+_PIECEWISE: Mapping[str, Piecewise] = {"stats": _read_stats, "csv": _read_csv, "error": read_error}
