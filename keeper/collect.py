@@ -1,6 +1,6 @@
 """The verb `collect`: deals a source told of, judged, kept and published; a watched product's price is recorded by the way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -14,17 +14,14 @@ from keeper.domain.price_type import PRICES
 from keeper.domain.product import Product, ProductKind
 from keeper.domain.product_group import ProductGroup
 from keeper.postgres import deals
-from keeper.postgres.deals import DealRow, KnownDeal, KnownProduct, PastPrices, Place
+from keeper.postgres.deals import DealRow, Key, KnownDeal, KnownProduct, PastPrices, Place
 from keeper.postgres.outbox import insert_events
 from keeper.postgres.sinks import lock_routes
 from keeper.record import LARGEST_BATCH, record
 
 # A score that moves by less, as it does with every rank, is no news.
 _SCORE_NEWS = 3
-_LONGEST_RAW = 1024 * 1024
 _ENDED_AT_ONCE = 1000
-
-Key = tuple[str, str, str, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +30,12 @@ class Collected:
 
     Attributes:
         seen: what the source told of.
-        kept: what belonged to the group.
+        kept: what belonged to a group and is a deal.
         added: deals that were not known; `again` those that were.
         changed: known deals that are not what they were.
         ended: deals that gave way to a newer price.
         glitches: suspected ones among the added.
         announced: keys of the deals that may be told to people from now on: new ones, and glitches seen twice.
-        best: the best scores among the announced, with their deal ids, best first.
     """
 
     seen: int = 0
@@ -64,10 +60,12 @@ def collect(
     now: datetime,
     source: DealSource,
     query: str | None = None,
-    group: ProductGroup | None = None,
-    raw: Mapping[str, bytes] | None = None,
+    groups: Sequence[ProductGroup] = (),
+    only_groups: bool = True,
+    least_fall_pct: float | None = None,
+    raw: Callable[[str], bytes] | None = None,
 ) -> Collected:
-    """Keep what belongs to the group. Idempotent: the same sightings again change nothing but when they were last seen.
+    """Keep the deals. Idempotent: the same sightings again change nothing but when they were last seen.
 
     Locks each product's row first, as `record` does, which records the prices of those that are watched.
 
@@ -76,52 +74,53 @@ def collect(
         sightings: at most LARGEST_BATCH; of the same deal the one with the latest look counts.
         now: business time.
         query: name of the feed's query or of the file of seeds.
-        group: None keeps everything.
-        raw: Keepa's own JSON of each row by ASIN, for those who decode it again.
+        groups: those a deal may belong to; the first that takes it gives it its name.
+        only_groups: what belongs to none of them is left out; without any group nothing is.
+        least_fall_pct: a price that is no so much below its list price or its 90-day median is no deal; None where the source has chosen.
+        raw: Keepa's own JSON of each row by its ASIN, for those who decode it again.
     """
     if len(sightings) > LARGEST_BATCH:
         raise ValueError(f"at most {LARGEST_BATCH} deals in one transaction, got {len(sightings)}")
-    mine = _newest([one for one in sightings if _belongs(one, group)])
+    mine = [one for one in _newest(sightings, groups) if one.group is not None or not (groups and only_groups)]
     if not mine:
         return Collected(seen=len(sightings))
-    places = sorted({(one.asin, one.marketplace.value) for one in mine})
-    known = deals.select_known_products(connection, places)
-    record(connection, [_seen_product(one, known, group, now) for one in _one_a_product(mine)], now=now, falls_kept=0)
+    keys = [one.key for one in mine]
+    known = deals.select_known_products(connection, sorted({key[:2] for key in keys}))
+    record(connection, [_seen_product(one, known.get(one.key[:2]), now) for one in _one_a_product(mine)], now=now, falls_kept=0)
     routes = lock_routes(connection)
-    keys = [_key(one) for one in mine]
     before = deals.select_deals(connection, keys)
     past = deals.select_past(connection, keys, now=now)
-    written = _Written(now, source, query, group)
     same = {(deal.asin, deal.marketplace, deal.price_type, deal.changed_at): deal for deal in before}
     running = [deal for deal in before if deal.ended_at is None]
     newest = _newest_change(running)
-    for one, key in zip(mine, keys, strict=True):
-        if newest.get(key[:3], key[3]) > key[3] and key not in same:
-            continue  # the page is older than what is known
-        written.judge(one, key, same.get(key), past.get(key[:3]), known.get(key[:2]))
+    writer = _Writer(now, source, query, least_fall_pct)
+    for one in mine:
+        # A page may be older than what is known.
+        if one.key in same or newest.get(one.key[:3], one.key[3]) <= one.key[3]:
+            writer.take(one, same.get(one.key), past.get(one.key[:3]), known.get(one.key[:2]))
     moved = {key[:3]: key[3] for key in keys}
     over = [
         (deal, at, deal_event_id(_deal_id(deal), deal.revision + 1))
         for deal in running
         if (at := moved.get((deal.asin, deal.marketplace, deal.price_type))) is not None and at > deal.changed_at
     ]
-    deals.write_deals(connection, written.rows)
-    deals.touch_deals(connection, written.again, written.looks, now=now)
+    deals.write_deals(connection, writer.rows)
+    deals.touch_deals(connection, [one.key for one in writer.again], [one.looked_at for one in writer.again], now=now)
     deals.end_deals(connection, over)
-    deals.insert_sightings(connection, keys, [one.sales_rank for one in mine], query=query, now=now)
-    deals.insert_deal_events(connection, [*(row.event_id for row in written.rows), *(event_id for *_, event_id in over)], routes)
+    deals.insert_sightings(connection, [(one.key, one.deal.sales_rank) for one in writer.seen], query=query, now=now)
+    deals.insert_deal_events(connection, [*(row.event_id for row in writer.rows), *(event_id for *_, event_id in over)], routes)
     if raw is not None and EventKind.RAW_DEAL in routes:
-        news = {row.asin for row in written.rows}
-        insert_events(connection, _raw_events([one for one in mine if one.asin in news], raw), routes)
+        written = {row.asin for row in writer.rows}
+        insert_events(connection, _raw_events([one.deal for one in mine if one.deal.asin in written], raw), routes)
     return Collected(
         seen=len(sightings),
-        kept=len(mine),
-        added=written.added,
-        again=len(written.again) + len(written.rows) - written.added,
-        changed=len(written.rows) - written.added,
+        kept=len(writer.seen),
+        added=writer.added,
+        again=len(writer.seen) - writer.added,
+        changed=len(writer.rows) - writer.added,
         ended=len(over),
-        glitches=sum(row.is_glitch and row.revision == 1 for row in written.rows),
-        announced=tuple(written.announced),
+        glitches=writer.glitches,
+        announced=tuple(writer.announced),
     )
 
 
@@ -138,79 +137,93 @@ def end_deals(connection: Connection, *, now: datetime, ends_after: timedelta) -
     return len(over)
 
 
-class _Written:
-    """What is to be written of each sighting."""
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A sighting, the group that takes it, and its key."""
 
-    def __init__(self, now: datetime, source: DealSource, query: str | None, group: ProductGroup | None) -> None:
+    deal: DealSighting
+    group: ProductGroup | None
+    key: Key
+
+    @property
+    def looked_at(self) -> datetime:
+        return time_of(self.deal.updated_minute)
+
+
+class _Writer:
+    """Decides what is to be written of each sighting."""
+
+    def __init__(self, now: datetime, source: DealSource, query: str | None, least_fall_pct: float | None) -> None:
         self._now = now
         self._source = source
         self._query = query
-        self._group = group
+        self._least_fall_pct = least_fall_pct
         self.rows: list[DealRow] = []
-        self.again: list[Key] = []
-        self.looks: list[datetime] = []
+        self.seen: list[_Seen] = []
+        self.again: list[_Seen] = []
         self.announced: list[Key] = []
-        self.added = 0
+        self.added = self.glitches = 0
 
-    def judge(self, one: DealSighting, key: Key, known: KnownDeal | None, past: PastPrices | None, product: KnownProduct | None) -> None:
-        """Decide whether it is new, another than it was, or just seen again."""
-        looked_at = time_of(one.updated_minute)
-        is_later_look = known is None or known.looked_at is None or looked_at > known.looked_at
+    def take(self, one: _Seen, known: KnownDeal | None, past: PastPrices | None, product: KnownProduct | None) -> None:
+        """Whether it is new, another than it was, or just seen again."""
+        is_later_look = known is None or known.looked_at is None or one.looked_at > known.looked_at
         sightings = 1 if known is None else known.sightings + is_later_look
-        judged = judge_deal(_facts(one, past, sightings))
-        announced_at = known.announced_at if known is not None else None
-        may_announce = announced_at is None and (not judged.is_glitch or sightings > 1)
-        if known is not None and not may_announce and not _is_other(one, known, judged):
-            self.again.append(key)
-            self.looks.append(looked_at)
+        facts = _facts(one.deal, past, sightings)
+        judged = judge_deal(facts)
+        if known is None and self._least_fall_pct is not None and _fall_pct(judged) < self._least_fall_pct:
             return
-        self.added += known is None
-        if may_announce:
+        self.seen.append(one)
+        announced_at = known.announced_at if known is not None else None
+        is_announced_now = announced_at is None and (not judged.is_glitch or sightings > 1)
+        if known is not None and not is_announced_now and not _is_other(one.deal, known, judged):
+            self.again.append(one)
+            return
+        if known is None:
+            self.added += 1
+            self.glitches += judged.is_glitch
+        if is_announced_now:
             announced_at = self._now
-            self.announced.append(key)
-        self.rows.append(self._row(one, known, judged, past, product, sightings=sightings, announced_at=announced_at))
+            self.announced.append(one.key)
+        self.rows.append(self._row(one, known, facts, judged, product, announced_at))
 
     def _row(
         self,
-        one: DealSighting,
+        one: _Seen,
         known: KnownDeal | None,
+        facts: DealFacts,
         judged: DealJudgement,
-        past: PastPrices | None,
         product: KnownProduct | None,
-        *,
-        sightings: int,
         announced_at: datetime | None,
     ) -> DealRow:
+        deal, group = one.deal, one.group
         revision = 1 if known is None else known.revision + 1
-        looked_at = time_of(one.updated_minute)
-        facts = _facts(one, past, sightings)
         return DealRow(
-            asin=one.asin,
-            marketplace=one.marketplace,
-            price_type=one.price_type,
-            changed_at=one.changed_at,
-            amount_minor=one.amount_minor,
-            list_price_minor=one.list_price_minor,
-            currency=one.marketplace.currency,
+            asin=deal.asin,
+            marketplace=deal.marketplace,
+            price_type=deal.price_type,
+            changed_at=deal.changed_at,
+            amount_minor=deal.amount_minor,
+            list_price_minor=deal.list_price_minor,
+            currency=deal.marketplace.currency,
             discount_pct=judged.discount_pct,
             first_seen_at=self._now if known is None else known.first_seen_at,
             last_seen_at=self._now,
             ended_at=None,
             revision=revision,
-            event_id=deal_event_id(_deal_id(one), revision),
-            previous_minor=one.previous_minor,
-            rating_tenths=one.rating_tenths,
-            review_count=one.review_count,
-            sales_rank=one.sales_rank,
-            category=one.category or (product.category if product else None),
-            url=f"https://{one.marketplace.host}/dp/{one.asin}",
+            event_id=deal_event_id(_deal_id(deal), revision),
+            previous_minor=deal.previous_minor,
+            rating_tenths=deal.rating_tenths,
+            review_count=deal.review_count,
+            sales_rank=deal.sales_rank,
+            category=(product.category if product else None) or deal.category,
+            url=f"https://{deal.marketplace.host}/dp/{deal.asin}",
             deal_score=judged.score,
             source=self._source,
             query=self._query,
-            product_group=self._group.name if self._group else None,
-            layout=self._group.layout_of(one.title) if self._group and one.title else None,
+            product_group=group.name if group else None,
+            layout=group.layout_of(deal.title) if group and deal.title else None,
             median_90_minor=facts.median_90_minor,
-            average_90_minor=one.averages_minor.get(90),
+            average_90_minor=deal.averages_minor.get(90),
             below_median_pct=_within(judged.below_median_pct),
             lowest_year_minor=facts.lowest_year_minor,
             lowest_ever_minor=facts.lowest_ever_minor,
@@ -220,20 +233,14 @@ class _Written:
             is_list_price_fiction=judged.is_list_price_fiction,
             is_glitch=judged.is_glitch,
             glitch_reason=judged.glitch_reason,
-            sightings=sightings,
-            looked_at=looked_at if known is None or known.looked_at is None else max(looked_at, known.looked_at),
+            sightings=facts.sightings,
+            looked_at=one.looked_at if known is None or known.looked_at is None else max(one.looked_at, known.looked_at),
             announced_at=announced_at,
             score_parts=dict(judged.parts),
         )
 
 
-def _belongs(one: DealSighting, group: ProductGroup | None) -> bool:
-    if group is None:
-        return True
-    return group.judge(one.title, one.category_ids, one.root_category_id, brand=one.brand).is_member
-
-
-def _newest(sightings: Sequence[DealSighting]) -> list[DealSighting]:
+def _newest(sightings: Sequence[DealSighting], groups: Sequence[ProductGroup]) -> list[_Seen]:
     """One of each price, in order of the products: the latest change, of which the latest look."""
     newest: dict[tuple[str, str, str], DealSighting] = {}
     for one in sightings:
@@ -241,43 +248,50 @@ def _newest(sightings: Sequence[DealSighting]) -> list[DealSighting]:
         other = newest.get(place)
         if other is None or (one.changed_minute, one.updated_minute) > (other.changed_minute, other.updated_minute):
             newest[place] = one
-    return [newest[place] for place in sorted(newest)]
+    return [_Seen(one, _group_of(one, groups), (*place, one.changed_at)) for place, one in sorted(newest.items())]
 
 
-def _one_a_product(sightings: Sequence[DealSighting]) -> list[DealSighting]:
+def _group_of(one: DealSighting, groups: Sequence[ProductGroup]) -> ProductGroup | None:
+    for group in groups:
+        if group.judge(one.title or "", one.category_ids, one.root_category_id, brand=one.brand).is_member:
+            return group
+    return None
+
+
+def _one_a_product(seen: Sequence[_Seen]) -> list[_Seen]:
     """Of each product the one that was looked at last."""
-    latest: dict[Place, DealSighting] = {}
-    for one in sightings:
-        place = one.asin, one.marketplace.value
-        if place not in latest or one.updated_minute > latest[place].updated_minute:
+    latest: dict[Place, _Seen] = {}
+    for one in seen:
+        place = one.key[:2]
+        if place not in latest or one.deal.updated_minute > latest[place].deal.updated_minute:
             latest[place] = one
     return list(latest.values())
 
 
-def _seen_product(one: DealSighting, known: Mapping[Place, KnownProduct], group: ProductGroup | None, now: datetime) -> Product:
+def _seen_product(one: _Seen, known: KnownProduct | None, now: datetime) -> Product:
     """The product as the deal tells of it: what is known better stays, and only what is watched has its prices recorded."""
-    product = known.get((one.asin, one.marketplace.value))
-    latest = minute_of(now)
+    deal, latest = one.deal, minute_of(now)
+    said_brand = deal.brand or (one.group.brand_of(deal.title) if one.group and deal.title else None)
     return Product(
-        asin=one.asin,
-        marketplace=one.marketplace,
+        asin=deal.asin,
+        marketplace=deal.marketplace,
         kind=ProductKind.STANDARD,
         answered_at=now,
-        title=None if product and product.title else one.title,
-        brand=None if product and product.brand else one.brand or (group.brand_of(one.title) if group and one.title else None),
-        image_urls=() if product and product.image_url else (one.image_url,) if one.image_url else (),
-        root_category_id=None if product and product.root_category_id else one.root_category_id,
-        category_path=() if (product and product.category) or not one.category else (one.category,),
-        parent_asin=one.parent_asin,
-        sales_rank=one.sales_rank,
-        rating_tenths=one.rating_tenths,
-        review_count=one.review_count,
+        title=None if known and known.title else deal.title,
+        brand=None if known and known.brand else said_brand,
+        image_urls=(deal.image_url,) if deal.image_url and not (known and known.image_url) else (),
+        root_category_id=None if known and known.root_category_id else deal.root_category_id,
+        category_path=(deal.category,) if deal.category and not (known and known.category) else (),
+        parent_asin=deal.parent_asin,
+        sales_rank=deal.sales_rank,
+        rating_tenths=deal.rating_tenths,
+        review_count=deal.review_count,
         series={
-            price_type: PriceSeries((minute,), (one.current[price_type],))
+            price_type: PriceSeries((minute,), (deal.current[price_type],))
             for price_type in PRICES
-            if price_type in one.current and (minute := one.current_since.get(price_type)) is not None and minute <= latest
+            if price_type in deal.current and (minute := deal.current_since.get(price_type)) is not None and minute <= latest
         }
-        if product and product.is_watched
+        if known and known.is_watched
         else {},
         is_partial=True,
     )
@@ -325,12 +339,10 @@ def _newest_change(running: Sequence[KnownDeal]) -> dict[tuple[str, str, str], d
     return newest
 
 
-def _raw_events(sightings: Sequence[DealSighting], raw: Mapping[str, bytes]) -> list[Event]:
+def _raw_events(sightings: Sequence[DealSighting], raw: Callable[[str], bytes]) -> list[Event]:
     events = {}
     for one in sightings:
-        body = raw.get(one.asin)
-        if body is None or len(body) > _LONGEST_RAW:
-            continue
+        body = raw(one.asin)
         event_id = raw_deal_event_id(one.asin, one.marketplace.value, one.price_type.value, one.updated_minute * 60)
         timestamp = f"{time_of(one.updated_minute).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
         events[event_id] = Event(
@@ -338,17 +350,17 @@ def _raw_events(sightings: Sequence[DealSighting], raw: Mapping[str, bytes]) -> 
             EventKind.RAW_DEAL,
             one.asin,
             f'{{"asin":"{one.asin}","domain":"{one.marketplace.value.lower()}","event_id":"{event_id}","schema_version":1,'
-            f'"timestamp":"{timestamp}","event_type":"raw_deal","deal":{bytes(body).decode(errors="replace")}}}',
+            f'"timestamp":"{timestamp}","event_type":"raw_deal","deal":{body.decode(errors="replace")}}}',
         )
     return list(events.values())
 
 
-def _key(one: DealSighting) -> Key:
-    return one.asin, one.marketplace.value, one.price_type.value, one.changed_at
-
-
 def _deal_id(deal: DealSighting | KnownDeal) -> str:
     return deal_id_of(deal.asin, str(deal.marketplace), str(deal.price_type), int(deal.changed_at.timestamp()))
+
+
+def _fall_pct(judged: DealJudgement) -> float:
+    return max(judged.discount_pct or 0.0, judged.below_median_pct or 0.0)
 
 
 def _within(percent: float | None) -> float | None:

@@ -303,26 +303,20 @@ def touch_deals(connection: Connection, keys: Collection[Key], looked_at: Sequen
         )
 
 
-def insert_sightings(
-    connection: Connection,
-    keys: Collection[Key],
-    ranks: Sequence[int | None],
-    *,
-    query: str | None,
-    now: datetime,
-) -> None:
-    """Note that they were seen."""
-    connection.execute(
-        text(
-            f"""
-            INSERT INTO deal_sightings ({_KEY_COLUMNS}, seen_at, query, sales_rank)
-            SELECT asin, marketplace, price_type, changed_at, :now, :query, sales_rank
-            FROM unnest({_KEY_ARRAYS}, CAST(:ranks AS integer[])) AS s (asin, marketplace, price_type, changed_at, sales_rank)
-            ON CONFLICT DO NOTHING
-            """
-        ),
-        _columns_of_keys(keys) | {"ranks": list(ranks), "now": now, "query": query},
-    )
+def insert_sightings(connection: Connection, seen: Collection[tuple[Key, int | None]], *, query: str | None, now: datetime) -> None:
+    """Note that these were seen, with their sales ranks."""
+    if seen:
+        connection.execute(
+            text(
+                f"""
+                INSERT INTO deal_sightings ({_KEY_COLUMNS}, seen_at, query, sales_rank)
+                SELECT asin, marketplace, price_type, changed_at, :now, :query, sales_rank
+                FROM unnest({_KEY_ARRAYS}, CAST(:ranks AS integer[])) AS s (asin, marketplace, price_type, changed_at, sales_rank)
+                ON CONFLICT DO NOTHING
+                """
+            ),
+            _columns_of_keys([key for key, _ in seen]) | {"ranks": [rank for _, rank in seen], "now": now, "query": query},
+        )
 
 
 def end_deals(connection: Connection, ended: Sequence[tuple[KnownDeal, datetime, UUID]]) -> None:

@@ -150,7 +150,8 @@ ALTER TABLE collected_deals
     DROP COLUMN source, DROP COLUMN query, DROP COLUMN product_group, DROP COLUMN layout, DROP COLUMN median_90_minor,
     DROP COLUMN average_90_minor, DROP COLUMN below_median_pct, DROP COLUMN lowest_year_minor, DROP COLUMN lowest_ever_minor,
     DROP COLUMN highest_year_minor, DROP COLUMN is_year_low, DROP COLUMN is_all_time_low, DROP COLUMN is_list_price_fiction,
-    DROP COLUMN is_glitch, DROP COLUMN glitch_reason, DROP COLUMN sightings, DROP COLUMN looked_at, DROP COLUMN announced_at, DROP COLUMN score_parts;
+    DROP COLUMN is_glitch, DROP COLUMN glitch_reason, DROP COLUMN sightings, DROP COLUMN looked_at, DROP COLUMN announced_at,
+    DROP COLUMN score_parts;
 """
 
 

@@ -28,12 +28,11 @@ GROUP = parse_group(
     'name = "keyboards"\nlabel = "Keyboards"\nthreshold = 10\nagainst_after_pct = 25\n[for.de]\n"*tastatur*" = 10\n'
     '[brands]\n"Cherry" = 2\n[layouts]\nqwertz = ["qwertz"]\n',
 )
+CHANGED, LOOKED = ago(hours=2), ago(hours=1)
 DEAL = "SELECT amount_minor, list_price_minor, discount_pct::float8, currency, sightings, revision, ended_at FROM collected_deals"
 
 
-def sighting(
-    amount: int = 3999, *, asin: str = ASIN, changed: datetime = ago(hours=2), looked: datetime = ago(hours=1), **facts: Any
-) -> DealSighting:
+def sighting(amount: int = 3999, *, asin: str = ASIN, changed: datetime = CHANGED, looked: datetime = LOOKED, **facts: Any) -> DealSighting:
     """A fall from 79.99 EUR, seen in the feed."""
     said: dict[str, Any] = {
         "title": "Cherry Tastatur QWERTZ",
@@ -44,9 +43,8 @@ def sighting(
         "current_since": {PriceType.NEW: minute_of(changed), PriceType.AMAZON: minute_of(ago(days=9))},
     }
     return DealSighting(
-        asin, facts.pop("marketplace", Marketplace.DE), facts.pop("price_type", PriceType.NEW), minute_of(changed), minute_of(looked), amount,
-        **said | facts,
-    )  # fmt: skip
+        asin, Marketplace.DE, facts.pop("price_type", PriceType.NEW), minute_of(changed), minute_of(looked), amount, **said | facts
+    )
 
 
 def run_collect(engine: Engine, *seen: DealSighting, now: datetime = NOW, **options: Any) -> Collected:
@@ -79,20 +77,20 @@ def test_a_deal_is_compared_with_the_recorded_median_and_lows(engine: Engine) ->
 
 
 def test_what_does_not_belong_to_the_group_leaves_no_trace(engine: Engine) -> None:
-    done = run_collect(engine, sighting(title="Raclette 2 Meuuh"), group=GROUP)
+    done = run_collect(engine, sighting(title="Raclette 2 Meuuh"), groups=[GROUP])
     assert (done.seen, done.kept) == (1, 0)
     assert rows(engine, "SELECT 1 FROM products UNION ALL SELECT 1 FROM collected_deals UNION ALL SELECT 1 FROM deal_sightings") == []
 
 
 def test_the_group_tells_brand_and_layout_where_keepa_says_neither(engine: Engine) -> None:
-    run_collect(engine, sighting(), group=GROUP)
+    run_collect(engine, sighting(), groups=[GROUP])
     assert one(engine, "SELECT brand FROM products") == "Cherry"
     assert one(engine, "SELECT product_group, layout FROM collected_deals") == ("keyboards", "qwertz")
 
 
 def test_what_keepa_said_of_the_product_outlives_what_the_feed_says(engine: Engine) -> None:
     run_record(engine, product(title="Cherry KC 1000 Tastatur", brand="CHERRY GmbH", image_urls=("https://m.example/a.jpg",)))
-    run_collect(engine, sighting(image_url="https://m.example/b.jpg"), group=GROUP)
+    run_collect(engine, sighting(image_url="https://m.example/b.jpg"), groups=[GROUP])
     assert one(engine, "SELECT title, brand, image_url FROM products") == (
         "Cherry KC 1000 Tastatur",
         "CHERRY GmbH",
@@ -204,7 +202,7 @@ def test_a_glitch_that_keepa_sees_again_is_announced(engine: Engine) -> None:
 def test_raw_rows_are_events_for_what_is_new(engine: Engine) -> None:
     use_sinks(engine, ALL_SINKS)
     for _ in range(2):
-        run_collect(engine, sighting(), raw={ASIN: b'{"asin":"B07W6JG6Z7","new field":1}'})
+        run_collect(engine, sighting(), raw=lambda asin: b'{"asin":"%s","new field":1}' % asin.encode())
     [event] = rows(engine, "SELECT payload FROM events WHERE kind = 'raw_deal'")
     validator(Topic.RAW_DEALS).validate(event)
     assert event["deal"] == {"asin": ASIN, "new field": 1}
@@ -229,6 +227,17 @@ def test_a_deal_ends_when_nobody_has_seen_it_for_long_and_runs_again_when_somebo
     run_collect(engine, sighting(looked=later), now=later)
     assert one(engine, "SELECT ended_at, revision FROM collected_deals") == (None, 3)
     assert [event["ended_at"] is None for event in deal_events(engine)] == [True, False, True]
+
+
+def test_a_price_that_fell_too_little_is_no_deal(engine: Engine) -> None:
+    done = run_collect(engine, sighting(7999), least_fall_pct=15)
+    assert (done.kept, done.added) == (0, 0)
+    assert rows(engine, "SELECT 1 FROM collected_deals UNION ALL SELECT 1 FROM deal_sightings") == []
+
+
+def test_what_belongs_to_no_group_is_kept_without_one_where_the_source_is_trusted(engine: Engine) -> None:
+    run_collect(engine, sighting(title="Raclette"), groups=[GROUP], only_groups=False)
+    assert one(engine, "SELECT product_group FROM collected_deals") is None
 
 
 def test_collections_of_the_same_page_at_once_are_one(engine: Engine) -> None:
