@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from keeper.simulator.catalog import MARKETPLACES, UNKNOWN_CATEGORY, Marketplace, Product, make_ean, make_title, variation_asins
+from keeper.simulator.catalog import (
+    MARKETPLACES,
+    UNKNOWN_CATEGORY,
+    Marketplace,
+    Product,
+    list_categories,
+    make_ean,
+    make_title,
+    variation_asins,
+)
 from keeper.simulator.columns import NONE, Column
 from keeper.simulator.prices import (
     AMAZON,
@@ -133,7 +142,7 @@ def make_unknown(asin: str, domain: int, updated: int) -> dict[str, Any]:
 def make_product(product: Product, traits: Traits, history: History, view: View, fresh: Freshness) -> dict[str, Any]:
     """Returns one entry of `products`."""
     place = MARKETPLACES[traits.domain]
-    answer = _describe(product, traits, place).copy()
+    answer = describe_product(product, traits, place).copy()
     counts = [0 if column is None else column.count_until(fresh.updated) for column in history.columns]
     columns: Sequence[Column | None] = [
         column if count and price_type in view.types else None
@@ -159,7 +168,7 @@ def make_product(product: Product, traits: Traits, history: History, view: View,
     box = _at(history.columns[BUY_BOX_SHIPPING], counts[BUY_BOX_SHIPPING])
     answer["buyBoxEligibleOfferCounts"] = _count_eligible(history, counts)
     answer["competitivePriceThreshold"] = int(box * 1.05) if box > 0 else None
-    lightning = _find_lightning(history, fresh.updated)
+    lightning = find_lightning(history, fresh.updated)
     answer["deals"] = None
     if lightning is not None and lightning[1] >= 0:
         answer["deals"] = [{"accessType": "ALL", "badge": "Lightning deal", "dealType": "LIGHTNING_DEAL"}]
@@ -202,7 +211,7 @@ def _at(column: Column | None, count: int) -> int:
     return column.totals[count - 1] if column is not None and count else NONE
 
 
-def _find_lightning(history: History, minute: int) -> tuple[int, int] | None:
+def find_lightning(history: History, minute: int) -> tuple[int, int] | None:
     """Returns start and end of the running deal, start and -1 of an announced one, None without either."""
     for start, end in history.lightning_windows:
         if start <= minute < end:
@@ -236,7 +245,8 @@ def _write_history(
     answer["csv"] = csv
     ranks = csv[SALES]
     if ranks is not None:
-        root, leaf = _main_categories(MARKETPLACES[traits.domain])
+        place = MARKETPLACES[traits.domain]
+        root, leaf = place.root[0], (place.path[-1] if product.trap is None else place.accessories)[0]
         # The node below has fewer products: the same walk on a smaller scale.
         below = ranks.copy()
         below[1::2] = [max(1, rank // 24) for rank in below[1::2]]
@@ -572,12 +582,8 @@ def _sold_delta(history: History, fresh: Freshness) -> int:
     return NOT_REQUESTED if before <= 0 or now <= 0 else int(100 * (now - before) / before)
 
 
-def _main_categories(place: Marketplace) -> tuple[int, int]:
-    return place.root[0], place.path[-1][0]
-
-
 @lru_cache(maxsize=2048)
-def _describe(product: Product, traits: Traits, place: Marketplace) -> dict[str, Any]:
+def describe_product(product: Product, traits: Traits, place: Marketplace) -> dict[str, Any]:
     """Returns the keys that do not change with time."""
     answer: dict[str, Any] = dict.fromkeys(_PLAIN_KEYS)
     answer.update(_SENTINELS)
@@ -586,16 +592,18 @@ def _describe(product: Product, traits: Traits, place: Marketplace) -> dict[str,
     title = name if name is None else name[:200]
     pages = [
         {
-            "l": f"{_image_name(product, n, 'l')}.jpg",
+            "l": f"{image_name(product, n, 'l')}.jpg",
             "lH": 1500,
             "lW": 1500,
-            "m": f"{_image_name(product, n, 'm')}.jpg",
+            "m": f"{image_name(product, n, 'm')}.jpg",
             "mH": 500,
             "mW": 500,
         }
         for n in range(1 + draw % 5)
     ]
-    uncategorised = product.number >= 47 and product.number % 50 == 7
+    root, leaves = list_categories(product, place)
+    branch = (place.root, *place.path) if product.trap is None else (place.root, place.input_devices, place.accessories)
+    is_keyboard = product.trap is None
     inaccessible = product.product_type in (3, 4)
     ean = make_ean(product.number)
     answer.update(
@@ -608,8 +616,8 @@ def _describe(product: Product, traits: Traits, place: Marketplace) -> dict[str,
         model=f"M{draw % 100_000:05d}",
         partNumber=f"P{draw % 1_000_000:06d}",
         color=("Schwarz", "Black", "White", None)[draw % 4],
-        type="KEYBOARDS",
-        itemTypeKeyword="computer-keyboards",
+        type="KEYBOARDS" if is_keyboard else "COMPUTER_ADD_ON",
+        itemTypeKeyword="computer-keyboards" if is_keyboard else "computer-keyboard-accessories",
         websiteDisplayGroup="pc_display_on_website",
         websiteDisplayGroupName="Personal Computer",
         salesRankDisplayGroup="pc_display_on_website",
@@ -617,12 +625,12 @@ def _describe(product: Product, traits: Traits, place: Marketplace) -> dict[str,
         brandStoreUrl=f"/stores/{product.brand.replace(' ', '')}/page/SIMULATED",
         brandStoreUrlName=product.brand,
         urlSlug="-".join(product.brand.split()) + f"-{product.asin}",
-        features=[f"{product.brand} {place.noun}", "USB"],
+        features=[f"{product.brand} {place.noun}", "USB"] if is_keyboard else None,
         description=None,
         images=None if inaccessible else pages,
-        rootCategory=UNKNOWN_CATEGORY if uncategorised else place.root[0],
-        categories=[UNKNOWN_CATEGORY] if uncategorised else [place.path[-1][0]],
-        categoryTree=None if uncategorised else [{"catId": node, "name": name} for node, name in (place.root, *place.path)],
+        rootCategory=root,
+        categories=[*leaves],
+        categoryTree=None if root == UNKNOWN_CATEGORY else [{"catId": node, "name": name} for node, name in branch],
         eanList=None if inaccessible else [ean],
         upcList=None,
         parentAsin=product.parent,
@@ -662,7 +670,7 @@ def _describe(product: Product, traits: Traits, place: Marketplace) -> dict[str,
     return answer
 
 
-def _image_name(product: Product, place: int, size: str) -> str:
+def image_name(product: Product, place: int, size: str) -> str:
     number = derive("image", product.asin, place, size)
     return f"{'71' if size == 'l' else '41'}{number:020d}"[:11] + "L"
 

@@ -12,10 +12,13 @@ from keeper.simulator.answers import Freshness, count_offers, last_offers_fetch,
 from keeper.simulator.bucket import Balance, TokenBucket
 from keeper.simulator.catalog import MARKETPLACES, Catalog, Product, is_asin
 from keeper.simulator.clock import KEEPA_EPOCH_MINUTES, Anchors, SimulatedClock
+from keeper.simulator.columns import NONE
 from keeper.simulator.costs import ENDPOINTS, ProductFacts, count_product_cost
+from keeper.simulator.deals import DEALABLE, DealBoard
 from keeper.simulator.faults import STATUS_FAULTS, Fault, FaultPlan
-from keeper.simulator.prices import DAY, derive
+from keeper.simulator.prices import DAY, derive, last_visit
 from keeper.simulator.requests import ParameterError, ProductRequest, parse_product_request
+from keeper.simulator.selection import parse_deal_selection
 
 # Not a secret: the key the simulator is used with where a client wants one. 64 characters, as Keepa's keys have.
 DEFAULT_KEY = "simulator" + "0" * 55
@@ -81,7 +84,14 @@ class SimulatedKeepa:
     """One Keepa: a clock, a catalog, the keys' buckets and the faults ordered. Thread-safe."""
 
     def __init__(
-        self, catalog: Catalog, clock: SimulatedClock, *, refill_per_minute: int = 20, tokens: int | None = None, key: str | None = None
+        self,
+        catalog: Catalog,
+        clock: SimulatedClock,
+        *,
+        refill_per_minute: int = 20,
+        tokens: int | None = None,
+        key: str | None = None,
+        dealable: int = DEALABLE,
     ) -> None:
         """Opens for business.
 
@@ -91,6 +101,7 @@ class SimulatedKeepa:
             refill_per_minute: Plan of every key.
             tokens: Balance every key starts with; None means full.
             key: The only key accepted; None accepts every one of 64 characters.
+            dealable: How many of the products the deals know.
 
         Raises:
             ValueError: `key` has not 64 characters, or the rate is not positive.
@@ -114,13 +125,17 @@ class SimulatedKeepa:
         self._counts: Counter[tuple[str, int]] = Counter()
         self._tokens_consumed = 0
         self._fetches: OrderedDict[tuple[int, str], _Fetches] = OrderedDict()
+        self._board = DealBoard(catalog, self._fetched_at, dealable)
         self._answerers: Mapping[str, Callable[[Mapping[str, str], TokenBucket, float, Fault | None], Answer]] = {
             "/token": self._answer_token,
             "/product": self._answer_product,
+            "/deal": self._answer_deal,
         }
         self._bucket(key or DEFAULT_KEY)
 
-    def answer(self, path: str, parameters: Mapping[str, str], wanted_fault: Fault | None = None, method: str = "GET") -> Answer:
+    def answer(
+        self, path: str, parameters: Mapping[str, str], wanted_fault: Fault | None = None, method: str = "GET", content: bytes = b""
+    ) -> Answer:
         """Answers one request of the API and logs it.
 
         Args:
@@ -128,9 +143,13 @@ class SimulatedKeepa:
             parameters: Query parameters.
             wanted_fault: The fault this one request asks for itself; None leaves it to the orders.
             method: HTTP method.
+            content: Body of a POST: the selection.
         """
         began = time.perf_counter()
         path = path.rstrip("/") or "/"
+        if method == "POST":
+            # The body stands for the parameter; what is no UTF-8 is no JSON either.
+            parameters = {**parameters, "selection": content.decode(errors="replace")}
         now = self.clock.now()
         fault = wanted_fault or self.faults.draw(path)
         key = parameters.get("key", "")
@@ -193,6 +212,21 @@ class SimulatedKeepa:
             _add_unknown_fields(body)
         return Answer(200, body, fault)
 
+    def _answer_deal(self, parameters: Mapping[str, str], bucket: TokenBucket, now: float, fault: Fault | None) -> Answer:
+        selection = parse_deal_selection(parameters.get("selection"))
+        balance = bucket.read(now)
+        if not balance.admits:
+            return _refuse(429, NOT_ENOUGH_TOKENS, balance, now, fault)
+        page, is_cached = self._board.page(selection, now)
+        cost = ENDPOINTS["/deal"].base_cost
+        now = self.clock.now()
+        body = _envelope(bucket.take(cost, now), now, cost) | {"deals": page.as_json(), "dealsCached": is_cached}
+        if fault is not None and fault.kind == "extra_fields":
+            _add_unknown_fields(body)
+        if fault is not None and fault.kind == "deal_holes":
+            body["deals"]["dr"] = _make_holes(body["deals"]["dr"], selection.price_type)
+        return Answer(200, body, fault)
+
     def _select_products(self, request: ProductRequest, now: float, fault: Fault | None) -> tuple[list[dict[str, Any]] | None, int]:
         minutes = now / 60 - KEEPA_EPOCH_MINUTES
         found: list[tuple[str, Product | None]] = []
@@ -224,10 +258,8 @@ class SimulatedKeepa:
         history = self.catalog.history(product, domain, now)
         traits = self.catalog.traits(product, domain)
         fetches = self._recall(domain, product.asin)
-        # Keepa looks by itself every so many minutes, at a time of its own for each product.
-        every = 30 + derive("visit", product.asin, domain) % (8 * 60)
         # `min`: the clock may have been set back.
-        updated = min(now, max(fetches.updated, now - (now + derive("phase", product.asin, domain)) % every, history.first))
+        updated = min(now, max(fetches.updated, last_visit(product.asin, domain, now), history.first))
         age = now - updated
         offers_fetched: int | None = None
         offers_updated = min(now, max(fetches.offers, last_offers_fetch(history, now)))
@@ -268,6 +300,11 @@ class SimulatedKeepa:
         with self._lock:
             found = self._fetches.get((domain, asin))
             return _Fetches() if found is None else replace(found)
+
+    def _fetched_at(self, domain: int, asin: str) -> int:
+        # No lock: one look-up, and what is found only ever grows.
+        found = self._fetches.get((domain, asin))
+        return 0 if found is None else found.updated
 
     def _remember(self, domain: int, asin: str, updated: int, offers: int, stock: int, before: _Fetches) -> None:
         if updated <= before.updated and offers <= before.offers and stock <= before.stock:
@@ -466,6 +503,38 @@ def _add_unknown_fields(body: dict[str, Any]) -> None:
             product["csv"] = [*product["csv"], None, [1, 2]]
         if product.get("stats"):
             product["stats"]["simulatedUnknown"] = strange
+    if "deals" in body:
+        body["deals"]["dr"] = [_add_unknown_deal_fields(deal) for deal in body["deals"]["dr"]]
+        body["deals"]["simulatedUnknown"] = strange
+
+
+def _add_unknown_deal_fields(deal: dict[str, Any]) -> dict[str, Any]:
+    longer: dict[str, Any] = {name: [*deal[name], NONE] for name in ("current", "currentSince", "deltaLast", "backInStock")}
+    longer |= {name: [[*row, NONE] for row in deal[name]] for name in ("avg", "delta", "deltaPercent")}
+    return deal | longer | {"simulatedUnknown": {"of": None}}
+
+
+def _make_holes(deals: list[dict[str, Any]], price_type: int) -> list[dict[str, Any] | None]:
+    """Returns a page whose first rows (as many as there are) are broken; the rows given stay whole."""
+
+    def with_price(deal: dict[str, Any], value: int) -> dict[str, Any]:
+        return deal | {"current": [value if each == price_type else old for each, old in enumerate(deal["current"])]}
+
+    def without(deal: dict[str, Any], *names: str) -> dict[str, Any]:
+        return {name: value for name, value in deal.items() if name not in names}
+
+    breakers: tuple[Callable[[dict[str, Any]], dict[str, Any] | None], ...] = (
+        lambda _: None,
+        lambda deal: without(deal, "current", "avg"),
+        lambda deal: without(deal, "title", "image", "categories", "rootCat", "salesRankDrops90"),
+        _add_unknown_deal_fields,
+        lambda deal: with_price(deal, -2),
+        lambda deal: with_price(deal, 0),
+        lambda deal: deal | {"title": f"<b>{deal['title']}</b> &amp; &quot;more&quot; <script>alert(1)</script>"},
+        lambda deal: without(deal, "asin"),
+        lambda deal: deal | {"current": None, "image": None, "categories": None},
+    )
+    return [breakers[place](deal) if place < len(breakers) else deal for place, deal in enumerate(deals)]
 
 
 def _number(wish: Mapping[str, Any], name: str, default: float | None = None) -> float:

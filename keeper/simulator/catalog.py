@@ -20,6 +20,8 @@ from keeper.simulator.prices import DAY, History, Traits, derive, make_empty_his
 
 DEFAULT_SEEDS = Path(__file__).resolve().parents[2] / "seeds"
 MAX_PRODUCTS = 100_000
+SEED_KEYBOARDS = 47
+TRAP_KINDS = 5
 HISTORY_YEARS = 3
 MAX_CACHED_ENTRIES = 2_500_000
 UNKNOWN_CATEGORY = 9_223_372_036_854_775_807
@@ -52,6 +54,8 @@ class Marketplace:
         root: Root category of keyboards, id and name.
         path: Categories below the root. Ids below the root are made up.
         noun: The word for a keyboard.
+        accessories: Category of what is sold around keyboards. Made up.
+        trap_nouns: Words for what a search for keyboards finds and is none.
     """
 
     domain: int
@@ -61,6 +65,13 @@ class Marketplace:
     root: tuple[int, str]
     path: tuple[tuple[int, str], ...]
     noun: str
+    accessories: tuple[int, str]
+    trap_nouns: tuple[str, ...]
+
+    @property
+    def input_devices(self) -> tuple[int, str]:
+        """The category between the root and the keyboards."""
+        return self.path[-2]
 
 
 MARKETPLACES = {
@@ -74,6 +85,14 @@ MARKETPLACES = {
             (541_966, "Electronics"),
             ((172_456, "Computers & Accessories"), (12_879_431, "Keyboards")),
             "Keyboard",
+            (12_879_999, "Keyboard Accessories"),
+            (
+                "Keyboard Cover",
+                "Keyboard Stickers",
+                "Wrist Rest for Keyboard",
+                "Toy Keyboard Piano",
+                "Key Caps",
+            ),
         ),
         Marketplace(
             2,
@@ -83,6 +102,14 @@ MARKETPLACES = {
             (340_831_031, "Computers & Accessories"),
             ((428_654_031, "Keyboards, Mice & Input Devices"), (430_555_031, "Keyboards")),
             "Keyboard",
+            (430_556_031, "Keyboard Accessories"),
+            (
+                "Keyboard Cover",
+                "Keyboard Stickers",
+                "Wrist Rest for Keyboard",
+                "Toy Keyboard Piano",
+                "Key Caps",
+            ),
         ),
         Marketplace(
             3,
@@ -92,6 +119,14 @@ MARKETPLACES = {
             (340_843_031, "Computer & Zubehör"),
             ((427_954_031, "Tastaturen, Mäuse & Eingabegeräte"), (430_178_031, "Tastaturen")),
             "Tastatur",
+            (430_179_031, "Tastatur-Zubehör"),
+            (
+                "Tastatur-Abdeckung",
+                "Tastaturaufkleber",
+                "Handballenauflage für Tastatur",
+                "Kinder-Keyboard Klavier",
+                "Tastenkappen",
+            ),
         ),
         Marketplace(
             4,
@@ -101,6 +136,14 @@ MARKETPLACES = {
             (340_858_031, "Informatique"),
             ((430_332_031, "Claviers, souris et périphériques"), (430_335_031, "Claviers")),
             "Clavier",
+            (430_336_031, "Accessoires de clavier"),
+            (
+                "Housse de clavier",
+                "Autocollants pour clavier",
+                "Repose-poignets pour clavier",
+                "Clavier piano jouet",
+                "Capuchons de touches",
+            ),
         ),
         Marketplace(
             8,
@@ -110,6 +153,14 @@ MARKETPLACES = {
             (425_916_031, "Informatica"),
             ((460_157_031, "Tastiere, mouse e dispositivi di input"), (460_160_031, "Tastiere")),
             "Tastiera",
+            (460_161_031, "Accessori per tastiere"),
+            (
+                "Copritastiera",
+                "Adesivi per tastiera",
+                "Poggiapolsi per tastiera",
+                "Tastiera pianoforte giocattolo",
+                "Copritasti",
+            ),
         ),
         Marketplace(
             9,
@@ -119,6 +170,14 @@ MARKETPLACES = {
             (667_049_031, "Informática"),
             ((937_935_031, "Teclados, ratones y periféricos de entrada"), (937_994_031, "Teclados")),
             "Teclado",
+            (937_995_031, "Accesorios de teclado"),
+            (
+                "Funda de teclado",
+                "Pegatinas para teclado",
+                "Reposamuñecas para teclado",
+                "Teclado piano de juguete",
+                "Teclas de repuesto",
+            ),
         ),
     )
 }
@@ -145,6 +204,9 @@ class Product:
         price_minor: Price level by marketplace it was seen in; generated products have one for Germany.
         seen_on: Code of that marketplace.
         parent: ASIN of the variation parent.
+        trap: Place among the marketplaces' `trap_nouns` of what it is instead of a keyboard; None means a keyboard.
+        crashes: Whether its price falls to next to nothing for minutes, every day.
+        has_fictional_list: Whether its list price is one it was never sold near.
     """
 
     number: int
@@ -155,6 +217,37 @@ class Product:
     price_minor: int
     seen_on: str
     parent: str | None
+    trap: int | None = None
+    crashes: bool = False
+    has_fictional_list: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Oddities:
+    """Shares (0 to 1) of the generated products that mislead who looks for bargains; the real keyboards never do.
+
+    Attributes:
+        glitches: Price falls by more than 90 % for at most an hour, once a day.
+        fictions: List price that the product was never sold near.
+        traps: No keyboard but something with the word in its title: covers, stickers, wrist rests, toy pianos, key caps.
+    """
+
+    glitches: float = 0.03
+    fictions: float = 0.05
+    traps: float = 0.06
+
+    def __post_init__(self) -> None:
+        """Refuses what is no share.
+
+        Raises:
+            ValueError: A share is outside 0 to 1.
+        """
+        for share in (self.glitches, self.fictions, self.traps):
+            if not 0 <= share <= 1:
+                raise ValueError("a share is between 0 and 1")
+
+
+DEFAULT_ODDITIES = Oddities()
 
 
 class Catalog:
@@ -168,6 +261,7 @@ class Catalog:
         start_at: float,
         seeds: Path = DEFAULT_SEEDS,
         max_cached_entries: int = MAX_CACHED_ENTRIES,
+        oddities: Oddities = DEFAULT_ODDITIES,
     ) -> None:
         """Reads the seed file and nothing else.
 
@@ -177,6 +271,7 @@ class Catalog:
             start_at: Simulated Unix seconds; histories begin in the third year before.
             seeds: Folder of `keyboards.csv`.
             max_cached_entries: Bound of the history cache, in history entries of about 30 bytes.
+            oddities: How many of the generated products mislead who looks for bargains.
 
         Raises:
             ValueError: `products` is outside 1 to 100,000.
@@ -185,6 +280,7 @@ class Catalog:
             raise ValueError(f"products must be between 1 and {MAX_PRODUCTS}")
         self.seed = seed
         self.size = products
+        self._oddities = oddities
         self._keyboards = _read_keyboards(seeds / "keyboards.csv")[:products]
         self._number_by_asin = {product.asin: product.number for product in self._keyboards}
         self._first_year = datetime.fromtimestamp(start_at, UTC).year - HISTORY_YEARS
@@ -273,7 +369,26 @@ class Catalog:
         kind = {97: 3, _PARENT: 5, 99: 4}.get(number % 100, 0)
         parent = _make_asin(number - number % 100 + _PARENT) if number % 100 in _CHILDREN else None
         title = None if kind == 4 else html.escape(f"{brand} {model} {{noun}} {series}", quote=True)
-        return Product(number, _make_asin(number), title, brand, kind, round(price / 100) * 100 - 1, "DE", parent)
+        asin = _make_asin(number)
+        is_trap = kind == 0 and self._is_odd("trap", asin, self._oddities.traps)
+        if is_trap:
+            price = max(599.0, price / 6)
+        return Product(
+            number,
+            asin,
+            title,
+            brand,
+            kind,
+            round(price / 100) * 100 - 1,
+            "DE",
+            parent,
+            trap=derive(self.seed, "trap kind", asin) % TRAP_KINDS if is_trap else None,
+            crashes=kind == 0 and self._is_odd("glitch", asin, self._oddities.glitches),
+            has_fictional_list=kind == 0 and self._is_odd("fiction", asin, self._oddities.fictions),
+        )
+
+    def _is_odd(self, oddity: str, asin: str, share: float) -> bool:
+        return derive(self.seed, oddity, asin) % 10_000 < share * 10_000
 
 
 def variation_asins(product: Product) -> list[str]:
@@ -299,7 +414,16 @@ def make_ean(number: int) -> str:
 
 def make_title(product: Product, marketplace: Marketplace) -> str | None:
     """Returns a product's title in a marketplace, HTML entities included."""
-    return None if product.title is None else product.title.replace("{noun}", marketplace.noun)
+    noun = marketplace.noun if product.trap is None else marketplace.trap_nouns[product.trap]
+    return None if product.title is None else product.title.replace("{noun}", noun)
+
+
+def list_categories(product: Product, marketplace: Marketplace) -> tuple[int, tuple[int, ...]]:
+    """Returns a product's root category and those it is listed in directly."""
+    if product.number >= SEED_KEYBOARDS and product.number % 50 == 7:
+        return UNKNOWN_CATEGORY, (UNKNOWN_CATEGORY,)
+    leaf = marketplace.path[-1] if product.trap is None else marketplace.accessories
+    return marketplace.root[0], (leaf[0],)
 
 
 def _make_asin(number: int) -> str:
@@ -363,12 +487,15 @@ def _make_traits(seed: int, product: Product, place: Marketplace) -> Traits:
     rank = math.exp(popularity + own.gauss(0.0, 0.5))
     reviews_per_day = max(0.02, min(20.0, 400.0 / math.sqrt(rank) / 4))
     sellers = [f"A{derive('seller', place.domain, derive(product.asin, place.domain, n) % 400):020d}"[:14] for n in range(fba + fbm)]
+    # A fiction: two and a half to six times what it ever cost.
+    fiction = level * (2.5 + derive("fiction", seed, product.asin) % 351 / 100) if product.has_fictional_list else None
+    listed = None if shared.random() < 0.2 else round(level * (1.05 + 0.35 * shared.random()) / 100) * 100 - 1
     return Traits(
         seed=seed,
         asin=product.asin,
         domain=place.domain,
         level_minor=level,
-        list_minor=None if shared.random() < 0.2 else round(level * (1.05 + 0.35 * shared.random()) / 100) * 100 - 1,
+        list_minor=listed if fiction is None else round(fiction / 100) * 100 - 1,
         changes_per_day=max(0.005, min(6.0, rate)),
         amazon_sells=amazon_sells,
         fba=fba,
@@ -385,4 +512,5 @@ def _make_traits(seed: int, product: Product, place: Marketplace) -> Traits:
         monthly_sold=0 if own.random() < 0.35 else int(min(20_000, 300_000 / rank)),
         amazon_id=place.amazon_id,
         seller_ids=tuple(sellers),
+        crashes=product.crashes,
     )

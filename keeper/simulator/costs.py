@@ -35,6 +35,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     for endpoint in (
         Endpoint("/token", ("GET",), 0, "request", ()),
         Endpoint("/product", ("GET",), 1, "product", ("products",)),
+        Endpoint("/deal", ("GET", "POST"), 5, "page", ("deals", "dealsCached")),
     )
 }
 

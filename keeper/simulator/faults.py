@@ -14,7 +14,9 @@
 | `broken_gzip` | a body that says gzip and is not | as without |
 | `wrong_json` | a complete body that is not JSON | as without |
 | `missing_asin` | the answer lacks one product (`asin`, else the first) | as without, the missing one is not charged |
-| `extra_fields` | unknown fields in envelope, products and stats | as without |
+| `extra_fields` | unknown fields in envelope, products, stats and deals | as without |
+| `deal_holes` | the first rows of a page of deals are broken, each in another way: null, no prices, unknown fields and longer arrays, \
+-2 and 0 where a price should be, markup in the title | as without |
 """
 
 import random
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 STATUS_FAULTS: Mapping[str, int] = {"429": 429, "500": 500, "503": 503, "402": 402, "400": 400, "invalid_key": 400, "in_body_error": 200}
-ANSWER_FAULTS = frozenset({"slow", "cut_off", "dropped", "broken_gzip", "wrong_json", "missing_asin", "extra_fields"})
+ANSWER_FAULTS = frozenset({"slow", "cut_off", "dropped", "broken_gzip", "wrong_json", "missing_asin", "extra_fields", "deal_holes"})
 KINDS = frozenset(STATUS_FAULTS) | ANSWER_FAULTS
 MAX_SLOW_SECONDS = 300.0
 

@@ -7,7 +7,8 @@ goes back, and two simulators with one seed agree.
 
 The shape follows what price trackers show: a list price that stays for months, an offer that returns to its usual level, small
 jitters, campaigns of some days, sale days in every shop at once, lightning deals of hours, gaps without an offer, and now and
-then a glitch. How often a product changes is log-normal between products.
+then a glitch. How often a product changes is log-normal between products. Some generated products crash: for an hour at most, once
+a day, they cost next to nothing.
 """
 
 import math
@@ -28,6 +29,13 @@ EXTRA_UPDATES, RATING, COUNT_REVIEWS, BUY_BOX_SHIPPING, USED_NEW_SHIPPING, USED_
 BUY_BOX_USED_SHIPPING, PRIME_EXCL, COUNT_NEW_FBA, COUNT_NEW_FBM = 32, 33, 34, 35
 TRIPLETS = frozenset({7, *range(18, 30), 32})
 PRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 8, 9, 10, *range(18, 34)})
+
+# Price types that come out of one drawing.
+OFFER_TYPES = frozenset({AMAZON, NEW, NEW_FBM_SHIPPING, LIGHTNING_DEAL, NEW_FBA, BUY_BOX_SHIPPING, PRIME_EXCL})
+USED_TYPES = frozenset({USED, WAREHOUSE, COUNT_USED, USED_NEW_SHIPPING, USED_VERY_GOOD_SHIPPING, BUY_BOX_USED_SHIPPING})
+RANK_TYPES = frozenset({SALES})
+RATING_TYPES = frozenset({RATING})
+FAMILIES = (OFFER_TYPES, USED_TYPES, RANK_TYPES, RATING_TYPES)
 
 DAY = 1440
 SEGMENT = 91 * DAY
@@ -68,6 +76,7 @@ class Traits:
         monthly_sold: Units a month; 0 means that Amazon does not say.
         amazon_id: Amazon's own seller id in this marketplace.
         seller_ids: Third parties, those that ship through Amazon first.
+        crashes: Whether it costs less than a tenth for at most an hour, once a day.
     """
 
     seed: int
@@ -91,6 +100,7 @@ class Traits:
     monthly_sold: int
     amazon_id: str
     seller_ids: tuple[str, ...]
+    crashes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +133,17 @@ class History:
 def derive(*parts: object) -> int:
     """Returns a number of 64 bits that depends on every part and on nothing else."""
     return int.from_bytes(blake2b(":".join(map(str, parts)).encode(), digest_size=8).digest(), "big")
+
+
+def last_visit(asin: str, domain: int, now: int) -> int:
+    """Returns the minute at which Keepa last looked at a product by itself, every so many minutes at a time of the product's own."""
+    every, phase = visit_rhythm(asin, domain)
+    return now - (now + phase) % every
+
+
+def visit_rhythm(asin: str, domain: int) -> tuple[int, int]:
+    """Returns how many minutes lie between two visits of Keepa's own (30 to 509), and their phase."""
+    return 30 + derive("visit", asin, domain) % (8 * 60), derive("phase", asin, domain)
 
 
 def make_history(traits: Traits, first: int, now: int) -> History:
@@ -164,6 +185,43 @@ def make_history(traits: Traits, first: int, now: int) -> History:
         first=first,
         last=last,
     )
+
+
+def make_recent(traits: Traits, first: int, now: int, family: frozenset[int]) -> dict[int, Column]:
+    """Makes up one family of price types alone, from minute `first` to the end of the segment that holds `now`.
+
+    From the second entry of each column on, what it says is what `make_history` says; the first may stand for an older one.
+
+    Args:
+        traits: The product.
+        first: Keepa minute to begin at.
+        now: Keepa minute that must be covered.
+        family: One of `FAMILIES`.
+    """
+    last_segment = max(now, first) // SEGMENT
+    last = (last_segment + 1) * SEGMENT
+    segments = range(first // SEGMENT - 1, last_segment + 1)
+    columns: list[Column | None] = [None] * TYPES
+    if family is OFFER_TYPES:
+        offers = _Offers(traits)
+        events: list[_Event] = []
+        prime_windows: list[tuple[int, int]] = []
+        for segment in segments:
+            _draw_offer_events(traits, segment, events, prime_windows)
+        events.sort()
+        offers.replay(events)
+        for price_type in (AMAZON, NEW, NEW_FBM_SHIPPING, NEW_FBA, BUY_BOX_SHIPPING):
+            columns[price_type] = make_column(offers.writers[price_type], first, last, with_shipping=price_type in TRIPLETS)
+        if offers.windows:
+            columns[LIGHTNING_DEAL] = make_column(offers.writers[LIGHTNING_DEAL], first, last + DAY)
+        _add_prime_exclusive(traits, segments, columns, first, last, prime_windows)
+    elif family is USED_TYPES:
+        _add_used(traits, segments, columns, first, last)
+    elif family is RANK_TYPES:
+        _add_rank(traits, segments, columns, first, last)
+    else:
+        _add_rating(traits, segments, columns, first, last)
+    return {price_type: column for price_type, column in enumerate(columns) if column is not None}
 
 
 def make_empty_history(first: int, last: int) -> History:
@@ -215,6 +273,15 @@ def _draw_offer_events(traits: Traits, segment: int, events: list[_Event], prime
             factor = 0.02 + 0.28 * draw() if draw() < 0.75 else 3.0 + 7.0 * draw()
             events.append((begin, _GLITCH, actor, factor))
             events.append((begin + 15 + int(draw() * 400), _UNGLITCH, actor, factor))
+    if traits.crashes and actors:
+        # A generator of its own: the price process of every other product stays as it is.
+        crash = random.Random(derive(traits.seed, traits.asin, traits.domain, "crash", segment))
+        for day in range(SEGMENT // DAY):
+            begin = start + day * DAY + int(crash.random() * (DAY - 60))
+            # Below zero: the price itself, 0.12 in the marketplace's currency.
+            factor = -12.0 if crash.random() < 0.25 else 0.008 + 0.06 * crash.random()
+            events.append((begin, _GLITCH, actors[0], factor))
+            events.append((begin + 15 + int(crash.random() * 45), _UNGLITCH, actors[0], factor))
     for begin, end, depth, is_sale_day in _draw_campaigns(shared, start):
         joins = draw() < (0.85 if is_sale_day else 0.7)
         factor = round(1.0 - depth * (0.85 + 0.3 * draw()), 3)
@@ -340,7 +407,8 @@ class _Offers:
                 if cuts[actor]:
                     amount *= min(cuts[actor])
                 if glitches[actor]:
-                    amount *= glitches[actor][-1]
+                    glitch = glitches[actor][-1]
+                    amount = amount * glitch if glitch > 0 else -glitch
                 price = max(1, int(amount + 0.5))
             if kind == _LIGHTNING and price > 0:
                 lightning.write(minute, price)
@@ -452,30 +520,15 @@ def _add_slow_types(
     refurbished = StepWriter()
     refurbished.write(first, NONE)
     columns[COUNT_REFURBISHED] = make_column(refurbished, first, last)
-    if traits.has_prime_exclusive:
-        exclusive = StepWriter()
-        exclusive.write(segments.start * SEGMENT, NONE)
-        best = columns[NEW]
-        for begin, end in sorted(prime_windows):
-            price = best.value_at(begin, len(best.times)) if best else NONE
-            if price > 0:
-                exclusive.write(begin, int(price * 0.95))
-                exclusive.write(end, NONE)
-        columns[PRIME_EXCL] = make_column(exclusive, first, last)
+    _add_prime_exclusive(traits, segments, columns, first, last, prime_windows)
     # Fetches of offers by other users: every few days, at no round time; the same count again and again is how Keepa writes it.
     step = 3 * DAY + derive(traits.asin, traits.domain, "fetch") % (5 * DAY)
     count = columns[COUNT_NEW]
     fetches = list(range((first // step + 1) * step, last, step))
     if fetches and count is not None:
         columns[EXTRA_UPDATES] = Column(fetches, [max(0, count.value_at(minute, len(count.times))) for minute in fetches])
+    _add_rating(traits, segments, columns, first, last)
     if traits.rating:
-        rating = StepWriter()
-        for segment in segments:
-            own = random.Random(derive(traits.seed, traits.asin, traits.domain, "rating", segment))
-            for slot in range(2):
-                stars = max(10, min(50, traits.rating + int(own.gauss(0.0, 1.2))))
-                rating.write(segment * SEGMENT + int((slot + own.random()) * SEGMENT / 2), stars)
-        columns[RATING] = make_column(rating, first, last)
         every = max(DAY, int(DAY / traits.reviews_per_day))
         phase = derive(traits.asin, traits.domain, "reviews") % every
         reviews = StepWriter()
@@ -485,6 +538,34 @@ def _add_slow_types(
         reviews.times = [grid[place] for place in kept]
         reviews.values = [counted[place] for place in kept]
         columns[COUNT_REVIEWS] = make_column(reviews, first, last)
+
+
+def _add_prime_exclusive(
+    traits: Traits, segments: range, columns: list[Column | None], first: int, last: int, prime_windows: list[tuple[int, int]]
+) -> None:
+    if not traits.has_prime_exclusive:
+        return
+    exclusive = StepWriter()
+    exclusive.write(segments.start * SEGMENT, NONE)
+    best = columns[NEW]
+    for begin, end in sorted(prime_windows):
+        price = best.value_at(begin, len(best.times)) if best else NONE
+        if price > 0:
+            exclusive.write(begin, int(price * 0.95))
+            exclusive.write(end, NONE)
+    columns[PRIME_EXCL] = make_column(exclusive, first, last)
+
+
+def _add_rating(traits: Traits, segments: range, columns: list[Column | None], first: int, last: int) -> None:
+    if not traits.rating:
+        return
+    rating = StepWriter()
+    for segment in segments:
+        own = random.Random(derive(traits.seed, traits.asin, traits.domain, "rating", segment))
+        for slot in range(2):
+            stars = max(10, min(50, traits.rating + int(own.gauss(0.0, 1.2))))
+            rating.write(segment * SEGMENT + int((slot + own.random()) * SEGMENT / 2), stars)
+    columns[RATING] = make_column(rating, first, last)
 
 
 def _add_rank(traits: Traits, segments: range, columns: list[Column | None], first: int, last: int) -> list[int]:

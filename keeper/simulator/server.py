@@ -251,7 +251,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
         except ValueError as error:
             self._send(Answer(400, {"error": f"{FAULT_HEADER}: {error}"}))
             return
-        self._send(self.server.keepa.answer(url.path, dict(parse_qsl(url.query, keep_blank_values=True)), fault, self.command))
+        self._send(self.server.keepa.answer(url.path, dict(parse_qsl(url.query, keep_blank_values=True)), fault, self.command, body))
 
     def _control(self, name: str, query: str, body: bytes) -> Answer:
         try:

@@ -1,6 +1,7 @@
 """Every answer has the keys and JSON types of the recorded ones."""
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,61 @@ def test_german_product_has_the_recorded_statistics(simulator: Simulator) -> Non
     assert {name for name in recorded if not name.startswith("_")} <= product.keys()
     assert recorded["stats"].keys() <= product["stats"].keys()
     assert [found for name in recorded["stats"] for found in differences(name, recorded["stats"][name], product["stats"][name])] == []
+
+
+DEALS = "deal_de_amazon_week_page0_150deals.json"
+SOMETIMES = {"parentAsin", "warehouseConditionComment"}
+
+
+@pytest.fixture(scope="module")
+def deal_answer(simulator: Simulator) -> dict[str, Any]:
+    selection = {"domainId": 3, "priceTypes": [1], "page": 0, "dateRange": 3}
+    response = httpx.post(f"{simulator.url}/deal", params={"key": simulator.key}, json=selection, timeout=60)
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_deal_rows_have_the_recorded_keys_and_types(deal_answer: dict[str, Any]) -> None:
+    recorded = recording(DEALS)["deals"]["dr"]
+    always = set.intersection(*(set(row) for row in recorded))
+    commented = next(row for row in recorded if row.keys() >= SOMETIMES and row["image"])
+    rows = deal_answer["deals"]["dr"]
+    assert len(rows) > 30
+    for row in rows:
+        assert row.keys() - SOMETIMES == always
+        assert [found for name in row for found in differences(name, commented[name], row[name])] == []
+
+
+def test_deal_envelope_has_the_recorded_keys_and_types(deal_answer: dict[str, Any]) -> None:
+    recorded = recording(DEALS)
+    assert deal_answer.keys() == recorded.keys()
+    assert deal_answer["deals"].keys() == recorded["deals"].keys()
+    for ours, theirs in ((deal_answer, recorded), (deal_answer["deals"], recorded["deals"])):
+        # Both 0 and 0.0 were recorded; the rows have a test of their own.
+        names = ours.keys() - {"tokenFlowReduction", "deals", "dr"}
+        assert [found for name in names for found in differences(name, theirs[name], ours[name])] == []
+
+
+@pytest.mark.parametrize("name", ["current", "currentSince", "deltaLast", "backInStock"])
+def test_deal_arrays_are_as_long_as_recorded(deal_answer: dict[str, Any], name: str) -> None:
+    assert {len(row[name]) for row in recording(DEALS)["deals"]["dr"]} == {len(row[name]) for row in deal_answer["deals"]["dr"]} == {36}
+
+
+@pytest.mark.parametrize("source", ["recorded", "simulated"])
+def test_deal_arithmetic_is_that_of_the_recording(deal_answer: dict[str, Any], source: str) -> None:
+    deals = recording(DEALS)["deals"]["dr"] if source == "recorded" else deal_answer["deals"]["dr"]
+    wrong = [
+        (deal["asin"], row, each)
+        for deal in deals
+        for row, averages in enumerate(deal["avg"])
+        for each, (average, current) in enumerate(zip(averages, deal["current"], strict=True))
+        if each not in (8, 9, 33)
+        and average > 0
+        and current > 0
+        and (deal["delta"][row][each], deal["deltaPercent"][row][each])
+        != (average - current, math.floor(100 * (average - current) / average + 0.5))
+    ]
+    assert wrong == []
 
 
 def test_envelopes_and_errors_have_the_recorded_bodies(simulator: Simulator) -> None:

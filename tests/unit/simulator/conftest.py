@@ -1,5 +1,6 @@
 """A simulated Keepa on a machine clock that only moves when told to."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,18 @@ class World:
         query = {"key": DEFAULT_KEY, **{name.replace("_", "-"): str(value) for name, value in parameters.items()}}
         answer = self.keepa.answer(path, query)
         return {"status": answer.status, **answer.body}
+
+    def deals(self, *, method: str = "GET", **selection: Any) -> dict[str, Any]:
+        text = json.dumps({"domainId": 3, "priceTypes": [1], "page": 0, "dateRange": 1} | selection)
+        if method == "POST":
+            answer = self.keepa.answer("/deal", {"key": DEFAULT_KEY}, method="POST", content=text.encode())
+        else:
+            answer = self.keepa.answer("/deal", {"key": DEFAULT_KEY, "selection": text})
+        return {"status": answer.status, **answer.body}
+
+    def rows(self, **selection: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.deals(**selection)["deals"]["dr"]
+        return rows
 
     def product(self, number: int = 0, *, domain: int = 3, **parameters: Any) -> dict[str, Any]:
         asin = self.keepa.catalog.product(number).asin
