@@ -3,12 +3,17 @@
 import logging
 
 from prefect.artifacts import create_markdown_artifact
+from sqlalchemy import Engine
 
 from keeper.check import Checked
+from keeper.collection import Gathered
 from keeper.domain.money import Money
+from keeper.postgres.deals import select_best
 
 logger = logging.getLogger(__name__)
 _MOST_FAILURES = 100
+_MOST_DEALS = 20
+_LONGEST_TITLE = 80
 
 
 def show_checks(job: str, done: Checked) -> None:
@@ -28,6 +33,29 @@ def show_checks(job: str, done: Checked) -> None:
             lines.append(f"| and {len(done.failures) - _MOST_FAILURES} more | |")
     try:
         create_markdown_artifact("\n".join(lines), key=job.lower().replace("/", "-"), description=done.sentence)
+    except Exception:
+        logger.exception("the artifact of %s could not be written", job)
+
+
+def show_deals(job: str, engine: Engine, gathered: Gathered) -> None:
+    """The best of the deals that were found, and what went wrong."""
+    lines = [f"## {gathered.sentence}", ""]
+    if gathered.announced:
+        with engine.begin() as connection:
+            best = select_best(connection, gathered.announced, limit=_MOST_DEALS)
+        lines += ["| Score | Deal | Price | List | Below median | |", "|---|---|---|---|---|---|"]
+        for deal in best:
+            price = Money(deal.amount_minor, deal.currency)
+            listed = Money(deal.list_price_minor, deal.currency) if deal.list_price_minor else "–"
+            below = "–" if deal.below_median_pct is None else f"{deal.below_median_pct:.0f} %"
+            low = "all-time low" if deal.is_all_time_low else "low of the year" if deal.is_year_low else ""
+            title = _cell(deal.title or deal.asin)[:_LONGEST_TITLE].replace("[", "(").replace("]", ")")
+            lines.append(f"| {deal.deal_score:.0f} | [{title}]({deal.url}) {deal.marketplace} | {price} | {listed} | {below} | {low} |")
+        lines.append("")
+    for what, said in (("Failed", gathered.troubles), ("Noted", gathered.notes)):
+        lines += [f"- {what}: {_cell(one)}" for one in list(said)[:_MOST_FAILURES]]
+    try:
+        create_markdown_artifact("\n".join(lines), key=job.lower().replace("/", "-"), description=gathered.sentence)
     except Exception:
         logger.exception("the artifact of %s could not be written", job)
 

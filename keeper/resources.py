@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +16,13 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
+from keeper.collection import CollectSettings
+from keeper.domain.deal import DealQuery
+from keeper.domain.deal_files import DealFileInvalid, Seeds, parse_queries, parse_seeds, read_marketplaces
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import KINDS, Sink
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.product_group import ProductGroup, parse_group
 from keeper.enrich import EnrichSink
 from keeper.keepa.client import KeepaClient
 from keeper.notify.channels import ChannelCipher, load_or_create_key
@@ -27,7 +32,7 @@ from keeper.postgres.embedded import EmbeddedServer
 from keeper.postgres.engine import open_engine
 from keeper.postgres.installation import KEEPA, SIMULATOR, ClockNumbers
 from keeper.relay import AlertSink, Circuit, DeliverySink, RelaySettings, UnusableSink
-from keeper.settings import Settings, read_settings
+from keeper.settings import HOME, Settings, read_settings
 from keeper.sinks import switch_configured
 from keeper.tokens import TokenSettings, learn_bucket
 
@@ -98,6 +103,7 @@ class Resources:
     _sinks: dict[Sink, DeliverySink] = field(default_factory=dict, repr=False)
     _search_client: "Elasticsearch | None" = field(default=None, repr=False)
     _opened: list[Closable] = field(default_factory=list, repr=False)
+    _groups: list[ProductGroup] | None = field(default=None, repr=False)
 
     @property
     def keepa(self) -> KeepaClient:
@@ -149,10 +155,68 @@ class Resources:
         return TokenSettings(user_share_pct=self.settings.tokens.user_share_pct, lease_seconds=self.settings.tokens.lease_seconds)
 
     @property
+    def collect_settings(self) -> CollectSettings:
+        """How much is collected."""
+        deals = self.settings.deals
+        return CollectSettings(
+            share_pct=deals.share_pct,
+            least_fall_pct=deals.least_fall_pct,
+            seeds_fresh_for=timedelta(minutes=deals.seeds_minutes),
+            ends_after=timedelta(hours=deals.ends_after_hours),
+            max_wait_seconds=self.settings.tokens.longest_wait_seconds,
+        )
+
+    @property
     def relay_settings(self) -> RelaySettings:
         """How often a refused message is tried."""
         channels = self.settings.channels
         return RelaySettings(channels.most_tries, channels.first_wait_seconds, channels.longest_wait_seconds)
+
+    def product_groups(self) -> list[ProductGroup]:
+        """The groups deals may belong to, in the order of their files; read once.
+
+        Raises:
+            DealFileInvalid, ProductGroupInvalid: names the file and what to do.
+        """
+        if self._groups is None:
+            self._groups = [parse_group(path.stem, read_text(path)) for path in find_files(self.settings.deals.groups, ".toml")]
+        return self._groups
+
+    def deal_queries(self) -> list[DealQuery]:
+        """What the feed is asked, in the stores that are collected in.
+
+        Raises:
+            DealFileInvalid: names the file and what to do.
+        """
+        stores = self.deal_marketplaces()
+        groups = {group.name for group in self.product_groups()}
+        queries = []
+        for path in find_files(self.settings.deals.queries, ".toml"):
+            for query in parse_queries(path.stem, read_text(path)):
+                if query.group is not None and query.group not in groups:
+                    raise DealFileInvalid(
+                        f"{path.name}: there is no product group {query.group!r}; there is {', '.join(sorted(groups)) or 'none'} "
+                        "(KEEPER_DEALS_GROUPS)"
+                    )
+                if query.marketplace in stores:
+                    queries.append(query)
+        return queries
+
+    def seeds(self) -> list[Seeds]:
+        """Products looked at in every collection.
+
+        Raises:
+            DealFileInvalid: names the file and what to do.
+        """
+        return [parse_seeds(path.name, read_text(path)) for path in find_files(self.settings.deals.seeds, ".csv")]
+
+    def deal_marketplaces(self) -> tuple[Marketplace, ...]:
+        """The stores that are collected in.
+
+        Raises:
+            WordsUnclear: one of them is none.
+        """
+        return read_marketplaces(self.settings.deals.marketplaces)
 
     def cipher(self) -> ChannelCipher:
         """The cipher of channel URLs, checked against the fingerprint the database keeps.
@@ -299,6 +363,33 @@ class Resources:
         if self.client is not None:
             self.client.close()
         self.engine.dispose()
+
+
+def find_files(words: Sequence[str], ending: str) -> list[Path]:
+    """The files these words name, and those of the folders among them, in their order; relative ones from where `.env` is.
+
+    Raises:
+        DealFileInvalid: one is not there.
+    """
+    files: list[Path] = []
+    for word in () if words == ("none",) else words:
+        path = HOME / word
+        if not path.exists():
+            raise DealFileInvalid(f"there is no file or folder {word}; the settings KEEPER_DEALS_* name it")
+        files += sorted(path.glob(f"*{ending}")) if path.is_dir() else [path]
+    return files
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DealFileInvalid: it cannot be read, or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DealFileInvalid(f"{path.name} cannot be read: {error}") from error
 
 
 def kafka_connection(settings: Settings) -> "KafkaConnection":

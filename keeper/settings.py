@@ -189,6 +189,27 @@ class ApiSettings(_Group):
     _split = field_validator("cors_origins", mode="before")(_words)
 
 
+class DealsSettings(_Group):
+    """What is collected."""
+
+    queries: Words = Field(
+        ("seeds/deals",), description="Queries of Keepa's feed of deals: TOML files or folders of them, separated by commas; none for none"
+    )
+    seeds: Words = Field(
+        ("seeds/keyboards.csv",),
+        description="Products looked at in every collection: CSV files or folders of them, separated by commas; none for none",
+    )
+    groups: Words = Field(("seeds/groups",), description="Product groups: TOML files or folders of them, separated by commas")
+    marketplaces: Words = Field(("DE",), description="Stores whose queries are asked and in which the seeds are looked at")
+    share_pct: float = Field(25, gt=0, le=100, description="Share of the refill that collecting deals may spend, percent of an hour's")
+    least_fall_pct: float = Field(10, ge=0, le=99, description="A seed below its list price or 90-day median by so much is a deal, percent")
+    seeds_minutes: float = Field(50, ge=1, le=10080, description="A seed checked within so long is not asked again, minutes")
+    ends_after_hours: float = Field(48, ge=1, le=2160, description="A deal nobody has seen for so long is over, hours")
+    sightings_days: int = Field(90, ge=1, le=3650, description="When and where a deal was seen is kept so long, days")
+
+    _split = field_validator("queries", "seeds", "groups", "marketplaces", mode="before")(_words)
+
+
 class KeepSettings(_Group):
     """What is kept how long."""
 
@@ -243,6 +264,7 @@ class Settings(BaseSettings):
     relay: RelaySettings = Field(default_factory=RelaySettings, description="")
     consume: ConsumeSettings = Field(default_factory=ConsumeSettings, description="")
     api: ApiSettings = Field(default_factory=ApiSettings, description="")
+    deals: DealsSettings = Field(default_factory=DealsSettings, description="")
     keep: KeepSettings = Field(default_factory=KeepSettings, description="")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
 

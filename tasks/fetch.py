@@ -8,14 +8,17 @@ from prefect.runtime import task_run
 from prefect.tasks import exponential_backoff
 
 from keeper import fetch as verb
+from keeper.collection import pay_page
 from keeper.domain.budget import Priority
+from keeper.domain.deal import DealQuery
 from keeper.domain.errors import KeeperError
-from keeper.keepa.answer import ProductAnswer
+from keeper.keepa.answer import DealAnswer, ProductAnswer
+from keeper.keepa.requests import DEAL_PAGE_TOKENS
 from keeper.plan import PlannedRequest, renew_claims
 from keeper.resources import Resources, process_resources
 from keeper.tokens import release, renew, reserve
 from tasks.limits import slots
-from tasks.retries import on_transient
+from tasks.retries import on_keepa, on_transient
 
 
 class RequestExpired(KeeperError):
@@ -52,6 +55,45 @@ def fetch(request: PlannedRequest) -> ProductAnswer:
             release(resources.engine, reservation_id)
             raise
         return verb.fetch(resources.engine, resources.keepa, request, reservation_id=reservation_id)
+
+
+@task(
+    name="fetch-deals",
+    task_run_name="fetch-deals-{query.name}-{page}",
+    tags=["keepa"],
+    retries=3,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=on_keepa,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def fetch_deals(query: DealQuery, page: int) -> DealAnswer:
+    """Send one request for a page of deals, paid from the share of collecting. Each further try pays anew.
+
+    Raises:
+        BudgetSpent, TokensUnavailable, SlotsUnavailable, LimitMissing: nothing was sent.
+        KeepaError: as the client says.
+    """
+    resources = process_resources()
+    settings = resources.settings
+    client = resources.keepa
+    reservation_id = pay_page(
+        resources.engine,
+        share_pct=settings.deals.share_pct,
+        settings=resources.token_settings,
+        max_wait_seconds=settings.tokens.longest_wait_seconds,
+    )
+    with ExitStack() as held:
+        try:
+            if settings.prefect.limits:
+                held.enter_context(slots(DEAL_PAGE_TOKENS, wait_seconds=settings.prefect.limit_wait_seconds))
+            if not renew(resources.engine, reservation_id, resources.token_settings):
+                raise RequestExpired("the tokens were written off while the request waited for its turn")
+        except BaseException:
+            release(resources.engine, reservation_id)
+            raise
+        return verb.fetch_deals(resources.engine, client, query, page, reservation_id=reservation_id)
 
 
 def _pay(resources: Resources, request: PlannedRequest) -> int:

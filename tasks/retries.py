@@ -7,11 +7,18 @@ from prefect.tasks import Task
 from sqlalchemy.exc import OperationalError
 
 from keeper.domain.errors import TransientError
+from keeper.keepa.errors import KeepaError
 
 
 def on_transient(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     """Errors that may pass by themselves."""
     return isinstance(_raised(state), TransientError)
+
+
+def on_keepa(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Errors of Keepa's that may pass by themselves; missing tokens were waited for already."""
+    error = _raised(state)
+    return isinstance(error, KeepaError) and isinstance(error, TransientError)
 
 
 def on_database(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from keeper.domain.deal import DealSource
+from keeper.domain.deal import DealQuery, DealSighting, DealSource
 from keeper.domain.events import EventKind, Sink
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_series import minute_of
 from keeper.domain.price_type import PriceType
 from keeper.postgres.engine import copy_rows, copy_text
 from keeper.postgres.outbox import SHARD_OF_KEY, notify_relays
@@ -366,6 +367,184 @@ def select_overdue(connection: Connection, *, unseen_since: datetime, limit: int
         {"unseen_since": unseen_since, "limit": limit},
     )
     return [(KnownDeal(*row[:-1]), row.over_at) for row in rows]
+
+
+def select_stale(connection: Connection, asins: Sequence[str], marketplace: str, *, before: datetime) -> list[str]:
+    """Those that were last checked before that time, or never, in the order given."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT s.asin FROM unnest(CAST(:asins AS text[])) WITH ORDINALITY AS s (asin, place)
+            LEFT JOIN products p ON p.asin = s.asin AND p.marketplace = :marketplace
+            LEFT JOIN LATERAL (
+                SELECT max(c.checked_at) AS checked_at FROM current_prices c WHERE c.asin = s.asin AND c.marketplace = :marketplace
+            ) c ON true
+            WHERE c.checked_at IS NULL AND (p.checked_at IS NULL OR p.checked_at < :before) OR c.checked_at < :before ORDER BY s.place
+            """
+        ),
+        {"asins": list(asins), "marketplace": marketplace, "before": before},
+    )
+    return [row.asin for row in rows]
+
+
+def select_sightings(
+    connection: Connection, asins: Sequence[str], marketplace: Marketplace, price_types: Sequence[PriceType], *, now: datetime
+) -> list[DealSighting]:
+    """The present prices of these products as sightings; what is known of the past `select_past` says."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT c.asin, c.price_type, c.amount_minor, c.observed_at, c.checked_at, l.amount_minor AS list_price_minor,
+                before.amount_minor AS previous_minor, p.title, p.brand, p.image_url, p.root_category_id, p.category_ids,
+                p.category_path[1] AS category, p.rating_tenths, p.review_count, p.sales_rank, p.parent_asin
+            FROM current_prices c
+            JOIN products p ON p.asin = c.asin AND p.marketplace = c.marketplace
+            LEFT JOIN current_prices l ON l.asin = c.asin AND l.marketplace = c.marketplace AND l.price_type = 'LISTPRICE'
+            LEFT JOIN LATERAL (
+                SELECT h.amount_minor FROM price_history h
+                WHERE h.asin = c.asin AND h.marketplace = c.marketplace AND h.price_type = c.price_type
+                    AND h.observed_at < c.observed_at AND h.amount_minor IS NOT NULL
+                ORDER BY h.observed_at DESC LIMIT 1
+            ) before ON true
+            WHERE c.asin = ANY(:asins) AND c.marketplace = :marketplace AND c.price_type = ANY(:price_types)
+                AND c.amount_minor IS NOT NULL AND c.observed_at <= :now
+            ORDER BY c.asin, c.price_type
+            """
+        ),
+        {"asins": list(asins), "marketplace": marketplace.value, "price_types": [one.value for one in price_types], "now": now},
+    )
+    return [
+        DealSighting(
+            asin=row.asin,
+            marketplace=marketplace,
+            price_type=PriceType(row.price_type),
+            changed_minute=minute_of(row.observed_at),
+            updated_minute=minute_of(row.checked_at),
+            amount_minor=row.amount_minor,
+            title=row.title,
+            brand=row.brand,
+            image_url=row.image_url,
+            previous_minor=row.previous_minor,
+            list_price_minor=row.list_price_minor,
+            rating_tenths=row.rating_tenths,
+            review_count=row.review_count,
+            sales_rank=row.sales_rank,
+            root_category_id=row.root_category_id,
+            category_ids=tuple(row.category_ids or ()),
+            category=row.category,
+            parent_asin=row.parent_asin,
+        )
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryState:
+    """Where the passes of a query stand.
+
+    Attributes:
+        next_page: where to go on within Keepa's cache time; 0 for the beginning.
+        newest_at: the latest change of price it has told of.
+        mark_at: the same before the present pass.
+    """
+
+    next_page: int
+    asked_at: datetime
+    newest_at: datetime | None
+    mark_at: datetime | None
+    failure: str | None
+
+
+def select_query(connection: Connection, query: DealQuery) -> QueryState | None:
+    """None for one that was never asked."""
+    row = connection.execute(
+        text("SELECT next_page, asked_at, newest_at, mark_at, failure FROM deal_queries WHERE name = :name AND price_type = :price_type"),
+        {"name": query.name, "price_type": query.price_type.value},
+    ).one_or_none()
+    return None if row is None else QueryState(*row)
+
+
+def keep_query(
+    connection: Connection, query: DealQuery, *, next_page: int, now: datetime, newest_at: datetime | None, mark_at: datetime | None
+) -> None:
+    """A page is through."""
+    connection.execute(
+        text(
+            """
+            INSERT INTO deal_queries AS q (name, price_type, next_page, asked_at, newest_at, mark_at)
+            VALUES (:name, :price_type, :next_page, :now, :newest_at, :mark_at)
+            ON CONFLICT (name, price_type) DO UPDATE SET next_page = excluded.next_page, asked_at = excluded.asked_at,
+                newest_at = greatest(q.newest_at, excluded.newest_at), mark_at = excluded.mark_at, failure = NULL
+            """
+        ),
+        {
+            "name": query.name,
+            "price_type": query.price_type.value,
+            "next_page": next_page,
+            "now": now,
+            "newest_at": newest_at,
+            "mark_at": mark_at,
+        },
+    )
+
+
+def stop_query(connection: Connection, query: DealQuery, *, next_page: int, now: datetime, failure: str | None) -> None:
+    """A pass ends before it is through; where it goes on, and why it failed where it did."""
+    connection.execute(
+        text(
+            """
+            INSERT INTO deal_queries AS q (name, price_type, next_page, asked_at, failure)
+            VALUES (:name, :price_type, :next_page, :now, :failure)
+            ON CONFLICT (name, price_type) DO UPDATE SET next_page = excluded.next_page, failure = excluded.failure
+            """
+        ),
+        {"name": query.name, "price_type": query.price_type.value, "next_page": next_page, "now": now, "failure": failure},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BestDeal:
+    """A deal as a list of the best shows it."""
+
+    asin: str
+    marketplace: str
+    price_type: str
+    title: str | None
+    amount_minor: int
+    list_price_minor: int | None
+    currency: str
+    discount_pct: float | None
+    below_median_pct: float | None
+    deal_score: float
+    is_year_low: bool | None
+    is_all_time_low: bool | None
+    url: str
+
+
+def select_best(connection: Connection, keys: Collection[Key], *, limit: int) -> list[BestDeal]:
+    """Of these deals the best, best first; of each product one."""
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT * FROM (
+                SELECT DISTINCT ON (d.asin, d.marketplace)
+                    d.asin, d.marketplace, d.price_type, p.title, d.amount_minor, d.list_price_minor, d.currency, d.discount_pct::float8,
+                    d.below_median_pct::float8, d.deal_score, d.is_year_low, d.is_all_time_low, d.url
+                FROM {_STAGED} JOIN collected_deals d USING (asin, marketplace, price_type, changed_at)
+                LEFT JOIN products p USING (asin, marketplace)
+                ORDER BY d.asin, d.marketplace, d.deal_score DESC
+            ) best
+            ORDER BY deal_score DESC, asin LIMIT :limit
+            """
+        ),
+        _columns_of_keys(keys) | {"limit": limit},
+    )
+    return [BestDeal(*row) for row in rows]
+
+
+def delete_old_sightings(connection: Connection, *, before: datetime) -> int:
+    """Forget when and where deals were seen before that time. Returns how many rows."""
+    return connection.execute(text("DELETE FROM deal_sightings WHERE seen_at < :before"), {"before": before}).rowcount
 
 
 def insert_deal_events(connection: Connection, event_ids: Collection[UUID], routes: Routes) -> None:

@@ -1,0 +1,114 @@
+"""Collect deals: the seeds, then Keepa's feed query by query, newest first; what is over ends, and what is new is told."""
+
+from typing import Any, cast
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import deployment
+from prefect.states import Cancelled, Completed, Failed
+from prefect.utilities.annotations import quote
+
+from flows.artifacts import show_deals
+from keeper.check import Checked
+from keeper.collect import Collected
+from keeper.collection import BudgetSpent, Gathered, walk_query, walk_seeds
+from keeper.domain.deal import MOST_PAGES, DealQuery
+from keeper.domain.deal_files import Seeds
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.wording import read_marketplace
+from keeper.keepa.answer import DealAnswer, ProductAnswer
+from keeper.plan import PlannedRequest
+from keeper.postgres.jobs import hold_job
+from keeper.resources import process_resources
+from tasks.collect import collect, collect_seeds, end_deals, plan_seeds
+from tasks.fetch import fetch, fetch_deals
+from tasks.record import record
+from tasks.relay import relay
+
+_LONGEST_REASON = 300
+
+
+@flow(name="deal-collection", flow_run_name="deal-collection")
+def deal_collection(
+    is_with_seeds: bool = True, is_with_feed: bool = True, marketplaces: list[str] | None = None, most_pages: int = MOST_PAGES
+) -> State[Any]:
+    """Collect deals as far as the share of the tokens goes. What it does not reach waits for the next run.
+
+    Args:
+        is_with_seeds: look at the products of the seed files.
+        is_with_feed: ask Keepa's feed of deals.
+        marketplaces: only these stores, of those that are collected in; empty for all.
+        most_pages: of each query at most so many pages of 150 deals, 5 tokens each.
+    """
+    job = f"deal-collection/{deployment.name or 'by-hand'}"
+    resources = process_resources()
+    with hold_job(resources.engine, job) as is_mine:
+        if not is_mine:
+            return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
+        gathered = Gathered()
+        stores = [read_marketplace(one) for one in marketplaces] if marketplaces else list(resources.deal_marketplaces())
+        if is_with_seeds:
+            for seeds in resources.seeds():
+                for store in stores:
+                    _collect_seeds(seeds, store, gathered)
+        if is_with_feed:
+            _collect_feed([query for query in resources.deal_queries() if query.marketplace in stores], gathered, most_pages)
+        gathered.ended += end_deals()
+        _tell(gathered)
+        show_deals(job, resources.engine, gathered)
+    parts = [gathered.sentence, *gathered.troubles, *gathered.notes]
+    return (Failed if gathered.troubles else Completed)(message="; ".join(parts))
+
+
+def _collect_seeds(seeds: Seeds, marketplace: Marketplace, gathered: Gathered) -> None:
+    def plan(some: Seeds, store: Marketplace, most_tokens: int) -> list[PlannedRequest]:
+        return plan_seeds(some, store, most_tokens=most_tokens)
+
+    def check(request: PlannedRequest) -> Checked:
+        # Quoted, as in the price watch: Prefect looks for futures in every number of an answer otherwise.
+        return record(request, cast(ProductAnswer, quote(fetch(request))))
+
+    def keep(some: Seeds, store: Marketplace) -> Collected:
+        return collect_seeds(some, store)
+
+    resources = process_resources()
+    walk_seeds(
+        resources.engine,
+        seeds,
+        marketplace,
+        plan=plan,
+        check=check,
+        keep=keep,
+        share_pct=resources.settings.deals.share_pct,
+        gathered=gathered,
+    )
+
+
+def _collect_feed(queries: list[DealQuery], gathered: Gathered, most_pages: int) -> None:
+    engine = process_resources().engine
+
+    def keep(query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
+        return collect(query, page, cast(DealAnswer, quote(answer)))
+
+    for query in queries:
+        try:
+            walk_query(engine, query, fetch_page=fetch_deals, keep=keep, gathered=gathered, most_pages=most_pages)
+        except BudgetSpent as error:
+            gathered.notes[str(error)] = None
+            return
+
+
+def _tell(gathered: Gathered) -> None:
+    """Deliver what was just collected. What cannot be delivered waits in the outbox for `flows.delivery`."""
+    try:
+        by_sink = relay(longest_seconds=60)
+    except Exception as error:  # noqa: BLE001  the deals are recorded
+        gathered.notes[f"events wait in the outbox: {type(error).__name__}"] = None
+        return
+    for sink, done in by_sink.items():
+        if done.down:
+            gathered.notes[f"events for {sink} wait in the outbox: {done.down[:_LONGEST_REASON]}"] = None
+
+
+if __name__ == "__main__":
+    deal_collection()

@@ -1,0 +1,425 @@
+"""One collection: the seeds, then each query of the feed page by page, as far as its share of the tokens goes."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from keeper.check import Checked, give_back, note_failure, record_answer
+from keeper.collect import Collected, collect, end_deals
+from keeper.domain.budget import Priority
+from keeper.domain.deal import MOST_PAGES, DealQuery, DealSource
+from keeper.domain.deal_files import Seeds
+from keeper.domain.errors import KeeperError
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_type import PriceType
+from keeper.domain.product_group import ProductGroup
+from keeper.fetch import fetch, fetch_deals
+from keeper.keepa.answer import DealAnswer
+from keeper.keepa.client import KeepaClient
+from keeper.keepa.requests import DEAL_PAGE_TOKENS, MAX_ASINS, cost_upper_bound
+from keeper.plan import PlannedRequest, options_of, plan_products
+from keeper.postgres import deals, installation, ledger
+from keeper.postgres.deals import Key
+from keeper.record import LARGEST_BATCH
+from keeper.tokens import TokenSettings, TokensUnavailable, release, reserve
+
+logger = logging.getLogger(__name__)
+
+# So long Keepa answers the same query with the same pages (Keepa API documentation, "Browsing Deals").
+CACHE_TIME = timedelta(seconds=120)
+# What counts against the share, whoever asked for it.
+OPERATIONS = frozenset({"deal", "bestsellers", "query", "category", "search"})
+_SEED_PRICE_TYPES = (PriceType.NEW, PriceType.AMAZON, PriceType.BUY_BOX_SHIPPING)
+_HISTORY_DAYS = 365
+_HOUR = timedelta(hours=1)
+_LONGEST_REASON = 300
+
+
+class BudgetSpent(KeeperError):
+    """The share of the tokens is spent; what is left waits for the next run."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectSettings:
+    """How much is collected; see the settings of the same names."""
+
+    share_pct: float
+    least_fall_pct: float
+    seeds_fresh_for: timedelta
+    ends_after: timedelta
+    max_wait_seconds: float
+    most_pages: int = MOST_PAGES
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What one collection did.
+
+    Attributes:
+        tokens: what Keepa took.
+        announced: keys of the deals that may be told to people from now on.
+        troubles: what failed, each once.
+        notes: what is no failure but worth saying.
+    """
+
+    pages: int = 0
+    seen: int = 0
+    kept: int = 0
+    added: int = 0
+    changed: int = 0
+    ended: int = 0
+    glitches: int = 0
+    tokens: int = 0
+    announced: list[Key] = field(default_factory=list)
+    troubles: dict[str, None] = field(default_factory=dict)
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def add(self, done: Collected) -> None:
+        """Sum up."""
+        self.seen += done.seen
+        self.kept += done.kept
+        self.added += done.added
+        self.changed += done.changed
+        self.ended += done.ended
+        self.glitches += done.glitches
+        self.announced += done.announced
+
+    @property
+    def sentence(self) -> str:
+        """For the list of runs."""
+        return (
+            f"{self.added} new deals, {self.changed} changed, {self.ended} over; kept {self.kept} of {self.seen} seen, "
+            f"{self.glitches} may be glitches; {self.pages} pages, {self.tokens} tokens"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What collecting may spend in an hour, and what is left of it."""
+
+    tokens: int
+    left: int
+
+
+def share_of(connection: Connection, *, share_pct: float, now: datetime) -> Share:
+    """The share of an hour's refill, less what was spent on collecting in the last hour. Nothing before Keepa has named its bucket."""
+    bucket = ledger.read_ledger(connection).bucket
+    if bucket is None:
+        return Share(0, 0)
+    tokens = int(bucket.net_per_minute * 60 * share_pct / 100)
+    spent = sum(one.tokens for one in ledger.select_spending(connection, since=now - _HOUR) if one.operation in OPERATIONS)
+    return Share(tokens, max(0, tokens - spent))
+
+
+def plan_seeds(
+    engine: Engine,
+    asins: Sequence[str],
+    marketplace: Marketplace,
+    *,
+    fresh_for: timedelta,
+    most_tokens: int,
+    settings: TokenSettings,
+    max_wait_seconds: float,
+) -> list[PlannedRequest]:
+    """Claim and pay for the seeds that nobody has checked lately, as far as the tokens go.
+
+    Raises:
+        TokensUnavailable: the first request could not be paid.
+    """
+    with engine.begin() as connection:
+        now = installation.select_now(connection)
+        stale = deals.select_stale(connection, asins, marketplace.value, before=now - fresh_for)[:most_tokens]
+    requests: list[PlannedRequest] = []
+    for start in range(0, len(stale), MAX_ASINS):
+        share = stale[start : start + MAX_ASINS]
+        tokens = cost_upper_bound(len(share), options_of(buybox=False, history_days=_HISTORY_DAYS))
+        try:
+            reservation_id = reserve(
+                engine,
+                operation="product",
+                tokens=tokens,
+                priority=Priority.COLLECTION,
+                max_wait_seconds=max_wait_seconds,
+                settings=settings,
+            )
+        except TokensUnavailable:
+            if requests:
+                break
+            raise
+        try:
+            with engine.begin() as connection:
+                request = plan_products(
+                    connection,
+                    share,
+                    marketplace,
+                    buybox=False,
+                    history_days=_HISTORY_DAYS,
+                    reservation_id=reservation_id,
+                    settings=settings,
+                )
+        except BaseException:
+            release(engine, reservation_id)
+            raise
+        if request is None:
+            release(engine, reservation_id)
+        else:
+            requests.append(request)
+    return requests
+
+
+def walk_seeds(
+    engine: Engine,
+    seeds: Seeds,
+    marketplace: Marketplace,
+    *,
+    plan: Callable[[Seeds, Marketplace, int], list[PlannedRequest]],
+    check: Callable[[PlannedRequest], Checked],
+    keep: Callable[[Seeds, Marketplace], Collected],
+    share_pct: float,
+    gathered: Gathered,
+) -> None:
+    """Check the seeds nobody has checked lately, then look at the recorded prices of all. What fails is noted.
+
+    Args:
+        plan, check, keep: `plan_seeds` within so many tokens, a fetch with its recording, and `collect_seeds`, with what the caller puts
+            around them.
+        gathered: what is done is added here.
+    """
+    gathered.notes |= dict.fromkeys(seeds.problems)
+    with engine.begin() as connection:
+        share = share_of(connection, share_pct=share_pct, now=installation.select_now(connection))
+    requests: list[PlannedRequest] = []
+    try:
+        requests = plan(seeds, marketplace, max(0, share.left - gathered.tokens))
+    except TokensUnavailable as error:
+        gathered.notes[f"{seeds.name} {marketplace}: {error}"] = None
+    for position, request in enumerate(requests):
+        try:
+            done = check(request)
+        except KeeperError as error:
+            logger.error("%d seeds of %s failed: %s", request.size, marketplace, error)
+            gathered.troubles[f"{seeds.name} {marketplace}: {error}"[:_LONGEST_REASON]] = None
+            with engine.begin() as connection:
+                now = installation.select_now(connection)
+            note_failure(engine, request, str(error)[:_LONGEST_REASON], now=now)
+            continue
+        except BaseException:
+            for waiting in requests[position:]:
+                give_back(engine, waiting)
+            raise
+        gathered.tokens += done.tokens
+        if done.failures:
+            gathered.notes[f"{seeds.name} {marketplace}: {len(done.failures)} of {request.size} products could not be checked"] = None
+    gathered.add(keep(seeds, marketplace))
+
+
+def collect_seeds(
+    engine: Engine, seeds: Seeds, marketplace: Marketplace, *, groups: Sequence[ProductGroup], least_fall_pct: float
+) -> Collected:
+    """Deals among the seeds, by the prices that are recorded of them."""
+    done = Gathered()
+    for start in range(0, len(seeds.asins), LARGEST_BATCH // len(_SEED_PRICE_TYPES)):
+        asins = seeds.asins[start : start + LARGEST_BATCH // len(_SEED_PRICE_TYPES)]
+        with engine.begin() as connection:
+            now = installation.select_now(connection)
+            sightings = deals.select_sightings(connection, asins, marketplace, _SEED_PRICE_TYPES, now=now)
+            done.add(
+                collect(
+                    connection,
+                    sightings,
+                    now=now,
+                    source=DealSource.SEEDS,
+                    query=seeds.name,
+                    groups=groups,
+                    only_groups=False,
+                    least_fall_pct=least_fall_pct,
+                )
+            )
+    return Collected(done.seen, done.kept, done.added, 0, done.changed, done.ended, done.glitches, tuple(done.announced))
+
+
+def pay_page(engine: Engine, *, share_pct: float, settings: TokenSettings, max_wait_seconds: float) -> int:
+    """Set the tokens of one page aside. Returns the reservation.
+
+    Raises:
+        BudgetSpent: the share of this hour is spent.
+        TokensUnavailable: others go first, and the tokens are not there in time.
+    """
+    with engine.begin() as connection:
+        share = share_of(connection, share_pct=share_pct, now=installation.select_now(connection))
+    if share.left < DEAL_PAGE_TOKENS:
+        raise BudgetSpent(
+            f"collecting has spent its share of {share.tokens} tokens an hour (KEEPER_DEALS_SHARE_PCT); what is left waits for the next run"
+        )
+    return reserve(
+        engine,
+        operation="deal",
+        tokens=DEAL_PAGE_TOKENS,
+        priority=Priority.COLLECTION,
+        max_wait_seconds=max_wait_seconds,
+        settings=settings,
+    )
+
+
+def walk_query(
+    engine: Engine,
+    query: DealQuery,
+    *,
+    fetch_page: Callable[[DealQuery, int], DealAnswer],
+    keep: Callable[[DealQuery, int, DealAnswer], tuple[Collected, int | None]],
+    gathered: Gathered,
+    most_pages: int = MOST_PAGES,
+) -> None:
+    """One pass, newest first. What fails is noted and stops this query only.
+
+    Args:
+        fetch_page: pays for a page and asks for it.
+        keep: `keep_page`, with what the caller puts around it.
+        gathered: what is done is added here.
+
+    Raises:
+        BudgetSpent: there are no tokens for any query.
+    """
+    page: int | None = first_page(engine, query)
+    left = most_pages
+    while page is not None and left:
+        left -= 1
+        try:
+            answer = fetch_page(query, page)
+        except (BudgetSpent, TokensUnavailable) as error:
+            with engine.begin() as connection:
+                deals.stop_query(connection, query, next_page=page, now=installation.select_now(connection), failure=None)
+            raise BudgetSpent(str(error)) from error
+        except KeeperError as error:
+            with engine.begin() as connection:
+                deals.stop_query(connection, query, next_page=0, now=installation.select_now(connection), failure=str(error))
+            gathered.troubles[f"{query.name} {query.price_type}: {error}"] = None
+            return
+        gathered.pages += 1
+        gathered.tokens += answer.tokens.tokens_consumed
+        _note_losses(query, answer, gathered)
+        done, page = keep(query, page, answer)
+        gathered.add(done)
+
+
+def first_page(engine: Engine, query: DealQuery) -> int:
+    """Where to go on: within Keepa's cache time where the tokens ran out, later at the newest."""
+    with engine.begin() as connection:
+        state = deals.select_query(connection, query)
+        if state is None or installation.select_now(connection) - state.asked_at > CACHE_TIME:
+            return 0
+        return state.next_page
+
+
+def keep_page(
+    engine: Engine, query: DealQuery, page: int, answer: DealAnswer, *, groups: Sequence[ProductGroup]
+) -> tuple[Collected, int | None]:
+    """Collect one page and note where the pass stands, in one transaction. Returns the next page too; None when the pass is through.
+
+    It is through where the feed ends, and at the first page with nothing new.
+    """
+    with engine.begin() as connection:
+        now = installation.select_now(connection)
+        done = collect(
+            connection,
+            answer.sightings,
+            now=now,
+            source=DealSource.FEED,
+            query=query.name,
+            groups=[group for group in groups if query.group in (None, group.name)],
+            only_groups=query.group is not None,
+            raw=answer.raw_deal,
+        )
+        state = deals.select_query(connection, query)
+        known_until = None if state is None else state.newest_at if page == 0 else state.mark_at
+        newest = max((one.changed_at for one in answer.sightings), default=None)
+        # What the group leaves out is stored nowhere; the time of change tells whether it is new.
+        is_news = done.is_news or (newest is not None and (known_until is None or newest > known_until))
+        next_page = page + 1 if is_news and not answer.is_last and page + 1 < MOST_PAGES else None
+        deals.keep_query(connection, query, next_page=next_page or 0, now=now, newest_at=newest, mark_at=known_until)
+    return done, next_page
+
+
+def end_overdue(engine: Engine, *, ends_after: timedelta) -> int:
+    """End what is over. Returns how many deals."""
+    total = 0
+    while True:
+        with engine.begin() as connection:
+            ended = end_deals(connection, now=installation.select_now(connection), ends_after=ends_after)
+        if not ended:
+            return total
+        total += ended
+
+
+def collect_all(
+    engine: Engine,
+    client: KeepaClient,
+    *,
+    seeds: Sequence[tuple[Seeds, Marketplace]],
+    queries: Sequence[DealQuery],
+    groups: Sequence[ProductGroup],
+    settings: CollectSettings,
+    token_settings: TokenSettings,
+    on_planned: Callable[[int], None] = lambda _: None,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> Gathered:
+    """Everything at once, for a person who asked.
+
+    Args:
+        on_planned: told how many seeds and queries there are.
+        on_done: told how many more are through.
+    """
+    gathered = Gathered()
+    on_planned(len(seeds) + len(queries))
+
+    def check(request: PlannedRequest) -> Checked:
+        answer = fetch(engine, client, request)
+        with engine.begin() as connection:
+            now = installation.select_now(connection)
+        return record_answer(engine, request, answer, now=now)
+
+    def plan(some: Seeds, marketplace: Marketplace, most_tokens: int) -> list[PlannedRequest]:
+        return plan_seeds(
+            engine,
+            some.asins,
+            marketplace,
+            fresh_for=settings.seeds_fresh_for,
+            most_tokens=most_tokens,
+            settings=token_settings,
+            max_wait_seconds=settings.max_wait_seconds,
+        )
+
+    def keep_seeds(some: Seeds, marketplace: Marketplace) -> Collected:
+        return collect_seeds(engine, some, marketplace, groups=groups, least_fall_pct=settings.least_fall_pct)
+
+    def fetch_page(query: DealQuery, page: int) -> DealAnswer:
+        reservation_id = pay_page(engine, share_pct=settings.share_pct, settings=token_settings, max_wait_seconds=settings.max_wait_seconds)
+        return fetch_deals(engine, client, query, page, reservation_id=reservation_id)
+
+    def keep(query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
+        return keep_page(engine, query, page, answer, groups=groups)
+
+    for some, marketplace in seeds:
+        walk_seeds(engine, some, marketplace, plan=plan, check=check, keep=keep_seeds, share_pct=settings.share_pct, gathered=gathered)
+        on_done(1)
+    try:
+        for query in queries:
+            walk_query(engine, query, fetch_page=fetch_page, keep=keep, gathered=gathered, most_pages=settings.most_pages)
+            on_done(1)
+    except BudgetSpent as error:
+        gathered.notes[str(error)] = None
+    gathered.ended += end_overdue(engine, ends_after=settings.ends_after)
+    return gathered
+
+
+def _note_losses(query: DealQuery, answer: DealAnswer, gathered: Gathered) -> None:
+    """One note of the rows of a page that nobody can read."""
+    if answer.unreadable:
+        name, why = next(iter(answer.unreadable.items()))
+        gathered.notes[f"{query.name}: {len(answer.unreadable)} of {answer.row_count} rows could not be read ({name}: {why})"] = None
+        logger.warning("%s: %d of %d rows could not be read (%s: %s)", query.name, len(answer.unreadable), answer.row_count, name, why)
+    if answer.notice:
+        gathered.notes[f"{query.name}: {answer.notice}"] = None

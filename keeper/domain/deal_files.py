@@ -1,0 +1,131 @@
+"""What is collected, as files: queries of the feed and lists of products; each fault named with its place."""
+
+import csv
+import io
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from keeper.domain.deal import DateRange, DealQuery, DealQueryInvalid
+from keeper.domain.errors import KeeperError
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.money import AmountInvalid, Money
+from keeper.domain.wording import WordsUnclear, read_asin, read_marketplace, read_price_type, shown
+
+_FLAGS = ("is_lowest", "is_lowest_90", "has_reviews", "must_have_amazon_offer", "without_erotic", "single_variation")
+_NUMBERS = ("fall_pct_from", "fall_pct_to", "rank_from", "rank_to")
+_WORDS = ("words", "brands")
+_IDS = ("categories", "not_categories")
+_KNOWN = ("marketplace", "group", "price_types", "date_range", "price_from", "price_to", "rating_from", *_NUMBERS, *_WORDS, *_IDS, *_FLAGS)
+_MOST_SEEDS = 10_000
+
+
+class DealFileInvalid(KeeperError):
+    """A file of queries or seeds that cannot be used; says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Products to look at in every collection.
+
+    Attributes:
+        asins: each once, in the file's order.
+        problems: lines that could not be read, each with its number; the others count.
+    """
+
+    name: str
+    asins: tuple[str, ...]
+    problems: tuple[str, ...] = ()
+
+
+def parse_queries(name: str, text: str) -> tuple[DealQuery, ...]:
+    """The queries of one TOML file: the same question for each of its price types.
+
+    Raises:
+        DealFileInvalid: names the key and what it may be.
+    """
+    try:
+        said = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DealFileInvalid(f"{name}: no TOML: {error}") from error
+    unknown = sorted(set(said) - set(_KNOWN))
+    if unknown:
+        raise DealFileInvalid(f"{name}: {', '.join(unknown)} is unknown; it may say {', '.join(_KNOWN)}")
+    marketplace = read_marketplace(_text(name, said, "marketplace"))
+    options: dict[str, Any] = {}
+    try:
+        for bound in ("price_from", "price_to"):
+            if bound in said:
+                options[f"{bound}_minor"] = Money.parse(str(said[bound]), marketplace.currency).amount_minor
+        if "date_range" in said:
+            options["date_range"] = DateRange(_text(name, said, "date_range").lower())
+        if "rating_from" in said:
+            options["rating_from_tenths"] = round(10 * float(said["rating_from"]))
+        price_types = [read_price_type(one) for one in _list(name, said, "price_types", str, ("NEW",))]
+        options |= {key: _checked(name, said, key, int) for key in _NUMBERS if key in said}
+        options |= {key: _checked(name, said, key, bool) for key in _FLAGS if key in said}
+        options |= {key: _list(name, said, key, str) for key in _WORDS}
+        options |= {key: _list(name, said, key, int) for key in _IDS}
+        query = DealQuery(name, marketplace, group=_text(name, said, "group") if "group" in said else None, **options)
+        return tuple(replace(query, price_type=price_type) for price_type in dict.fromkeys(price_types))
+    except (DealQueryInvalid, WordsUnclear, AmountInvalid, ValueError, TypeError) as error:
+        raise DealFileInvalid(f"{name}: {error}") from error
+
+
+def parse_seeds(name: str, text: str) -> Seeds:
+    """The ASINs of a CSV file: of its column `asin`, or its first.
+
+    Raises:
+        DealFileInvalid: no line of it can be used.
+    """
+    rows = csv.reader(io.StringIO(text.lstrip("\ufeff")))
+    asins: dict[str, None] = {}
+    problems: list[str] = []
+    column = 0
+    try:
+        for cells in rows:
+            line = rows.line_num
+            names = [cell.strip().lower() for cell in cells]
+            if not any(names):
+                continue
+            if not asins and not problems and "asin" in names:
+                column = names.index("asin")
+                continue
+            try:
+                asins[read_asin(cells[column] if column < len(cells) else "")] = None
+            except WordsUnclear as error:
+                problems.append(f"{name}, line {line}: {error}")
+            if len(asins) > _MOST_SEEDS:
+                raise DealFileInvalid(f"{name}: more than {_MOST_SEEDS} products; split it, and mind that each costs a token an hour")
+    except csv.Error as error:
+        problems.append(f"{name}, line {rows.line_num}: {error}")
+    if not asins:
+        raise DealFileInvalid(f"{name}: no line of it holds an ASIN" + (f"; {problems[0]}" if problems else ""))
+    return Seeds(name, tuple(asins), tuple(problems))
+
+
+def read_marketplaces(words: tuple[str, ...]) -> tuple[Marketplace, ...]:
+    """Stores by their letters, each once."""
+    return tuple(dict.fromkeys(read_marketplace(word) for word in words))
+
+
+def _text(name: str, said: Mapping[str, Any], key: str) -> str:
+    value = said.get(key)
+    if not isinstance(value, str) or not value:
+        raise DealFileInvalid(f'{name}: it must say {key} = "..."')
+    return value
+
+
+def _checked(name: str, said: Mapping[str, Any], key: str, kind: type) -> Any:
+    value = said[key]
+    if type(value) is not kind:
+        raise DealFileInvalid(f"{name}: {key} is {shown(value)}; it must be {'true or false' if kind is bool else 'a whole number'}")
+    return value
+
+
+def _list(name: str, said: Mapping[str, Any], key: str, kind: type, default: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+    value = said.get(key, list(default))
+    if not isinstance(value, list) or any(type(one) is not kind for one in value):
+        raise DealFileInvalid(f"{name}: {key} must be a list of {'texts' if kind is str else 'whole numbers'}")
+    return tuple(value)

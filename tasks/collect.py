@@ -1,0 +1,91 @@
+"""Collect as tasks: a page of the feed, the seeds, what is over."""
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from keeper import collection as verb
+from keeper.collect import Collected
+from keeper.domain.deal import DealQuery
+from keeper.domain.deal_files import Seeds
+from keeper.domain.marketplace import Marketplace
+from keeper.keepa.answer import DealAnswer
+from keeper.plan import PlannedRequest
+from keeper.resources import process_resources
+from tasks.retries import on_database, on_transient
+
+_WAITS_SECONDS: list[float] = [1, 5, 20]
+
+
+@task(
+    name="plan-seeds",
+    task_run_name="plan-seeds-{marketplace}",
+    retries=3,
+    retry_delay_seconds=_WAITS_SECONDS,
+    retry_condition_fn=on_database,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def plan_seeds(seeds: Seeds, marketplace: Marketplace, *, most_tokens: int) -> list[PlannedRequest]:
+    """Claim and pay for the seeds nobody has checked lately."""
+    resources = process_resources()
+    _ = resources.keepa
+    settings = resources.collect_settings
+    return verb.plan_seeds(
+        resources.engine,
+        seeds.asins,
+        marketplace,
+        fresh_for=settings.seeds_fresh_for,
+        most_tokens=most_tokens,
+        settings=resources.token_settings,
+        max_wait_seconds=settings.max_wait_seconds,
+    )
+
+
+@task(
+    name="collect-seeds",
+    task_run_name="collect-seeds-{marketplace}",
+    retries=3,
+    retry_delay_seconds=_WAITS_SECONDS,
+    retry_condition_fn=on_database,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def collect_seeds(seeds: Seeds, marketplace: Marketplace) -> Collected:
+    """Deals among the seeds, by their recorded prices."""
+    resources = process_resources()
+    return verb.collect_seeds(
+        resources.engine,
+        seeds,
+        marketplace,
+        groups=resources.product_groups(),
+        least_fall_pct=resources.collect_settings.least_fall_pct,
+    )
+
+
+@task(
+    name="collect",
+    task_run_name="collect-{query.name}-{page}",
+    retries=3,
+    retry_delay_seconds=_WAITS_SECONDS,
+    retry_condition_fn=on_database,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def collect(query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
+    """Record one page. A retry here pays no token twice."""
+    resources = process_resources()
+    return verb.keep_page(resources.engine, query, page, answer, groups=resources.product_groups())
+
+
+@task(
+    name="end-deals",
+    retries=3,
+    retry_delay_seconds=_WAITS_SECONDS,
+    retry_condition_fn=on_transient,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def end_deals() -> int:
+    """End the deals that are over."""
+    resources = process_resources()
+    return verb.end_overdue(resources.engine, ends_after=resources.collect_settings.ends_after)
