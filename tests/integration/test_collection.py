@@ -1,0 +1,252 @@
+"""A collection on a real database: pages until nothing is new, within a share of the tokens; the seeds; what fails stops nothing else."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from keeper.collect import Collected
+from keeper.collection import (
+    CACHE_TIME,
+    BudgetSpent,
+    CollectSettings,
+    Gathered,
+    collect_all,
+    keep_page,
+    share_of,
+    walk_query,
+)
+from keeper.domain.deal import PAGE_SIZE, DealQuery, DealSighting
+from keeper.domain.deal_files import parse_seeds
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_series import minute_of
+from keeper.domain.price_type import PriceType
+from keeper.domain.product_group import parse_group
+from keeper.domain.tokens import TokenStatus
+from keeper.keepa.answer import DealAnswer
+from keeper.keepa.client import KeepaClient
+from keeper.keepa.errors import RequestRejected
+from keeper.postgres.installation import SIMULATOR, claim_source, select_now
+from keeper.resources import SIMULATOR_KEY, agree_on_clock
+from keeper.simulator.faults import Fault
+from keeper.simulator.server import Simulator
+from keeper.tokens import TokenSettings, learn_bucket
+from tests.integration.makers import add_user, add_watch, one, rows
+
+QUERY = DealQuery("keyboards-de", Marketplace.DE, group="keyboards", words=("tastatur",))
+GROUP = parse_group(
+    "keyboards", 'name = "keyboards"\nlabel = "Keyboards"\nthreshold = 10\nagainst_after_pct = 25\n[for.de]\n"*tastatur*" = 10\n'
+)
+SETTINGS = CollectSettings(
+    share_pct=25, least_fall_pct=1, seeds_fresh_for=timedelta(minutes=50), ends_after=timedelta(hours=48), max_wait_seconds=0
+)
+
+
+def now_of(engine: Engine) -> datetime:
+    with engine.begin() as connection:
+        return select_now(connection)
+
+
+def page_of(first: int, count: int, at: datetime, *, title: str = "Tastatur") -> DealAnswer:
+    """Rows as the feed has them: newest first, a minute apart."""
+    sightings = [
+        DealSighting(
+            f"B{number:09d}", Marketplace.DE, PriceType.NEW, minute_of(at) - number, minute_of(at), 3999, title, averages_minor={90: 7999}
+        )
+        for number in range(first, first + count)
+    ]
+    tokens = TokenStatus(at, 1000, 30.0, 20, 0.0, 5)
+    raw: Mapping[str, Any] = {seen.asin: b"{}" for seen in sightings}
+    return DealAnswer("deal", Marketplace.DE, 0, tokens, 200, 0.1, b"", tuple(sightings), raw, count, False)
+
+
+class Feed:
+    """A feed of so many rows, and what was asked of it."""
+
+    def __init__(self, engine: Engine, count: int, *, title: str = "Tastatur") -> None:
+        self.engine = engine
+        self.count = count
+        self.title = title
+        self.began = now_of(engine)
+        self.asked: list[int] = []
+        self.tokens_left = 10**6
+        self.broken: Exception | None = None
+
+    def fetch(self, _query: DealQuery, page: int) -> DealAnswer:
+        if self.tokens_left < 5:
+            raise BudgetSpent("the share is spent")
+        if self.broken is not None:
+            raise self.broken
+        self.tokens_left -= 5
+        self.asked.append(page)
+        first = page * PAGE_SIZE
+        return page_of(first, max(0, min(PAGE_SIZE, self.count - first)), self.began, title=self.title)
+
+    def walk(self, *, most_pages: int = 67) -> Gathered:
+        """One pass. What it asked is in `asked`."""
+        gathered, self.asked = Gathered(), []
+        try:
+            walk_query(self.engine, QUERY, fetch_page=self.fetch, keep=self._keep, gathered=gathered, most_pages=most_pages)
+        except BudgetSpent:
+            gathered.notes["spent"] = None
+        return gathered
+
+    def _keep(self, query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
+        return keep_page(self.engine, query, page, answer, groups=[GROUP])
+
+
+def wait(engine: Engine, seconds: float) -> None:
+    """So much later, as far as the query knows."""
+    rows(engine, "UPDATE deal_queries SET asked_at = asked_at - make_interval(secs => :seconds) RETURNING 1", seconds=seconds)
+
+
+def test_pages_are_asked_until_one_is_not_full(engine: Engine) -> None:
+    feed = Feed(engine, 2 * PAGE_SIZE + 20)
+    done = feed.walk()
+    assert feed.asked == [0, 1, 2]
+    assert (done.pages, done.tokens, done.added) == (3, 15, 2 * PAGE_SIZE + 20)
+
+
+def test_a_later_pass_stops_at_the_first_page_with_nothing_new(engine: Engine) -> None:
+    feed = Feed(engine, 4 * PAGE_SIZE)
+    feed.walk()
+    wait(engine, 3600)
+    assert feed.walk().added == 0
+    assert feed.asked == [0]
+
+
+def test_pages_without_a_keyboard_are_no_end_while_they_are_new(engine: Engine) -> None:
+    feed = Feed(engine, 3 * PAGE_SIZE + 1, title="Raclette")
+    assert feed.walk().kept == 0
+    assert feed.asked == [0, 1, 2, 3]
+    wait(engine, 3600)
+    feed.walk()
+    assert feed.asked == [0]
+
+
+def test_a_pass_that_runs_out_of_tokens_goes_on_within_keepas_cache_time(engine: Engine) -> None:
+    feed = Feed(engine, 3 * PAGE_SIZE)
+    feed.tokens_left = 10
+    assert feed.walk().added == 2 * PAGE_SIZE
+    feed.tokens_left = 1000
+    wait(engine, CACHE_TIME.total_seconds() - 30)
+    assert feed.walk().added == PAGE_SIZE
+    assert feed.asked == [2, 3]
+
+
+def test_later_it_begins_at_the_newest_again(engine: Engine) -> None:
+    feed = Feed(engine, 3 * PAGE_SIZE)
+    feed.tokens_left = 10
+    feed.walk()
+    feed.tokens_left = 1000
+    wait(engine, CACHE_TIME.total_seconds() + 1)
+    feed.walk()
+    assert feed.asked == [0]
+
+
+def test_new_deals_before_known_ones_are_found_and_the_pass_ends_behind_them(engine: Engine) -> None:
+    feed = Feed(engine, 3 * PAGE_SIZE)
+    feed.walk()
+    wait(engine, 3600)
+    feed.began += timedelta(minutes=20)
+    done = feed.walk()
+    assert feed.asked[:1] == [0]
+    assert done.added > 0
+
+
+def test_a_query_that_fails_begins_anew_and_says_why(engine: Engine) -> None:
+    feed = Feed(engine, PAGE_SIZE)
+    facts: dict[str, Any] = {"endpoint": "deal", "marketplace": Marketplace.DE, "asin_count": 0, "elapsed_seconds": 0.1}
+    feed.broken = RequestRejected("Keepa refused the request: no such category", **facts)
+    done = feed.walk()
+    assert list(done.troubles) == ["keyboards-de NEW: Keepa refused the request: no such category"]
+    assert one(engine, "SELECT next_page, failure FROM deal_queries") == (0, "Keepa refused the request: no such category")
+    feed.broken = None
+    assert not feed.walk().troubles
+    assert one(engine, "SELECT failure FROM deal_queries") is None
+
+
+@pytest.fixture
+def client(simulator: Simulator, engine: Engine) -> Iterator[KeepaClient]:
+    with KeepaClient(SIMULATOR_KEY, base_url=simulator.url) as opened:
+        with engine.begin() as connection:
+            claim_source(connection, SIMULATOR)
+        agree_on_clock(engine, simulator.url)
+        learn_bucket(engine, opened)
+        yield opened
+
+
+def run_all(engine: Engine, client: KeepaClient, **options: Any) -> Gathered:
+    said: dict[str, Any] = {"seeds": [], "queries": [], "groups": [GROUP], "settings": SETTINGS, "token_settings": TokenSettings()}
+    return collect_all(engine, client, **said | options)
+
+
+def test_the_feed_of_a_simulated_keepa_becomes_deals(engine: Engine, client: KeepaClient) -> None:
+    done = run_all(engine, client, queries=[DealQuery("all-de", Marketplace.DE)])
+    assert done.added == one(engine, "SELECT count(*) FROM collected_deals") > 0
+    assert done.tokens == 5 * done.pages
+    assert not done.troubles
+
+
+def test_seeds_are_checked_and_judged_by_their_recorded_prices(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
+    asins = rows_of(simulator, 20)
+    done = run_all(engine, client, seeds=[(parse_seeds("mine.csv", "asin\n" + "\n".join(asins)), Marketplace.DE)])
+    assert (done.tokens, done.added) == (20, one(engine, "SELECT count(*) FROM collected_deals"))
+    assert done.added > 0
+    assert one(engine, "SELECT count(*) FROM collected_deals WHERE median_90_minor IS NULL") == 0
+    assert rows(engine, "SELECT DISTINCT source, query FROM collected_deals") == [("seeds", "mine.csv")]
+
+
+def test_seeds_that_were_checked_lately_cost_nothing(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
+    seeds = [(parse_seeds("mine.csv", "\n".join(rows_of(simulator, 5))), Marketplace.DE)]
+    run_all(engine, client, seeds=seeds)
+    assert run_all(engine, client, seeds=seeds).tokens == 0
+
+
+def test_bad_lines_of_a_seed_file_are_named_and_the_rest_counts(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
+    [asin] = rows_of(simulator, 1)
+    seeds = parse_seeds("mine.csv", f"title,asin\nfine,{asin}\nbroken,hello\n")
+    done = run_all(engine, client, seeds=[(seeds, Marketplace.DE)])
+    assert done.tokens == 1
+    assert [note for note in done.notes if "mine.csv, line 3" in note]
+
+
+def test_collecting_spends_its_share_of_the_hour_and_no_more(engine: Engine, client: KeepaClient) -> None:
+    settings = CollectSettings(1.0, 1, timedelta(minutes=50), timedelta(hours=48), 0)
+    queries = [DealQuery(f"q{number}", Marketplace.DE, words=(f"word{number}",)) for number in range(5)]
+    done = run_all(engine, client, queries=queries, settings=settings)
+    with engine.begin() as connection:
+        share = share_of(connection, share_pct=1.0, now=select_now(connection))
+    assert (done.tokens, share.tokens, share.left) == (10, 12, 2)
+    assert [note for note in done.notes if "KEEPER_DEALS_SHARE_PCT" in note]
+
+
+def test_a_page_with_holes_costs_its_rows_only(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
+    whole = run_all(engine, client, queries=[DealQuery("a", Marketplace.DE)])
+    simulator.keepa.faults.order(Fault("deal_holes"), path="/deal", count=1)
+    torn = run_all(engine, client, queries=[DealQuery("b", Marketplace.DE)])
+    assert torn.pages >= 1
+    assert 0 < torn.kept < whole.kept or torn.notes
+
+
+def test_a_keepa_that_is_down_fails_the_query_and_nothing_is_lost(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
+    simulator.keepa.faults.order(Fault("503"), path="/deal", count=1)
+    done = run_all(engine, client, queries=[DealQuery("a", Marketplace.DE), DealQuery("b", Marketplace.DE)])
+    assert len(done.troubles) == 1
+    assert done.added > 0
+
+
+def test_a_watched_product_in_the_feed_is_observed_without_a_token_of_its_own(engine: Engine, client: KeepaClient) -> None:
+    run_all(engine, client, queries=[DealQuery("all-de", Marketplace.DE)])
+    asin = rows(engine, "SELECT asin FROM collected_deals ORDER BY asin LIMIT 1")[0]
+    add_watch(engine, add_user(engine), asin=asin)
+    rows(engine, "DELETE FROM deal_queries RETURNING 1")
+    run_all(engine, client, queries=[DealQuery("again-de", Marketplace.DE)])
+    assert rows(engine, "SELECT 1 FROM current_prices WHERE asin = :asin AND price_type = 'NEW'", asin=asin) == [1]
+    assert rows(engine, "SELECT 1 FROM keepa_calls WHERE operation = 'product'") == []
+
+
+def rows_of(simulator: Simulator, count: int) -> list[str]:
+    return simulator.keepa.catalog.asins(0, count)
