@@ -5,13 +5,15 @@ import io
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
-from keeper.domain.deal import DateRange, DealQuery, DealQueryInvalid
+from keeper.domain.deal import DEAL_PRICE_TYPES, DateRange, DealQuery, DealQueryInvalid
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import AmountInvalid, Money
-from keeper.domain.wording import WordsUnclear, read_asin, read_marketplace, read_price_type, shown
+from keeper.domain.price_type import PriceType
+from keeper.domain.wording import WordsUnclear, read_asin, read_marketplace, shown
 
 _FLAGS = ("is_lowest", "is_lowest_90", "has_reviews", "must_have_amazon_offer", "without_erotic", "single_variation")
 _NUMBERS = ("fall_pct_from", "fall_pct_to", "rank_from", "rank_to")
@@ -19,6 +21,8 @@ _WORDS = ("words", "brands")
 _IDS = ("categories", "not_categories")
 _KNOWN = ("marketplace", "group", "price_types", "date_range", "price_from", "price_to", "rating_from", *_NUMBERS, *_WORDS, *_IDS, *_FLAGS)
 _MOST_SEEDS = 10_000
+
+E = TypeVar("E", bound=StrEnum)
 
 
 class DealFileInvalid(KeeperError):
@@ -52,17 +56,17 @@ def parse_queries(name: str, text: str) -> tuple[DealQuery, ...]:
     unknown = sorted(set(said) - set(_KNOWN))
     if unknown:
         raise DealFileInvalid(f"{name}: {', '.join(unknown)} is unknown; it may say {', '.join(_KNOWN)}")
-    marketplace = read_marketplace(_text(name, said, "marketplace"))
     options: dict[str, Any] = {}
     try:
+        marketplace = read_marketplace(_text(name, said, "marketplace"))
         for bound in ("price_from", "price_to"):
             if bound in said:
                 options[f"{bound}_minor"] = Money.parse(str(said[bound]), marketplace.currency).amount_minor
         if "date_range" in said:
-            options["date_range"] = DateRange(_text(name, said, "date_range").lower())
+            options["date_range"] = _one_of(DateRange, _text(name, said, "date_range").lower(), "date_range")
         if "rating_from" in said:
             options["rating_from_tenths"] = round(10 * float(said["rating_from"]))
-        price_types = [read_price_type(one) for one in _list(name, said, "price_types", str, ("NEW",))]
+        price_types = [_one_of(PriceType, one.upper(), "price_types") for one in _list(name, said, "price_types", str, ("NEW",))]
         options |= {key: _checked(name, said, key, int) for key in _NUMBERS if key in said}
         options |= {key: _checked(name, said, key, bool) for key in _FLAGS if key in said}
         options |= {key: _list(name, said, key, str) for key in _WORDS}
@@ -108,6 +112,14 @@ def parse_seeds(name: str, text: str) -> Seeds:
 def read_marketplaces(words: tuple[str, ...]) -> tuple[Marketplace, ...]:
     """Stores by their letters, each once."""
     return tuple(dict.fromkeys(read_marketplace(word) for word in words))
+
+
+def _one_of(kind: type[E], word: str, key: str) -> E:
+    try:
+        return kind(word)
+    except ValueError:
+        choices = DEAL_PRICE_TYPES if kind is PriceType else list(kind)
+        raise DealQueryInvalid(key, f"{shown(word)} is none of {', '.join(str(choice) for choice in choices)}") from None
 
 
 def _text(name: str, said: Mapping[str, Any], key: str) -> str:

@@ -1,0 +1,110 @@
+"""Files of queries and seeds: what they say, and what is wrong with them in plain words."""
+
+from pathlib import Path
+
+import pytest
+
+from keeper.domain.deal import DateRange, DealQuery
+from keeper.domain.deal_files import DealFileInvalid, parse_queries, parse_seeds
+from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_type import PriceType
+
+SEEDS = Path(__file__).parents[3] / "seeds"
+
+
+def test_a_file_asks_the_same_of_each_price_type() -> None:
+    text = (
+        'marketplace = "uk"\ngroup = "keyboards"\nprice_types = ["NEW", "amazon", "NEW"]\ndate_range = "week"\n'
+        "fall_pct_from = 20\nprice_from = 9.99\nprice_to = 300\nrating_from = 4.1\n"
+        'words = ["keyboard"]\ncategories = [9223372036854775806]\n'
+    )
+    first, second = parse_queries("mine", text)
+    assert first == DealQuery(
+        "mine",
+        Marketplace.UK,
+        PriceType.NEW,
+        DateRange.WEEK,
+        group="keyboards",
+        price_from_minor=999,
+        price_to_minor=30000,
+        fall_pct_from=20,
+        rating_from_tenths=41,
+        words=("keyboard",),
+        categories=(9223372036854775806,),
+    )
+    assert (second.price_type, second.words) == (PriceType.AMAZON, first.words)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("marketplace = DE", "no TOML"),
+        ("", 'must say marketplace = "..."'),
+        ('marketplace = "XX"', "no marketplace"),
+        ('marketplace = "DE"\nprice_form = 3', "price_form is unknown"),
+        ('marketplace = "DE"\nfall_pct_from = 5', "10 percent and more"),
+        ('marketplace = "DE"\nfall_pct_from = "20"', "whole number"),
+        ('marketplace = "DE"\ndate_range = "year"', "date_range: 'year' is none of day, week"),
+        ('marketplace = "DE"\nprice_types = ["LISTPRICE"]', "LISTPRICE"),
+        ('marketplace = "DE"\nwords = "tastatur"', "must be a list of texts"),
+        ('marketplace = "DE"\nprice_from = 30\nprice_to = 20', "must not be below"),
+        ('marketplace = "DE"\nis_lowest = 1', "true or false"),
+        ('marketplace = "BR"', "no deals of BR"),
+    ],
+    ids=[
+        "no-toml",
+        "empty",
+        "store",
+        "unknown-key",
+        "small-fall",
+        "text",
+        "range",
+        "price-type",
+        "no-list",
+        "upside-down",
+        "flag",
+        "brazil",
+    ],
+)
+def test_what_is_wrong_with_a_query_is_said_with_its_file(text: str, said: str) -> None:
+    with pytest.raises(DealFileInvalid, match=said) as caught:
+        parse_queries("mine.toml", text)
+    assert str(caught.value).startswith("mine.toml")
+
+
+@pytest.mark.parametrize("path", sorted((SEEDS / "deals").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_queries_that_come_with_keeper_can_be_asked(path: Path) -> None:
+    queries = parse_queries(path.stem, path.read_text(encoding="utf-8"))
+    assert [query.group for query in queries] == ["keyboards"]
+
+
+def test_the_seeds_that_come_with_keeper_are_47_keyboards() -> None:
+    seeds = parse_seeds("keyboards.csv", (SEEDS / "keyboards.csv").read_text(encoding="utf-8"))
+    assert (len(seeds.asins), seeds.problems) == (47, ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "B07W6JG6Z7\nB000000002\n",
+        "asin\nB07W6JG6Z7\nB000000002\n",
+        "\ufefftitle,ASIN,price\r\nfine,B07W6JG6Z7,3\r\n\r\nalso,b000000002,4\r\n",
+        'x,asin\n"two\nlines",B07W6JG6Z7\n,https://www.amazon.de/dp/B000000002?th=1\n',
+    ],
+    ids=["bare", "heading", "windows", "links"],
+)
+def test_asins_are_read_from_their_column(text: str) -> None:
+    assert parse_seeds("mine.csv", text).asins == ("B07W6JG6Z7", "B000000002")
+
+
+def test_a_bad_line_is_named_with_its_number_and_costs_no_other() -> None:
+    seeds = parse_seeds("mine.csv", "asin\nB07W6JG6Z7\nhello\n\nB000000002\n")
+    assert seeds.asins == ("B07W6JG6Z7", "B000000002")
+    assert len(seeds.problems) == 1
+    assert seeds.problems[0].startswith("mine.csv, line 3: 'hello' is not an ASIN")
+
+
+@pytest.mark.parametrize("text", ["", "asin\n", "title\nKeyboard\n"], ids=["empty", "heading", "no-asin"])
+def test_a_file_without_any_asin_is_refused(text: str) -> None:
+    with pytest.raises(DealFileInvalid, match="no line of it holds an ASIN"):
+        parse_seeds("mine.csv", text)
