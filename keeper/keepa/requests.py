@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from keeper.domain.deal import DEAL_PRICE_TYPES, MOST_PAGES, PAGE_SIZE, DateRange, DealQuery
+from keeper.domain.deal import DEAL_PRICE_TYPES, MOST_PAGES, MOST_WORDS, PAGE_SIZE, DateRange, DealQuery
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
 from keeper.keepa.errors import RequestInvalid
@@ -34,7 +34,6 @@ _PRICE_INDEXES = {price_type: index for index, price_type in enumerate(PriceType
 _DATE_RANGES = {DateRange.DAY: 0, DateRange.WEEK: 1, DateRange.MONTH: 2, DateRange.QUARTER: 3}
 _NEWEST_FIRST = 1
 _LEAST_FALL_PCT = 10
-_LEAST_RANK_FALL_PCT = 80
 _HIGHEST = 2**31 - 1
 _OFFERS_PER_PAGE = 10
 _TOKENS_PER_OFFER_PAGE = 6
@@ -148,10 +147,12 @@ def deal_request(query: DealQuery, page: int) -> Request:
     if query.price_from_minor is not None or query.price_to_minor is not None:
         ranges["currentRange"] = [query.price_from_minor or 0, _HIGHEST if query.price_to_minor is None else query.price_to_minor]
     if query.fall_pct_from is not None or query.fall_pct_to is not None:
-        least = _LEAST_RANK_FALL_PCT if query.price_type is PriceType.SALES else _LEAST_FALL_PCT
-        fall = [least if query.fall_pct_from is None else query.fall_pct_from, 100 if query.fall_pct_to is None else query.fall_pct_to]
-        if not least <= fall[0] <= fall[1] <= 100:
-            raise RequestInvalid(f"Keepa knows falls of {query.price_type} from {least} to 100 percent, not from {fall[0]} to {fall[1]}")
+        fall = [
+            _LEAST_FALL_PCT if query.fall_pct_from is None else query.fall_pct_from,
+            100 if query.fall_pct_to is None else query.fall_pct_to,
+        ]
+        if not _LEAST_FALL_PCT <= fall[0] <= fall[1] <= 100:
+            raise RequestInvalid(f"Keepa knows falls from {_LEAST_FALL_PCT} to 100 percent, not from {fall[0]} to {fall[1]}")
         ranges["deltaPercentRange"] = fall
     if query.rank_from is not None or query.rank_to is not None:
         ranges["salesRankRange"] = [query.rank_from or 0, -1 if query.rank_to is None else query.rank_to]
@@ -161,8 +162,10 @@ def deal_request(query: DealQuery, page: int) -> Request:
     for name, values in (("includeCategories", query.categories), ("excludeCategories", query.not_categories), ("brand", query.brands)):
         if values:
             filters[name] = list(values)
-    if query.words:
-        filters["titleSearch"] = " ".join(query.words)
+    if words := " ".join(query.words).split():
+        if len(words) > MOST_WORDS:
+            raise RequestInvalid(f"{len(words)} words; Keepa looks for {MOST_WORDS} at most")
+        filters["titleSearch"] = " ".join(words)
     for name, is_set in (
         ("isLowest", query.is_lowest),
         ("isLowest90", query.is_lowest_90),

@@ -1,9 +1,11 @@
 """Claims about recorded answers: the very numbers that Keepa sent."""
 
 import json
+import math
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_series import time_of
 from keeper.domain.price_type import PriceType
 from keeper.domain.product import Availability, Product
+from keeper.keepa.deal_wire import DecodedDeals, decode_deals
 from keeper.keepa.wire import PRICE_TYPES, Envelope, decode_envelope, decode_products, encode_series
 
 OURS = Path(__file__).parents[2] / "recordings"
@@ -285,3 +288,121 @@ def test_a_german_product_without_used_offers_is_out_of_stock_there() -> None:
 def test_the_second_german_product_is_read_whole() -> None:
     product = product_object_of("productobj_de_B0010AH4BW_stats90_csv_truncated.json", "B0010AH4BW")
     assert (product.dropped, product.stats is not None) == ((), True)
+
+
+DEALS = "deal_de_amazon_week_page0_150deals.json"
+
+
+@pytest.fixture(scope="module")
+def deal_page() -> DecodedDeals:
+    return decode_deals(recording(DEALS), Marketplace.DE, PriceType.AMAZON)
+
+
+@pytest.mark.recordings
+def test_a_recorded_page_of_deals_is_read_whole(deal_page: DecodedDeals) -> None:
+    assert (len(deal_page.sightings), deal_page.row_count, deal_page.unreadable, deal_page.skipped, deal_page.dropped) == (
+        150,
+        150,
+        {},
+        (),
+        {},
+    )
+
+
+@pytest.mark.recordings
+def test_recorded_deals_are_what_a_plain_reading_gives(deal_page: DecodedDeals) -> None:
+    rows = json.loads(recording(DEALS))["deals"]["dr"]
+    names = json.loads(recording(DEALS))["deals"]
+    roots = dict(zip(names["categoryIds"], names["categoryNames"], strict=True))
+
+    def shown(row: dict[str, Any]) -> tuple[object, ...]:
+        now, since = row["current"], row["currentSince"]
+        start = datetime(2011, 1, 1, tzinfo=UTC)
+        return (
+            row["asin"],
+            start + timedelta(minutes=since[0]),
+            start + timedelta(minutes=row["lastUpdate"]),
+            now[0],
+            now[0] + row["deltaLast"][0] if row["deltaLast"][0] else None,
+            now[4] if now[4] > 0 else None,
+            {days: row["avg"][place][0] for place, days in enumerate((2, 7, 31, 90)) if row["avg"][place][0] > 0},
+            now[16] if now[16] >= 0 else None,
+            now[17] if now[17] >= 0 else None,
+            now[3] if now[3] > 0 else None,
+            now[11] if now[11] >= 0 else None,
+            row["salesRankDrops90"] if row["salesRankDrops90"] >= 0 else None,
+            row["rootCat"],
+            [category for category in row["categories"] if category < 2**63 - 1],
+            roots.get(row["rootCat"]),
+            row.get("parentAsin"),
+            "https://m.media-amazon.com/images/I/" + "".join(map(chr, row["image"])) if row["image"] else None,
+            row["title"],
+        )
+
+    assert [
+        (
+            one.asin,
+            one.changed_at,
+            time_of(one.updated_minute),
+            one.amount_minor,
+            one.previous_minor,
+            one.list_price_minor,
+            one.averages_minor,
+            one.rating_tenths,
+            one.review_count,
+            one.sales_rank,
+            one.offer_count,
+            one.sales_rank_drops_90,
+            one.root_category_id,
+            list(one.category_ids),
+            one.category,
+            one.parent_asin,
+            one.image_url,
+            one.title,
+        )
+        for one in deal_page.sightings
+    ] == [shown(row) for row in rows]
+
+
+@pytest.mark.recordings
+def test_all_present_values_of_recorded_deals_are_keepas(deal_page: DecodedDeals) -> None:
+    rows = json.loads(recording(DEALS))["deals"]["dr"]
+    for one, row in zip(deal_page.sightings, rows, strict=True):
+        assert one.current == {
+            price_type: value if value >= (1 if price_type.is_price else 0) else None
+            for price_type, value in zip(PRICE_TYPES, row["current"], strict=True)
+            if value != -2
+        }
+        assert one.current_since == {
+            price_type: minute + 21_564_000 for price_type, minute in zip(PRICE_TYPES, row["currentSince"], strict=True) if minute > 0
+        }
+
+
+@pytest.mark.recordings
+def test_falls_from_the_averages_of_recorded_deals_are_keepas(deal_page: DecodedDeals) -> None:
+    rows = json.loads(recording(DEALS))["deals"]["dr"]
+    compared = 0
+    for one, row in zip(deal_page.sightings, rows, strict=True):
+        for place, days in enumerate((2, 7, 31, 90)):
+            if (mean := one.averages_minor.get(days)) is not None:
+                fall = mean - one.amount_minor
+                assert (fall, math.floor(100 * fall / mean + 0.5)) == (row["delta"][place][0], row["deltaPercent"][place][0])
+                compared += 1
+    assert compared > 500
+
+
+@pytest.mark.recordings
+def test_a_recorded_page_says_where_all_its_deals_are(deal_page: DecodedDeals) -> None:
+    page = json.loads(recording(DEALS))["deals"]
+    known = {
+        category: (None if name == "?" else name, count)
+        for category, name, count in zip(page["categoryIds"], page["categoryNames"], page["categoryCount"], strict=True)
+        if category < 2**63 - 1
+    }
+    assert (deal_page.roots, deal_page.envelope.tokens and deal_page.envelope.tokens.tokens_consumed) == (known, 5)
+
+
+@pytest.mark.recordings
+def test_the_bytes_of_a_recorded_deal_are_keepas_own(deal_page: DecodedDeals) -> None:
+    body = recording(DEALS)
+    assert all(bytes(raw) in body and json.loads(bytes(raw))["asin"] == asin for asin, raw in deal_page.raw.items())

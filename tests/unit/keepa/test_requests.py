@@ -1,12 +1,15 @@
 """Claims about what is asked and what it can cost."""
 
+import json
 from typing import Any
 
 import pytest
 
+from keeper.domain.deal import DateRange, DealQuery
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_type import PriceType
 from keeper.keepa.errors import KeepaError, RequestInvalid
-from keeper.keepa.requests import DOMAIN_IDS, ProductOptions, cost_upper_bound, product_request
+from keeper.keepa.requests import DOMAIN_IDS, ProductOptions, cost_upper_bound, deal_request, product_request
 
 ASIN = "B0CPV5YY7K"
 
@@ -83,3 +86,59 @@ def test_a_refused_request_is_a_value_error_and_no_call_to_keepa() -> None:
 )
 def test_cost_is_the_documented_upper_bound(count: int, options: dict[str, Any], tokens: int) -> None:
     assert cost_upper_bound(count, ProductOptions(**options)) == tokens
+
+
+@pytest.mark.parametrize(
+    ("query", "sent"),
+    [
+        pytest.param({"without_erotic": False}, {}, id="nothing but the type"),
+        pytest.param({}, {"filterErotic": True, "isFilterEnabled": True}, id="as it comes"),
+        pytest.param(
+            {"price_from_minor": 500, "without_erotic": False},
+            {"currentRange": [500, 2**31 - 1], "isRangeEnabled": True},
+            id="a least price",
+        ),
+        pytest.param({"price_to_minor": 900, "without_erotic": False}, {"currentRange": [0, 900], "isRangeEnabled": True}, id="a most"),
+        pytest.param({"fall_pct_from": 20, "without_erotic": False}, {"deltaPercentRange": [20, 100], "isRangeEnabled": True}, id="a fall"),
+        pytest.param({"fall_pct_to": 80, "without_erotic": False}, {"deltaPercentRange": [10, 80], "isRangeEnabled": True}, id="no more"),
+        pytest.param({"rank_to": 5000, "without_erotic": False}, {"salesRankRange": [0, 5000], "isRangeEnabled": True}, id="well sold"),
+        pytest.param({"rank_from": 9, "without_erotic": False}, {"salesRankRange": [9, -1], "isRangeEnabled": True}, id="badly sold"),
+        pytest.param(
+            {
+                "rating_from_tenths": 40,
+                "categories": (562066,),
+                "not_categories": (9223372036854775806,),
+                "words": ("Toaster", "größer"),
+                "brands": ("WMF",),
+                "is_lowest": True,
+                "is_lowest_90": True,
+                "has_reviews": True,
+                "must_have_amazon_offer": True,
+                "single_variation": True,
+            },
+            {
+                "isFilterEnabled": True,
+                "minRating": 40,
+                "includeCategories": [562066],
+                "excludeCategories": [9223372036854775806],
+                "titleSearch": "Toaster größer",
+                "brand": ["WMF"],
+                "isLowest": True,
+                "isLowest90": True,
+                "hasReviews": True,
+                "mustHaveAmazonOffer": True,
+                "filterErotic": True,
+                "singleVariation": True,
+            },
+            id="every filter",
+        ),
+    ],
+)
+def test_a_query_for_deals_says_what_was_wished(query: dict[str, Any], sent: dict[str, Any]) -> None:
+    request = deal_request(DealQuery("any", Marketplace.DE, PriceType.BUY_BOX_SHIPPING, DateRange.QUARTER, **query), 2)
+    assert json.loads(request.body or b"") == {"page": 2, "domainId": 3, "priceTypes": [18], "dateRange": 3, "sortType": 1} | sent
+
+
+def test_a_title_of_too_many_words_is_refused() -> None:
+    with pytest.raises(RequestInvalid):
+        deal_request(DealQuery("any", Marketplace.DE, words=(" ".join("x" * 26), " ".join("y" * 25))), 0)

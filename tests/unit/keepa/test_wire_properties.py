@@ -10,6 +10,7 @@ from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_series import PriceSeries
 from keeper.domain.price_type import PriceType
 from keeper.domain.product import Product
+from keeper.keepa.deal_wire import DealWire, decode_deals
 from keeper.keepa.wire import (
     MINUTES_TO_2011,
     MOST_AMOUNT,
@@ -67,6 +68,12 @@ products = objects(
 )
 envelopes = objects(EnvelopeWire, required={}, richer={name: st.integers(-(2**40), 2**45) for name in EnvelopeWire.__struct_fields__})
 
+deals = objects(
+    DealWire,
+    required={"asin": st.just(ASIN) | st.just("B000000002") | anything},
+    richer={"avg": st.lists(arrays, max_size=5), "current": st.lists(st.integers(-2, 2**33) | anything, max_size=40)},
+)
+
 
 def read_all(product: Product) -> str:
     """Looks into everything, so that what is made on first use is made."""
@@ -83,6 +90,18 @@ def test_any_json_of_the_outer_shape_gives_values_or_the_one_error(envelope: dic
         return
     assert len(decoded.products) + len(decoded.unreadable) + len(decoded.missing) == 1
     assert all(read_all(product) for product in decoded.products.values())
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(envelope=envelopes, rows=st.lists(deals | anything, max_size=4), price_type=PRICE_TYPE)
+def test_any_page_of_the_outer_shape_loses_rows_but_not_itself(envelope: dict[str, Any], rows: list[Any], price_type: PriceType) -> None:
+    body = json.dumps({**envelope, "deals": {"dr": rows}}).encode()
+    decoded = decode_deals(body, Marketplace.DE, price_type)
+    known = {*(one.asin for one in decoded.sightings), *decoded.skipped, *decoded.unreadable}
+    repeated = [row for row in rows if isinstance(row, dict) and row.get("asin") in (ASIN, "B000000002")]
+    assert decoded.row_count == len(rows)
+    assert len(known) == len(rows) - max(0, len(repeated) - len({row["asin"] for row in repeated}))
+    assert all(repr(one) and 0 < one.amount_minor <= MOST_AMOUNT for one in decoded.sightings)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
