@@ -1,5 +1,6 @@
 """Deals: a price that fell, as a source told of it, and what is asked of Keepa's feed of them."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,8 +9,9 @@ from typing import NamedTuple
 
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
-from keeper.domain.price_series import time_of
+from keeper.domain.price_series import PriceSeries, average, minute_of, summarize, time_of
 from keeper.domain.price_type import PriceType
+from keeper.domain.product import Product
 
 # Keepa's feed takes these and the sales rank (Keepa API documentation, "Browsing Deals"), which is no price.
 DEAL_PRICE_TYPES = (
@@ -48,6 +50,13 @@ MOST_WORDS = 50
 # A page that holds fewer is the last.
 PAGE_SIZE = 150
 MOST_PAGES = 67
+# The windows of the feed's averages, in its order; the first is of 48 hours, whatever its date range is called.
+AVERAGE_DAYS = (2, 7, 31, 90)
+
+_DAY = 1440
+_YEAR = 365 * _DAY
+# Keepa's own means stand in where the history does not reach back, by the nearest of its windows.
+_STATS_DAYS = {31: 30, 90: 90}
 
 
 class DealSource(StrEnum):
@@ -194,3 +203,107 @@ class DealQuery:
                 raise DealQueryInvalid(name, f"at most {MOST_CATEGORIES}")
         if len(self.words) > MOST_WORDS:
             raise DealQueryInvalid("words", f"at most {MOST_WORDS}")
+
+
+def sighting_of(product: Product, price_type: PriceType, now: datetime) -> DealSighting | None:
+    """What a product's own history says of its present price; None where there is no offer of that type.
+
+    Nothing of the history is believed beyond the answer; windows of days end at `now`. The lows and the high are those of the time
+    before the present price, which lasts since it last became what it is. The lowest ever is known from Keepa's statistics, or from a
+    history that reaches back to where Keepa began to track the product.
+    """
+    answered = minute_of(product.answered_at)
+    series = _until(product.series.get(price_type), answered)
+    stats = product.stats
+    values = dict(stats.current) if stats is not None else {}
+    for known_type, known in product.series.items():
+        if known_type not in values and (index := bisect_right(known.minutes, answered) - 1) >= 0:
+            values[known_type] = known.amounts[index]
+    amount = values.get(price_type)
+    if amount is None or amount <= 0:
+        return None
+    begun = _stretch(series)
+    if begun >= 0 and series.amounts[begun] == amount:
+        changed = series.minutes[begun]
+    else:
+        looked = product.updated_at or product.answered_at
+        changed = min(answered, minute_of(looked if len(series) else product.price_changed_at or looked))
+        if len(series) and changed <= series.minutes[-1]:
+            changed = min(answered, series.minutes[-1] + 1)
+    stop = bisect_left(series.minutes, changed)
+    past = PriceSeries(series.minutes[:stop], series.amounts[:stop])
+    end = max(minute_of(now), changed)
+    year = summarize(past, end - _YEAR, changed) if end - _YEAR < changed else None
+    return DealSighting(
+        asin=product.asin,
+        marketplace=product.marketplace,
+        price_type=price_type,
+        changed_minute=changed,
+        updated_minute=minute_of(product.updated_at or product.answered_at),
+        amount_minor=amount,
+        title=product.title,
+        brand=product.brand,
+        image_url=product.image_urls[0] if product.image_urls else None,
+        previous_minor=next((before for before in reversed(past.amounts) if before is not None), None),
+        list_price_minor=values.get(PriceType.LISTPRICE),
+        averages_minor=_averages(product, price_type, series, end),
+        highest_year_minor=year.highest.amount if year is not None and year.highest else None,
+        lowest_year_minor=year.lowest.amount if year is not None and year.lowest else None,
+        lowest_ever_minor=_lowest_ever(product, price_type, past, changed),
+        median_90_minor=summarize(series, end - 90 * _DAY, end).median,
+        rating_tenths=product.rating_tenths,
+        review_count=product.review_count,
+        sales_rank=product.sales_rank,
+        sales_rank_drops_90=stats.sales_rank_drops.get(90) if stats is not None else None,
+        offer_count=values.get(OFFER_COUNTS[price_type]),
+        root_category_id=product.root_category_id,
+        category_ids=product.category_ids,
+        category=product.category_path[-1] if product.category_path else None,
+        parent_asin=product.parent_asin,
+        is_lightning=price_type is PriceType.LIGHTNING_DEAL or values.get(PriceType.LIGHTNING_DEAL) is not None,
+        current=values,
+        current_since={
+            known_type: known.minutes[start]
+            for known_type, known in ((one, _until(told, answered)) for one, told in product.series.items())
+            if (start := _stretch(known)) >= 0
+        },
+    )
+
+
+def _until(series: PriceSeries | None, minute: int) -> PriceSeries:
+    if series is None:
+        return PriceSeries((), ())
+    stop = bisect_right(series.minutes, minute)
+    return series if stop == len(series) else PriceSeries(series.minutes[:stop], series.amounts[:stop])
+
+
+def _stretch(series: PriceSeries) -> int:
+    """Where the last value began, through points that repeat it; -1 without any."""
+    index = len(series) - 1
+    while index > 0 and series.amounts[index - 1] == series.amounts[index]:
+        index -= 1
+    return index
+
+
+def _averages(product: Product, price_type: PriceType, series: PriceSeries, end: int) -> dict[int, int]:
+    averages: dict[int, int] = {}
+    for days in AVERAGE_DAYS:
+        start = end - days * _DAY
+        mean = None
+        if product.stats is not None and not (len(series) and series.minutes[0] <= start):
+            mean = product.stats.average.get(_STATS_DAYS.get(days, -1), {}).get(price_type)
+        if mean is None:
+            mean = average(series, start, end)
+        if mean is not None and mean > 0:
+            averages[days] = mean
+    return averages
+
+
+def _lowest_ever(product: Product, price_type: PriceType, past: PriceSeries, changed: int) -> int | None:
+    lowest = min((amount for amount in past.amounts if amount is not None), default=None)
+    told = product.stats.lowest.get(price_type) if product.stats is not None else None
+    if told is not None:
+        # A low of the present price says that all before it was higher, not how much.
+        return lowest if told.minute >= changed else told.amount if lowest is None else min(told.amount, lowest)
+    since = product.tracking_since
+    return lowest if since is not None and len(past) and past.minutes[0] <= minute_of(since) + _DAY else None

@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from keeper.domain.deal import OFFER_COUNTS, DealSighting, RootCategory
+from keeper.domain.deal import AVERAGE_DAYS, OFFER_COUNTS, DealSighting, RootCategory
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_series import minute_of
 from keeper.domain.price_type import PriceType
@@ -42,9 +42,6 @@ from keeper.keepa.wire import (
     read_struct,
     reason_of,
 )
-
-# Days of Keepa's averages in the order of its rows; the first is of 48 hours, whatever the date range is called.
-WINDOWS = (2, 7, 31, 90)
 
 _INDEXES = {price_type: index for index, price_type in enumerate(PRICE_TYPES)}
 _LIST_PRICE = _INDEXES[PriceType.LISTPRICE]
@@ -271,7 +268,7 @@ def _decode_row(
             raise _RowUnreadable("; ".join([*dropped, f"currentSince: says nothing of {price_type}"]))
     looked = wire.lastUpdate
     averages: dict[int, int] = {}
-    for days, row in zip(WINDOWS, wire.avg or (), strict=False):
+    for days, row in zip(AVERAGE_DAYS, wire.avg or (), strict=False):
         if index < len(row) and (mean := row[index]) > 0:
             if mean <= MOST_AMOUNT:
                 averages[days] = mean
