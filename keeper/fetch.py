@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 from uuid import uuid4
 
@@ -11,10 +11,12 @@ from sqlalchemy.exc import OperationalError
 
 from keeper.domain.deal import DealQuery
 from keeper.domain.errors import KeeperError
+from keeper.domain.marketplace import Marketplace
 from keeper.domain.tokens import KeepaCall, TokenStatus
-from keeper.keepa.answer import Answer, DealAnswer, ProductAnswer
+from keeper.keepa.answer import Answer, AsinAnswer, CategoryAnswer, DealAnswer, ProductAnswer
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import KeepaError
+from keeper.keepa.requests import FinderQuery
 from keeper.plan import PlannedRequest
 from keeper.tokens import release, settle
 
@@ -58,6 +60,32 @@ def fetch_deals(engine: Engine, client: KeepaClient, query: DealQuery, page: int
         KeepaError: as the client says; the reservation is settled.
     """
     return _paid(engine, client, reservation_id, lambda: client.fetch_deals(query, page))
+
+
+def fetch_bestsellers(
+    engine: Engine, client: KeepaClient, marketplace: Marketplace, category_id: int, *, reservation_id: int
+) -> AsinAnswer:
+    """A list of bestsellers, settled as `fetch` does. Reserve `BESTSELLERS_TOKENS` for it."""
+    return _paid(engine, client, reservation_id, lambda: client.fetch_bestsellers(marketplace, category_id))
+
+
+def fetch_found(engine: Engine, client: KeepaClient, query: FinderQuery, page: int, *, reservation_id: int) -> AsinAnswer:
+    """One page of the finder, settled as `fetch` does. Reserve `finder_cost_upper_bound` for it."""
+    return _paid(engine, client, reservation_id, lambda: client.find_asins(query, page))
+
+
+def fetch_categories(
+    engine: Engine, client: KeepaClient, marketplace: Marketplace, category_ids: Sequence[int], *, reservation_id: int
+) -> CategoryAnswer:
+    """Categories, or every root without ids, settled as `fetch` does. Reserve `CATEGORIES_TOKENS` for it."""
+    return _paid(engine, client, reservation_id, lambda: client.fetch_categories(marketplace, category_ids))
+
+
+def fetch_categories_named(
+    engine: Engine, client: KeepaClient, marketplace: Marketplace, term: str, *, reservation_id: int
+) -> CategoryAnswer:
+    """Categories by words of their names, settled as `fetch` does. Reserve `CATEGORY_SEARCH_TOKENS` for it."""
+    return _paid(engine, client, reservation_id, lambda: client.search_categories(marketplace, term))
 
 
 def _paid(engine: Engine, client: KeepaClient, reservation_id: int, ask: Callable[[], A]) -> A:

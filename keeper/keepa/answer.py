@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import msgspec
 
+from keeper.domain.category import Category
 from keeper.domain.deal import PAGE_SIZE, DealSighting, RootCategory
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.product import Product
@@ -127,3 +129,36 @@ class DealAnswer(Answer):
     def raw_deal(self, asin: str) -> bytes:
         """Keepa's own JSON of the row of one of `sightings`, byte for byte."""
         return bytes(self.raw[asin])
+
+
+@dataclass(frozen=True, slots=True)
+class AsinAnswer(Answer):
+    """A list of ASINs: bestsellers, one page of the finder, or what a search for products found.
+
+    Attributes:
+        asins: in Keepa's order, each once. Empty also where Keepa has no list of bestsellers.
+        unreadable_count: entries that are no ASIN.
+        total_count: how many the finder has on all pages; None where Keepa does not say.
+        listed_at: when Keepa made the list of bestsellers; None elsewhere.
+        notice: what Keepa's `error` said beside a payload; None otherwise.
+    """
+
+    asins: tuple[str, ...] = field(repr=False)
+    unreadable_count: int = 0
+    total_count: int | None = None
+    listed_at: datetime | None = None
+    notice: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryAnswer(Answer):
+    """Categories in Keepa's order.
+
+    Attributes:
+        unreadable: categories that cannot be understood; the reason by what Keepa calls them.
+        notice: what Keepa's `error` said beside a payload; None otherwise.
+    """
+
+    categories: tuple[Category, ...] = field(repr=False)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    notice: str | None = None

@@ -2,17 +2,17 @@
 
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import httpx
 
 from keeper.domain.deal import DealQuery
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.tokens import TokenStatus
-from keeper.keepa.answer import Answer, DealAnswer, ProductAnswer
+from keeper.keepa.answer import Answer, AsinAnswer, CategoryAnswer, DealAnswer, ProductAnswer
 from keeper.keepa.deal_wire import decode_deals
 from keeper.keepa.errors import (
     AnswerUnreadable,
@@ -25,11 +25,26 @@ from keeper.keepa.errors import (
     ServerDown,
 )
 from keeper.keepa.key import ApiKey, RedactKey
-from keeper.keepa.requests import ProductOptions, Request, deal_request, product_request, token_request
+from keeper.keepa.list_wire import decode_asins, decode_categories
+from keeper.keepa.requests import (
+    FinderQuery,
+    ProductOptions,
+    Request,
+    bestsellers_request,
+    categories_request,
+    category_search_request,
+    deal_request,
+    finder_request,
+    product_request,
+    product_search_request,
+    token_request,
+)
 from keeper.keepa.wire import Envelope, NotAnAnswer, decode_envelope, decode_products
 
 DEFAULT_BASE_URL = "https://api.keepa.com"
 _LONGEST_QUOTE = 300
+
+D = TypeVar("D")
 
 
 class KeepaClient:
@@ -132,11 +147,7 @@ class KeepaClient:
             offers=offers,
         )
         request = product_request(asins, marketplace, options)
-        received = self._send(request)
-        try:
-            decoded = decode_products(received.body, asins, marketplace)
-        except NotAnAnswer as error:
-            raise _unreadable(received, error) from error
+        received, decoded = self._ask(request, lambda body: decode_products(body, asins, marketplace))
         return ProductAnswer(
             operation=request.endpoint,
             marketplace=marketplace,
@@ -161,11 +172,7 @@ class KeepaClient:
             KeepaError: as drawn in `keeper.keepa.errors`.
         """
         request = deal_request(query, page)
-        received = self._send(request)
-        try:
-            decoded = decode_deals(received.body, query.marketplace, query.price_type)
-        except NotAnAnswer as error:
-            raise _unreadable(received, error) from error
+        received, decoded = self._ask(request, lambda body: decode_deals(body, query.marketplace, query.price_type))
         return DealAnswer(
             operation=request.endpoint,
             marketplace=query.marketplace,
@@ -184,6 +191,51 @@ class KeepaClient:
             roots=decoded.roots,
             notice=self._quoted(decoded.envelope),
         )
+
+    def fetch_bestsellers(self, marketplace: Marketplace, category_id: int) -> AsinAnswer:
+        """Asks for the bestsellers of a category, the best first: 50 tokens, nothing where Keepa has no list.
+
+        Raises:
+            RequestInvalid: no category, or none of this marketplace; nothing was sent.
+            KeepaError: as drawn in `keeper.keepa.errors`.
+        """
+        return self._ask_asins(bestsellers_request(marketplace, category_id), must_have_payload=False)
+
+    def find_asins(self, query: FinderQuery, page: int = 0) -> AsinAnswer:
+        """Asks the product finder for one page: 10 tokens and 1 for each hundred ASINs.
+
+        Raises:
+            RequestInvalid: no such page, or nothing to find by; nothing was sent.
+            KeepaError: as drawn in `keeper.keepa.errors`.
+        """
+        return self._ask_asins(finder_request(query, page), must_have_payload=True)
+
+    def search_products(self, marketplace: Marketplace, term: str) -> AsinAnswer:
+        """Asks for what Amazon's own search finds first: 10 tokens.
+
+        Raises:
+            RequestInvalid: nothing to search for; nothing was sent.
+            KeepaError: as drawn in `keeper.keepa.errors`.
+        """
+        return self._ask_asins(product_search_request(marketplace, term), must_have_payload=False)
+
+    def fetch_categories(self, marketplace: Marketplace, category_ids: Sequence[int] = ()) -> CategoryAnswer:
+        """Asks for up to ten categories, or for every root: 1 token.
+
+        Raises:
+            RequestInvalid: too many, or none of this marketplace; nothing was sent.
+            KeepaError: as drawn in `keeper.keepa.errors`.
+        """
+        return self._ask_categories(categories_request(marketplace, category_ids), marketplace, must_have_payload=True)
+
+    def search_categories(self, marketplace: Marketplace, term: str) -> CategoryAnswer:
+        """Asks for categories by words of their names, each of three letters or more: 1 token.
+
+        Raises:
+            RequestInvalid: no such words; nothing was sent.
+            KeepaError: as drawn in `keeper.keepa.errors`.
+        """
+        return self._ask_categories(category_search_request(marketplace, term), marketplace, must_have_payload=False)
 
     def fetch_token_status(self) -> Answer:
         """Asks for the state of the bucket (`.tokens`). Free, but every other answer says the same.
@@ -206,6 +258,47 @@ class KeepaClient:
             elapsed_seconds=received.elapsed_seconds,
             body=received.body,
         )
+
+    def _ask_asins(self, request: Request, *, must_have_payload: bool) -> AsinAnswer:
+        received, decoded = self._ask(request, decode_asins)
+        return AsinAnswer(
+            operation=request.endpoint,
+            marketplace=request.marketplace,
+            asin_count=0,
+            tokens=self._accepted(received, decoded.envelope, has_payload=decoded.has_payload, must_have_payload=must_have_payload),
+            status_code=200,
+            elapsed_seconds=received.elapsed_seconds,
+            body=received.body,
+            asins=decoded.asins,
+            unreadable_count=decoded.unreadable_count,
+            total_count=decoded.total_count,
+            listed_at=decoded.listed_at,
+            notice=self._quoted(decoded.envelope),
+        )
+
+    def _ask_categories(self, request: Request, marketplace: Marketplace, *, must_have_payload: bool) -> CategoryAnswer:
+        received, decoded = self._ask(request, lambda body: decode_categories(body, marketplace))
+        return CategoryAnswer(
+            operation=request.endpoint,
+            marketplace=marketplace,
+            asin_count=0,
+            tokens=self._accepted(received, decoded.envelope, has_payload=decoded.has_payload, must_have_payload=must_have_payload),
+            status_code=200,
+            elapsed_seconds=received.elapsed_seconds,
+            body=received.body,
+            categories=decoded.categories,
+            unreadable=decoded.unreadable,
+            notice=self._quoted(decoded.envelope),
+        )
+
+    def _ask(self, request: Request, decode: Callable[[bytes], D]) -> "tuple[_Received, D]":
+        received = self._send(request)
+        try:
+            return received, decode(received.body)
+        except NotAnAnswer as error:
+            raise received.failed(
+                AnswerUnreadable, f"Keepa's answer cannot be read: {error}", tokens=_tokens_in(received.body), may_have_cost=True
+            ) from error
 
     def _accepted(self, received: "_Received", envelope: Envelope, *, has_payload: bool, must_have_payload: bool = False) -> TokenStatus:
         """What a 200 says of the bucket; an `error` beside a payload is the caller's to see, without one it is raised."""
@@ -358,12 +451,6 @@ def _envelope_in(body: bytes) -> Envelope | None:
 def _tokens_in(body: bytes) -> TokenStatus | None:
     envelope = _envelope_in(body)
     return envelope.tokens if envelope else None
-
-
-def _unreadable(received: _Received, error: NotAnAnswer) -> KeepaError:
-    return received.failed(
-        AnswerUnreadable, f"Keepa's answer cannot be read: {error}", tokens=_tokens_in(received.body), may_have_cost=True
-    )
 
 
 def _no_key(quoted: str | None) -> str:

@@ -12,8 +12,15 @@ from keeper.domain.price_type import PriceType
 from keeper.keepa.errors import RequestInvalid
 
 MAX_ASINS = 100
-# By Keepa's documentation of October 2026.
+# What a request costs at most, by Keepa's documentation of October 2026; a list of bestsellers costs nothing where there is none, and
+# up to ten categories cost as much as one.
 DEAL_PAGE_TOKENS = 5
+BESTSELLERS_TOKENS = 50
+CATEGORIES_TOKENS = 1
+CATEGORY_SEARCH_TOKENS = 1
+PRODUCT_SEARCH_TOKENS = 10
+MAX_CATEGORIES = 10
+MAX_FOUND = 10_000
 
 DOMAIN_IDS: Mapping[Marketplace, int] = {
     Marketplace.US: 1,
@@ -35,6 +42,13 @@ _DATE_RANGES = {DateRange.DAY: 0, DateRange.WEEK: 1, DateRange.MONTH: 2, DateRan
 _NEWEST_FIRST = 1
 _LEAST_FALL_PCT = 10
 _HIGHEST = 2**31 - 1
+_UNKNOWN_CATEGORY = 2**63 - 1
+_FINDER_TOKENS = 10
+_ASINS_PER_FINDER_TOKEN = 100
+_LEAST_PER_PAGE = 50
+_MOST_VALUES = 50
+_STANDARD_PRODUCT = 0
+_LEAST_LETTERS = 3
 _OFFERS_PER_PAGE = 10
 _TOKENS_PER_OFFER_PAGE = 6
 
@@ -80,6 +94,60 @@ class ProductOptions:
             raise RequestInvalid(f"offers is {self.offers}; Keepa fetches 20 to 100")
         if self.update_hours is not None and self.update_hours < -1:
             raise RequestInvalid(f"update_hours is {self.update_hours}; it must be -1 (never), 0 (always) or more")
+
+
+@dataclass(frozen=True, slots=True)
+class FinderQuery:
+    """Which products of a marketplace to find, the best sold first. What is given must all hold; ranges are inclusive, None is open.
+
+    Attributes:
+        root_category_id: of the whole tree.
+        categories: in one of which a product is listed directly.
+        words: all of which the title must hold; one with a blank is a phrase.
+        brands: one of them.
+        price_type: of which the range of prices is.
+        per_page: ASINs an answer holds, 50 to 10,000; a token for each hundred.
+    """
+
+    marketplace: Marketplace
+    root_category_id: int | None = None
+    categories: tuple[int, ...] = ()
+    words: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    price_type: PriceType = PriceType.NEW
+    price_from_minor: int | None = None
+    price_to_minor: int | None = None
+    rank_from: int | None = None
+    rank_to: int | None = None
+    rating_from_tenths: int | None = None
+    reviews_from: int | None = None
+    per_page: int = 1000
+
+    def __post_init__(self) -> None:
+        if not _LEAST_PER_PAGE <= self.per_page <= MAX_FOUND:
+            raise RequestInvalid(f"per_page is {self.per_page}; Keepa gives {_LEAST_PER_PAGE} to {MAX_FOUND}")
+        if not self.price_type.is_price:
+            raise RequestInvalid(f"{self.price_type} is no price")
+        for first, last in (("price_from_minor", "price_to_minor"), ("rank_from", "rank_to")):
+            least, most = getattr(self, first), getattr(self, last)
+            if any(bound is not None and not 0 <= bound <= _HIGHEST for bound in (least, most)):
+                raise RequestInvalid(f"{first} and {last} must be from 0 to {_HIGHEST}")
+            if least is not None and most is not None and least > most:
+                raise RequestInvalid(f"{last} must not be below {first}")
+        if self.rating_from_tenths is not None and not 0 <= self.rating_from_tenths <= 50:
+            raise RequestInvalid("rating_from_tenths must be from 0 to 50")
+        if self.reviews_from is not None and not 0 <= self.reviews_from <= _HIGHEST:
+            raise RequestInvalid(f"reviews_from must be from 0 to {_HIGHEST}")
+        for name in ("categories", "brands"):
+            if len(getattr(self, name)) > _MOST_VALUES:
+                raise RequestInvalid(f"{name}: at most {_MOST_VALUES}")
+        if any('"' in word or not word.strip() for word in self.words):
+            raise RequestInvalid("words must not be empty or hold quotation marks")
+
+
+def finder_cost_upper_bound(query: FinderQuery) -> int:
+    """Tokens a page of the finder can cost at most: 10, and 1 for each begun hundred of ASINs."""
+    return _FINDER_TOKENS + -(-query.per_page // _ASINS_PER_FINDER_TOKEN)
 
 
 def cost_upper_bound(asin_count: int, options: ProductOptions) -> int:
@@ -188,6 +256,95 @@ def deal_request(query: DealQuery, page: int) -> Request:
     if filters:
         selection["isFilterEnabled"] = True
     return Request("deal", body=_json(selection | ranges | filters), marketplace=query.marketplace)
+
+
+def finder_request(query: FinderQuery, page: int) -> Request:
+    """Asks for one page of ASINs. Keepa does not keep the order between pages, so an ASIN may come twice or not at all.
+
+    Raises:
+        RequestInvalid: no such page, or nothing to find by.
+    """
+    if page < 0 or page * query.per_page > MAX_FOUND:
+        raise RequestInvalid(f"page is {page}; the first is 0, and Keepa finds no more than {MAX_FOUND}")
+    wished: dict[str, Any] = {
+        "rootCategory": [query.root_category_id] if query.root_category_id is not None else None,
+        "categories_include": list(query.categories) or None,
+        "title": " ".join(f'"{word.strip()}"' if len(word.split()) > 1 else word.strip() for word in query.words) or None,
+        "brand": list(query.brands) or None,
+        f"current_{query.price_type}_gte": query.price_from_minor,
+        f"current_{query.price_type}_lte": query.price_to_minor,
+        "current_SALES_gte": query.rank_from,
+        "current_SALES_lte": query.rank_to,
+        "current_RATING_gte": query.rating_from_tenths,
+        "current_COUNT_REVIEWS_gte": query.reviews_from,
+    }
+    filters = {name: value for name, value in wished.items() if value is not None}
+    if not filters:
+        raise RequestInvalid("nothing to find by: name a category, words, a brand or a range")
+    selection = {
+        **filters,
+        "productType": [_STANDARD_PRODUCT],
+        "sort": [["current_SALES", "asc"]],
+        "page": page,
+        "perPage": query.per_page,
+    }
+    return Request("query", {"domain": str(DOMAIN_IDS[query.marketplace])}, body=_json(selection), marketplace=query.marketplace)
+
+
+def bestsellers_request(marketplace: Marketplace, category_id: int) -> Request:
+    """Asks for the whole list of bestsellers of a category, the best first.
+
+    Raises:
+        RequestInvalid: no category, or a marketplace Keepa has no lists of.
+    """
+    _check_categories(marketplace, [category_id], most=1)
+    return Request("bestsellers", {"domain": str(DOMAIN_IDS[marketplace]), "category": str(category_id)}, marketplace=marketplace)
+
+
+def categories_request(marketplace: Marketplace, category_ids: Sequence[int]) -> Request:
+    """Asks for up to ten categories; none at all asks for every root.
+
+    Raises:
+        RequestInvalid: too many, what is no category, or a marketplace Keepa has no categories of.
+    """
+    _check_categories(marketplace, category_ids, most=MAX_CATEGORIES)
+    asked = ",".join(map(str, category_ids)) or "0"
+    return Request("category", {"domain": str(DOMAIN_IDS[marketplace]), "category": asked, "parents": "0"}, marketplace=marketplace)
+
+
+def category_search_request(marketplace: Marketplace, term: str) -> Request:
+    """Asks for categories whose name holds all the words of a term, each of three letters or more.
+
+    Raises:
+        RequestInvalid: no words, one too short, or a marketplace Keepa has no categories of.
+    """
+    _check_categories(marketplace, [], most=0)
+    words = term.split()
+    if not words or any(len(word) < _LEAST_LETTERS for word in words):
+        raise RequestInvalid(f"Keepa looks for categories by words of {_LEAST_LETTERS} letters and more")
+    return Request("search", {"domain": str(DOMAIN_IDS[marketplace]), "type": "category", "term": " ".join(words)}, marketplace=marketplace)
+
+
+def product_search_request(marketplace: Marketplace, term: str) -> Request:
+    """Asks for the ASINs of what Amazon's own search finds first.
+
+    Raises:
+        RequestInvalid: no words.
+    """
+    words = term.split()
+    if not words:
+        raise RequestInvalid("nothing to search for")
+    parameters = {"domain": str(DOMAIN_IDS[marketplace]), "type": "product", "term": " ".join(words), "asins-only": "1"}
+    return Request("search", parameters, marketplace=marketplace)
+
+
+def _check_categories(marketplace: Marketplace, category_ids: Sequence[int], *, most: int) -> None:
+    if marketplace is Marketplace.BR:
+        raise RequestInvalid("Keepa has no categories of BR")
+    if len(category_ids) > most or len(set(category_ids)) != len(category_ids):
+        raise RequestInvalid(f"a request takes {most} categories, each once, not {len(category_ids)}")
+    if unknown := [category_id for category_id in category_ids if not 0 < category_id < _UNKNOWN_CATEGORY]:
+        raise RequestInvalid(f"no category: {', '.join(map(str, unknown))}")
 
 
 def _json(selection: Mapping[str, Any]) -> bytes:

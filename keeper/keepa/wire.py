@@ -355,7 +355,7 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
         marketplace=marketplace,
         kind=kind,
         answered_at=answered_at,
-        updated_at=_time(wire.lastUpdate),
+        updated_at=decode_time(wire.lastUpdate),
         title=decode_text(wire.title),
         brand=decode_text(wire.brand),
         manufacturer=decode_text(wire.manufacturer),
@@ -384,9 +384,9 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
         package_weight_g=_positive(wire.packageWeight, "packageWeight", reasons),
         package_quantity=_positive(wire.packageQuantity, "packageQuantity", reasons),
         unit_count=_positive(wire.numberOfItems, "numberOfItems", reasons),
-        listed_at=_time(wire.listedSince),
-        price_changed_at=_time(wire.lastPriceChange),
-        tracking_since=_time(wire.trackingSince),
+        listed_at=decode_time(wire.listedSince),
+        price_changed_at=decode_time(wire.lastPriceChange),
+        tracking_since=decode_time(wire.trackingSince),
         is_adult=bool(wire.isAdultProduct),
         prime_eligible=wire.stats.buyBoxIsPrimeEligible if wire.stats is not None else None,
         series=series,
@@ -621,7 +621,7 @@ def _decode_stats(wire: StatsWire, series: Mapping[PriceType, PriceSeries], reas
         buy_box_seller_id=None if wire.buyBoxSellerId in _NO_SELLER else decode_text(wire.buyBoxSellerId),
         buy_box_is_amazon=wire.buyBoxIsAmazon,
         buy_box_is_fba=wire.buyBoxIsFBA,
-        buy_box_updated_at=_time(wire.lastBuyBoxUpdate),
+        buy_box_updated_at=decode_time(wire.lastBuyBoxUpdate),
     )
 
 
@@ -747,7 +747,7 @@ def _texts(texts: Iterable[str | None]) -> tuple[str, ...]:
     return tuple([text for sent in texts if (text := decode_text(sent))])
 
 
-def _time(minute: int | None) -> datetime | None:
+def decode_time(minute: int | None) -> datetime | None:
     """A Keepa minute; 0 and below mean that Keepa does not know."""
     return datetime.fromtimestamp((minute + MINUTES_TO_2011) * 60, UTC) if minute is not None and 0 < minute <= LAST_MINUTE else None
 

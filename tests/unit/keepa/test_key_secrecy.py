@@ -10,10 +10,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from keeper.domain.deal import DealQuery
 from keeper.domain.marketplace import Marketplace
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import KeepaError
 from keeper.keepa.key import ApiKey
+from keeper.keepa.requests import FinderQuery
 
 # With characters that look different in a URL.
 KEY = "s3cr3t/K+y" * 6 + "=end"
@@ -57,6 +59,12 @@ def no_json(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, content=f"<html>{request.url}{KEY}".encode())
 
 
+ASKS = [
+    pytest.param(lambda client: client.fetch_products(["B0CPV5YY7K"], Marketplace.DE), id="products"),
+    pytest.param(lambda client: client.fetch_deals(DealQuery("any", Marketplace.DE), 0), id="deals"),
+    pytest.param(lambda client: client.find_asins(FinderQuery(Marketplace.DE, words=("toaster",))), id="finder"),
+    pytest.param(lambda client: client.fetch_categories(Marketplace.DE), id="categories"),
+]
 FAILURES = [
     *(pytest.param(echo(status), id=str(status)) for status in (200, 302, 400, 401, 402, 404, 405, 429, 500, 503)),
     *(
@@ -92,14 +100,15 @@ def frames_of(error: BaseException) -> str:
     return "\n".join(shown)
 
 
+@pytest.mark.parametrize("ask", ASKS)
 @pytest.mark.parametrize("handler", FAILURES)
-def test_no_failure_shows_the_key(handler: Handler, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_failure_shows_the_key(handler: Handler, ask: Callable[[KeepaClient], object], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     with (
         KeepaClient(KEY, base_url="http://keepa.test", transport=httpx.MockTransport(handler)) as client,
         pytest.raises(KeepaError) as caught,
     ):
-        client.fetch_products(["B0CPV5YY7K"], Marketplace.DE)
+        ask(client)
     error = caught.value
     logging.getLogger("any").error("failed", exc_info=error)
     shown = "\n".join(
