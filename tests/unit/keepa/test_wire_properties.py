@@ -11,6 +11,7 @@ from keeper.domain.price_series import PriceSeries
 from keeper.domain.price_type import PriceType
 from keeper.domain.product import Product
 from keeper.keepa.deal_wire import DealWire, decode_deals
+from keeper.keepa.list_wire import CategoryWire, decode_asins, decode_categories
 from keeper.keepa.wire import (
     MINUTES_TO_2011,
     MOST_AMOUNT,
@@ -102,6 +103,29 @@ def test_any_page_of_the_outer_shape_loses_rows_but_not_itself(envelope: dict[st
     assert decoded.row_count == len(rows)
     assert len(known) == len(rows) - max(0, len(repeated) - len({row["asin"] for row in repeated}))
     assert all(repr(one) and 0 < one.amount_minor <= MOST_AMOUNT for one in decoded.sightings)
+
+
+listed = st.lists(st.sampled_from([ASIN, "B000000002"]) | anything, max_size=6)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(envelope=envelopes, payload=st.fixed_dictionaries({}, optional={"asinList": listed | anything, "bestSellersList": anything}))
+def test_any_list_gives_asins_each_once_or_the_one_error(envelope: dict[str, Any], payload: dict[str, Any]) -> None:
+    try:
+        decoded = decode_asins(json.dumps(envelope | payload).encode())
+    except NotAnAnswer:
+        return
+    assert len(set(decoded.asins)) == len(decoded.asins)
+
+
+categories = objects(CategoryWire, required={"catId": st.integers(-1, 2**65) | anything}, richer={"name": st.text(max_size=5)})
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(envelope=envelopes, sent=st.dictionaries(st.text(max_size=3), categories | anything, max_size=4))
+def test_any_category_is_read_or_named(envelope: dict[str, Any], sent: dict[str, Any]) -> None:
+    decoded = decode_categories(json.dumps(envelope | {"categories": sent}).encode(), Marketplace.DE)
+    assert len(decoded.categories) + len(decoded.unreadable) == sum(1 for one in sent.values() if one is not None)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
