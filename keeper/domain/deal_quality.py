@@ -29,7 +29,7 @@ FULL_DISCOUNT_PCT: Final = 50
 NEAR_LOW_PCT: Final = 15
 # Days of history below which a low says nothing.
 LEAST_HISTORY_DAYS: Final = 30
-# A list price is a fiction where the highest price of the year stayed below this share of it; below the second, where only a middle is known.
+# A list price is a fiction where the year stayed below this share of it at its highest; where only a middle is known, below the second.
 HONEST_HIGH_PCT: Final = 90
 HONEST_MIDDLE_PCT: Final = 80
 # Amazon's ratings lie mostly between 3.8 and 4.6; 4.2 as if from 25 people is the guess before any review.

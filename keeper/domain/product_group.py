@@ -17,12 +17,30 @@ LARGEST_CHARACTERS: Final = 1024 * 1024
 # No title of Amazon's is longer; what comes after tells nothing, and costs time.
 LONGEST_TITLE: Final = 1000
 MOST_WEIGHT: Final = 100
+LONGEST_WORD: Final = 80
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _TABLES = frozenset(
-    {"name", "label", "threshold", "against_after_pct", "for", "against", "never", "categories", "brands", "spellings", "layouts"}
+    {
+        "name",
+        "label",
+        "threshold",
+        "against_after_pct",
+        "for",
+        "against",
+        "never",
+        "categories",
+        "brands",
+        "spellings",
+        "made_for",
+        "layouts",
+    }
 )
-_BETWEEN_WORDS = r"[\s_\-‐-―]+"
+# The two share no letter: a title of a thousand hyphens is read as fast as any.
+_BETWEEN_WORDS = r"[\s\-‐-―]+"
+# Measured: more letters make it no faster.
+_SORTED_LETTERS = 3
+_ANY_WORD = r"[^\s\-‐-―]+"
 
 
 class ProductGroupInvalid(KeeperError):
@@ -61,14 +79,14 @@ class _Row:
     """One entry of the file as it is looked for.
 
     Attributes:
+        weight_after: what it weighs after a name.
         is_name: it names the product itself: after it, a word that speaks against is an extra, not the product.
-        gives_way: it weighs less after such a name.
     """
 
     text: str
     weight: int
-    is_name: bool = False
-    gives_way: bool = False
+    weight_after: int
+    is_name: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +105,15 @@ class ProductGroup:
     threshold: int
     brands: tuple[str, ...]
     layouts: tuple[str, ...]
-    _after_pct: int
     _rows: tuple[_Row, ...]
     _evidence: re.Pattern[str]
     _categories: Mapping[int, int]
     _brand_weights: Mapping[str, int]
+    _brand_by_spelling: Mapping[str, str]
     _brand_spellings: tuple[str, ...]
     _brand_words: re.Pattern[str] | None
-    _layout_names: tuple[str, ...]
+    _made_for_words: re.Pattern[str] | None
+    _layout_places: tuple[int, ...]
     _layout_words: re.Pattern[str] | None
 
     def judge(
@@ -104,7 +123,7 @@ class ProductGroup:
 
         Each entry counts once, however often it is found.
         """
-        rows, after_pct = self._rows, self._after_pct
+        rows = self._rows
         score = 0
         reasons: list[str] = []
         seen: set[str] = set()
@@ -114,16 +133,14 @@ class ProductGroup:
             if row.text in seen:
                 continue
             seen.add(row.text)
-            weight = row.weight
-            if row.is_name:
-                is_named = True
-            elif is_named and row.gives_way:
-                weight = -(-weight * after_pct // 100)
+            weight = row.weight_after if is_named else row.weight
+            is_named = is_named or row.is_name
             score += weight
             reasons.append(f"{row.text} {weight:+d}")
-        if brand and (weight := self._brand_weights.get(brand.casefold(), 0)) and brand.casefold() not in seen:
-            score += weight
-            reasons.append(f"brand {brand} {weight:+d}")
+        maker = self._brand_by_spelling.get(_written(brand)) if brand else None
+        if maker is not None and all(self._brand_by_spelling.get(text) != maker for text in seen):
+            score += self._brand_weights[maker]
+            reasons.append(f"brand {maker} {self._brand_weights[maker]:+d}")
         categories = self._categories
         for category_id in {*category_ids, root_category_id or 0}:
             if category_id in categories:
@@ -135,15 +152,17 @@ class ProductGroup:
         """The maker a title begins with or names before it tells what the product is made for; None where it names none of the list."""
         if self._brand_words is None:
             return None
-        found = self._brand_words.search(_folded(title))
-        return self._brand_spellings[found.lastindex - 1] if found and found.lastindex else None
+        folded = _folded(title)
+        until = self._made_for_words.search(folded) if self._made_for_words is not None else None
+        found = self._brand_words.search(folded, 0, until.start() if until else len(folded))
+        return self._brand_by_spelling[self._brand_spellings[(found.lastindex or 1) - 1]] if found else None
 
     def layout_of(self, title: str) -> str | None:
         """The layout a title names; of several the one that is first in the file, which is the most exact."""
         if self._layout_words is None:
             return None
-        places = [found.lastindex for found in self._layout_words.finditer(_folded(title)) if found.lastindex]
-        return self._layout_names[min(places) - 1] if places else None
+        places = [self._layout_places[(found.lastindex or 1) - 1] for found in self._layout_words.finditer(_folded(title))]
+        return self.layouts[min(places)] if places else None
 
 
 def parse_group(name: str, text: str) -> ProductGroup:
@@ -182,36 +201,38 @@ class _GroupFile:
             raise self._fault(None, "label", "must be text, the group's name for people")
         threshold = self._whole_number(None, "threshold", self.tables.get("threshold"), 1, 10 * MOST_WEIGHT)
         after_pct = self._whole_number(None, "against_after_pct", self.tables.get("against_after_pct", 100), 0, 100)
-        rows = self._evidence(threshold)
+        rows = self._evidence(threshold, after_pct)
         if not any(row.weight > 0 for row in rows.values()):
             raise self._fault("for", None, "is missing or empty; it holds the words that speak for a member, by language")
         brands = {brand: self._whole_number("brands", brand, weight, 0, MOST_WEIGHT) for brand, weight in self._table("brands").items()}
         spellings = self._spellings(brands)
-        weights = {spelling: brands[brand] for spelling, brand in spellings.items()}
-        for spelling, weight in weights.items():
-            rows.setdefault(spelling, _Row(spelling, weight))
+        for spelling, brand in spellings.items():
+            rows.setdefault(spelling, _Row(spelling, brands[brand], brands[brand], is_name=False))
         layouts = self._layouts()
-        ordered = _ordered(rows)
-        brand_order, layout_order = _ordered(spellings), [word for words in layouts.values() for word in words]
-        layout_of_word = {word: layout for layout, words in layouts.items() for word in words}
+        made_for = self._words(None, "made_for", self.tables.get("made_for", []))
+        row_order, evidence = _compiled(rows)
+        layout_of_word = {word: place for place, words in enumerate(layouts.values()) for word in words}
+        brand_order, brand_words = _compiled(spellings) if spellings else ((), None)
+        layout_order, layout_words = _compiled(layout_of_word) if layout_of_word else ((), None)
         return ProductGroup(
             name=self.name,
             label=label,
             threshold=threshold,
             brands=tuple(brands),
             layouts=tuple(layouts),
-            _after_pct=after_pct,
-            _rows=tuple(rows[word] for word in ordered),
-            _evidence=_compiled(ordered),
+            _rows=tuple(rows[word] for word in row_order),
+            _evidence=evidence,
             _categories=self._categories(),
-            _brand_weights=weights,
-            _brand_spellings=tuple(spellings[word] for word in brand_order),
-            _brand_words=_compiled(brand_order) if brand_order else None,
-            _layout_names=tuple(layout_of_word[word] for word in layout_order),
-            _layout_words=_compiled(layout_order) if layout_order else None,
+            _brand_weights=brands,
+            _brand_by_spelling=spellings,
+            _brand_spellings=brand_order,
+            _brand_words=brand_words,
+            _made_for_words=_compiled(made_for)[1] if made_for else None,
+            _layout_places=tuple(layout_of_word[word] for word in layout_order),
+            _layout_words=layout_words,
         )
 
-    def _evidence(self, threshold: int) -> dict[str, _Row]:
+    def _evidence(self, threshold: int, after_pct: int) -> dict[str, _Row]:
         rows: dict[str, _Row] = {}
         for table, sign in (("for", 1), ("against", -1), ("never", -1)):
             for language, words in self._table(table).items():
@@ -223,7 +244,8 @@ class _GroupFile:
                     weight = sign * self._whole_number(where, word, value, 1, MOST_WEIGHT)
                     if (other := rows.get(text)) is not None and other.weight != weight:
                         raise self._fault(where, word, f"is in the file already with {other.weight:+d}; keep one of them")
-                    rows[text] = _Row(text, weight, is_name=weight >= threshold, gives_way=table == "against")
+                    weight_after = -(-weight * after_pct // 100) if table == "against" else weight
+                    rows[text] = _Row(text, weight, weight_after, is_name=weight >= threshold)
         return rows
 
     def _spellings(self, brands: Mapping[str, int]) -> dict[str, str]:
@@ -236,11 +258,20 @@ class _GroupFile:
 
     def _layouts(self) -> dict[str, list[str]]:
         layouts: dict[str, list[str]] = {}
+        layout_of_word: dict[str, str] = {}
         for layout, words in self._table("layouts").items():
-            if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-                raise self._fault("layouts", layout, 'must be a list of words like ["qwertz", "german layout"]')
-            layouts[layout] = [self._pattern("layouts", word, layout) for word in words]
+            layouts[layout] = self._words("layouts", layout, words)
+            if not words:
+                raise self._fault("layouts", layout, "has no words; write some or drop it")
+            for word in layouts[layout]:
+                if (other := layout_of_word.setdefault(word, layout)) != layout:
+                    raise self._fault("layouts", layout, f"{word!r} is a word of {other} already; keep one of them")
         return layouts
+
+    def _words(self, table: str | None, key: str, words: object) -> list[str]:
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise self._fault(table, key, 'must be a list of words like ["qwertz", "german layout"]')
+        return [self._pattern(table, word, key) for word in words]
 
     def _categories(self) -> dict[int, int]:
         categories: dict[int, int] = {}
@@ -270,13 +301,12 @@ class _GroupFile:
             raise self._fault(table, key, f"{missing} a whole number from {least} to {most}")
         return value
 
-    def _pattern(self, table: str, word: str, key: str | None = None) -> str:
-        folded = " ".join(_folded(word).replace("-", " ").split())
-        if not folded.replace("*", "").strip() or len(folded) > 80 or "**" in folded:
-            raise self._fault(
-                table, word if key is None else key, f"{word!r} is no word; write letters, with * for any letters, at most 80"
-            )
-        return folded
+    def _pattern(self, table: str | None, word: str, key: str | None = None) -> str:
+        written = _written(word)
+        if not written.replace("*", "").strip() or written.startswith("* ") or "**" in written or len(written) > LONGEST_WORD:
+            hint = f"write letters, with * for any letters, at most {LONGEST_WORD}, a first word that is not * alone"
+            raise self._fault(table, word if key is None else key, f"{word!r} is no word to look for; {hint}")
+        return written
 
     def _fault(self, table: str | None, key: str | None, problem: str) -> ProductGroupInvalid:
         return ProductGroupInvalid(self.name, table, key, problem)
@@ -292,19 +322,46 @@ def _folded(text: str) -> str:
     return text.lower()
 
 
-def _ordered(words: Iterable[str]) -> list[str]:
-    """The most exact first: more words, no leading star, more letters."""
-    return sorted(words, key=lambda word: (-len(word.split()), word.startswith("*"), -len(word.replace("*", "")), word))
+def _written(text: str) -> str:
+    """As words of the file are kept: one space between them."""
+    return " ".join(re.sub(_BETWEEN_WORDS, " ", _folded(text)).split())
 
 
-def _compiled(words: Sequence[str]) -> re.Pattern[str]:
-    """One pattern for all; the group that took part is the word's place in the list, from 1."""
-    return re.compile("|".join(f"({_expression(word)})" for word in words))
+def _compiled(words: Iterable[str]) -> tuple[tuple[str, ...], re.Pattern[str]]:
+    """One pattern for all words, and the words in the order of its groups: the group that took part tells the word.
+
+    Alternatives are sorted by their first letters, so that at each place of a title only a few are tried.
+    """
+    exact_first = sorted(words, key=lambda word: (-len(word.split()), -len(word.replace("*", "")), word))
+    plain = [word for word in exact_first if not word.startswith("*")]
+    starred = [word for word in exact_first if word.startswith("*")]
+    order: list[str] = []
+    branches = [_branches([(word, word) for word in plain], _SORTED_LETTERS, order)] if plain else []
+    if starred:
+        branches.append(r"\w*?" + _branches([(word, word[1:]) for word in starred], _SORTED_LETTERS, order))
+    return tuple(order), re.compile(rf"(?<!\w)(?:{'|'.join(branches)})(?!\w)")
 
 
-def _expression(word: str) -> str:
-    return r"(?<!\w)" + _BETWEEN_WORDS.join(_letters(part) for part in word.split()) + r"(?!\w)"
+def _branches(words: Sequence[tuple[str, str]], depth: int, order: list[str]) -> str:
+    """Alternatives for the rests of words, told apart by their next letter down to a depth; each word's group goes to `order`."""
+    by_letter: dict[str, list[tuple[str, str]]] = {}
+    for word, rest in words:
+        by_letter.setdefault(rest[0] if depth and rest and rest[0] not in "* " else "", []).append((word, rest))
+    last = by_letter.pop("", [])
+    branches = [
+        re.escape(letter) + _branches([(word, rest[1:]) for word, rest in group], depth - 1, order) for letter, group in by_letter.items()
+    ]
+    for word, rest in last:
+        order.append(word)
+        branches.append(f"({_expression(rest)})")
+    return f"(?:{'|'.join(branches)})"
+
+
+def _expression(rest: str) -> str:
+    """The rest of a word: a star in its first part stands for letters of that word, a later one alone for a word."""
+    first, *others = rest.split(" ")
+    return _BETWEEN_WORDS.join([_letters(first), *(_ANY_WORD if part == "*" else _letters(part) for part in others)])
 
 
 def _letters(part: str) -> str:
-    return r"\S+" if part == "*" else r"\w*".join(re.escape(letters) for letters in part.split("*"))
+    return r"\w*".join(re.escape(letters) for letters in part.split("*"))
