@@ -12,7 +12,8 @@ from keeper.domain.price_type import PriceType
 
 Reference = Literal["median", "average"]
 
-# What each part may add; together 100. The price decides (70), the product's standing supports (30).
+# What each part may add; together 100. The price decides (70), the product's standing supports (30). A fact that is missing adds nothing:
+# a deal of which little is known is never ranked above the same deal proven, and `confidence` tells a poor deal from an unknown one.
 WEIGHTS: Final[Mapping[str, int]] = {
     "below_median": 40,
     "near_year_low": 12,
@@ -22,8 +23,10 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "sales_rank": 8,
     "sales": 7,
 }
+# Of the weight of "below_median" where only the average is known: one absurd day moves it, not the median.
+AVERAGE_WEIGHT: Final = 30
 # A fall of this much has all the points; deeper ones are more often faults than bargains.
-FULL_FALL_PCT: Final = 60
+FULL_FALL_PCT: Final = 50
 FULL_DISCOUNT_PCT: Final = 50
 # Above a low by this share of it a price is not near it.
 NEAR_LOW_PCT: Final = 15
@@ -41,7 +44,7 @@ WORST_RANK: Final = 300_000
 FULL_DROPS_90: Final = 90
 # A price below this share of every reference is taken for a fault until it is seen again.
 ABSURD_PCT: Final = 10
-# An average this many times the price is called inflated where a calmer reference knows the price as normal.
+# An average this many times the price is inflated where a calmer reference knows the price as normal: it is NORMAL_PCT of that or more.
 INFLATED_TIMES: Final = 3
 NORMAL_PCT: Final = 80
 # What a suspected glitch loses on first sight, and once it was seen again.
@@ -70,6 +73,7 @@ class DealFacts:
         lowest_ever_minor, lowest_year_minor: the present price not counted.
         sightings: how often it was seen at this price, this time included.
         history_days: how long prices are known; None is taken for long enough.
+        is_lightning: told on, not weighed: such a price is as good as any other, only shorter.
     """
 
     amount_minor: int
@@ -136,11 +140,12 @@ def judge_deal(facts: DealFacts) -> DealJudgement:
     inflated = _is_inflated(facts)
     glitch_reason = None if inflated else _glitch_reason(facts)
 
+    depth_weight = AVERAGE_WEIGHT if reference == "average" else WEIGHTS["below_median"]
     parts: dict[str, int | None] = {
-        "below_median": None if below_median_pct is None else _points(40, below_median_pct / FULL_FALL_PCT),
-        "near_year_low": _near_points(12, price, year_low),
-        "near_all_time_low": _near_points(8, price, all_time_low),
-        "honest_list_price": None if is_fiction is None else 0 if is_fiction else _points(10, (discount_pct or 0.0) / FULL_DISCOUNT_PCT),
+        "below_median": None if below_median_pct is None else _points(depth_weight, below_median_pct / FULL_FALL_PCT),
+        "near_year_low": _near_points(WEIGHTS["near_year_low"], price, year_low),
+        "near_all_time_low": _near_points(WEIGHTS["near_all_time_low"], price, all_time_low),
+        "honest_list_price": _list_price_points(discount_pct, is_fiction),
         "rating": _rating_points(facts.rating_tenths, facts.review_count),
         "sales_rank": _rank_points(facts.sales_rank),
         "sales": _sales_points(facts.sales_rank_drops_90),
@@ -149,14 +154,12 @@ def judge_deal(facts: DealFacts) -> DealJudgement:
     for name, points in parts.items():
         if points is not None:
             merit += points
-            known += WEIGHTS[name]
-    inflated_points = -(parts["below_median"] or 0) if inflated else 0
-    merit += inflated_points
-    glitch_points = 0
-    if glitch_reason is not None:
-        glitch_points = -min(merit, GLITCH_POINTS if facts.sightings < 2 else SEEN_GLITCH_POINTS)
-    parts["inflated_reference"] = inflated_points
-    parts["glitch"] = glitch_points
+            known += depth_weight if name == "below_median" else WEIGHTS[name]
+    # The fall is from a price that never was one, so it earns nothing.
+    merit -= (back := parts["below_median"] or 0 if inflated else 0)
+    penalty = 0 if glitch_reason is None else min(merit, GLITCH_POINTS if facts.sightings < 2 else SEEN_GLITCH_POINTS)
+    parts["inflated_reference"] = -back
+    parts["glitch"] = -penalty
     return DealJudgement(
         discount_pct=discount_pct,
         below_median_pct=below_median_pct,
@@ -167,7 +170,7 @@ def judge_deal(facts: DealFacts) -> DealJudgement:
         is_glitch=glitch_reason is not None,
         glitch_reason=glitch_reason,
         is_inflated_reference=inflated,
-        score=merit + glitch_points,
+        score=merit - penalty,
         parts=parts,
         confidence=known / 100,
     )
@@ -197,17 +200,26 @@ def _is_list_price_fiction(facts: DealFacts, middle: int | None) -> bool | None:
 
 
 def _is_inflated(facts: DealFacts) -> bool:
-    """Whether an average is far above the price while a list price, a median or a mean of a longer time knows the price as normal."""
+    """Whether an average is far above the price while something calmer knows the price as normal.
+
+    Calmer are the list price, the median, the means of 31 and 90 days, and what the two say of the days between them: a short
+    absurd price lifts the mean of the time it fell in, and little else (recorded: only the last 31 days, and only those before).
+    """
     price, averages = facts.amount_minor, facts.average_by_days
-    far = INFLATED_TIMES * price
-    inflated = [days for days, average in averages.items() if average > far]
-    if not inflated:
+    if not any(average > INFLATED_TIMES * price for average in averages.values()):
         return False
-    calm = [facts.list_price_minor, facts.median_90_minor, *(averages[days] for days in (31, 90) if days in averages)]
-    return any(reference and price * 100 >= reference * NORMAL_PCT for reference in calm)
+    month, quarter = averages.get(31), averages.get(90)
+    earlier = (90 * quarter - 31 * month) // 59 if month and quarter else None
+    # Means pass over the time without an offer, so this one is rough, and can be nonsense; it counts only where it is a price at all.
+    calm = (facts.list_price_minor, facts.median_90_minor, month, quarter, earlier)
+    return any(reference and reference > 0 and price * 100 >= reference * NORMAL_PCT for reference in calm)
 
 
 def _glitch_reason(facts: DealFacts) -> str | None:
+    """How a price is absurd against everything known that does not hold mostly the price itself; None where it is not, or nothing is known.
+
+    Lows do not speak against it: a glitch that was seen before is still one.
+    """
     price, averages = facts.amount_minor, facts.average_by_days
     references = [
         reference
@@ -219,6 +231,12 @@ def _glitch_reason(facts: DealFacts) -> str | None:
     if references and all(price * 100 < reference * ABSURD_PCT for reference in references):
         return f"below {ABSURD_PCT} % of everything known"
     return None
+
+
+def _list_price_points(discount_pct: float | None, is_fiction: bool | None) -> int | None:
+    if is_fiction is None:
+        return None
+    return 0 if is_fiction or discount_pct is None else _points(WEIGHTS["honest_list_price"], discount_pct / FULL_DISCOUNT_PCT)
 
 
 def _points(weight: int, share: float) -> int:
@@ -234,12 +252,12 @@ def _rating_points(rating_tenths: int | None, review_count: int | None) -> int |
     if rating_tenths is None or review_count is None:
         return None
     mean = (PRIOR_RATING_TENTHS * PRIOR_REVIEWS + rating_tenths * review_count) / (PRIOR_REVIEWS + review_count)
-    return _points(15, (mean - WORST_RATING_TENTHS) / (BEST_RATING_TENTHS - WORST_RATING_TENTHS))
+    return _points(WEIGHTS["rating"], (mean - WORST_RATING_TENTHS) / (BEST_RATING_TENTHS - WORST_RATING_TENTHS))
 
 
 def _rank_points(rank: int | None) -> int | None:
-    return None if not rank or rank < 1 else _points(8, 1 - math.log(rank) / math.log(WORST_RANK))
+    return None if not rank or rank < 1 else _points(WEIGHTS["sales_rank"], 1 - math.log(rank) / math.log(WORST_RANK))
 
 
 def _sales_points(drops: int | None) -> int | None:
-    return None if drops is None or drops < 0 else _points(7, math.log1p(drops) / math.log1p(FULL_DROPS_90))
+    return None if drops is None or drops < 0 else _points(WEIGHTS["sales"], math.log1p(drops) / math.log1p(FULL_DROPS_90))
