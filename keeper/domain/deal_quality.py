@@ -108,7 +108,8 @@ class DealJudgement:
         is_glitch: the price is absurd against everything known; `glitch_reason` says how.
         is_inflated_reference: the price is normal, but a past one was absurd and makes it look like a fall.
         score: 0 to 100, the sum of `parts`.
-        parts: points by name, in order of WEIGHTS, then the penalties; None where the facts for it are missing, which adds nothing.
+        parts: points by name, in order of WEIGHTS, then what doubts take away; None where the facts for it are
+            missing, which adds and takes nothing.
         confidence: share of the weights whose facts were known, 0 to 1.
     """
 
@@ -138,7 +139,8 @@ def judge_deal(facts: DealFacts) -> DealJudgement:
     year_low = facts.lowest_year_minor if knows_lows else None
     all_time_low = facts.lowest_ever_minor if knows_lows else None
     inflated = _is_inflated(facts)
-    glitch_reason = None if inflated else _glitch_reason(facts)
+    references = _references(facts)
+    glitch_reason = None if inflated else _glitch_reason(facts, references)
 
     depth_weight = AVERAGE_WEIGHT if reference == "average" else WEIGHTS["below_median"]
     parts: dict[str, int | None] = {
@@ -156,10 +158,11 @@ def judge_deal(facts: DealFacts) -> DealJudgement:
             merit += points
             known += depth_weight if name == "below_median" else WEIGHTS[name]
     # The fall is from a price that never was one, so it earns nothing.
-    merit -= (back := parts["below_median"] or 0 if inflated else 0)
+    taken_back = (parts["below_median"] or 0) if inflated else 0
+    merit -= taken_back
     penalty = 0 if glitch_reason is None else min(merit, GLITCH_POINTS if facts.sightings < 2 else SEEN_GLITCH_POINTS)
-    parts["inflated_reference"] = -back
-    parts["glitch"] = -penalty
+    parts["inflated_reference"] = -taken_back if facts.average_by_days else None
+    parts["glitch"] = -penalty if references or penalty else None
     return DealJudgement(
         discount_pct=discount_pct,
         below_median_pct=below_median_pct,
@@ -215,20 +218,21 @@ def _is_inflated(facts: DealFacts) -> bool:
     return any(reference and reference > 0 and price * 100 >= reference * NORMAL_PCT for reference in calm)
 
 
-def _glitch_reason(facts: DealFacts) -> str | None:
-    """How a price is absurd against everything known that does not hold mostly the price itself; None where it is not, or nothing is known.
+def _references(facts: DealFacts) -> list[int]:
+    """What a price can be absurd against; means of few days hold mostly the price itself and count only where nothing else is known.
 
-    Lows do not speak against it: a glitch that was seen before is still one.
+    Lows are none of it: a glitch that was seen before is still one.
     """
-    price, averages = facts.amount_minor, facts.average_by_days
-    references = [
-        reference
-        for reference in (facts.list_price_minor, facts.median_90_minor, averages.get(31), averages.get(90), facts.highest_year_minor)
-        if reference
-    ] or [reference for reference in (facts.previous_minor, averages.get(7)) if reference]
-    if facts.offer_count == price and price < 100 and all(price * 2 < reference for reference in references):
+    averages = facts.average_by_days
+    known = (facts.list_price_minor, facts.median_90_minor, averages.get(31), averages.get(90), facts.highest_year_minor)
+    return [one for one in known if one] or [one for one in (facts.previous_minor, averages.get(7)) if one]
+
+
+def _glitch_reason(facts: DealFacts, references: list[int]) -> str | None:
+    price = facts.amount_minor
+    if facts.offer_count == price and price < 100 and all(2 * price < reference for reference in references):
         return "the price is the number of offers"
-    if references and all(price * 100 < reference * ABSURD_PCT for reference in references):
+    if references and all(100 * price < reference * ABSURD_PCT for reference in references):
         return f"below {ABSURD_PCT} % of everything known"
     return None
 

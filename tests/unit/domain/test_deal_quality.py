@@ -228,12 +228,14 @@ def test_parts_of_a_good_deal() -> None:
 def test_unknown_parts_are_none_and_lower_the_confidence() -> None:
     judged = judge_deal(DealFacts(4500, average_by_days={90: 6000}))
     assert {name for name, points in judged.parts.items() if points is None} == WEIGHTS.keys() - {"below_median"}
+    assert (judged.parts["inflated_reference"], judged.parts["glitch"]) == (0, 0)
     assert (judged.score, judged.confidence) == (15, 0.3)
 
 
 def test_nothing_known_is_no_score_and_no_confidence() -> None:
     judged = judge_deal(NOTHING)
     assert (judged.score, judged.confidence, judged.discount_pct, judged.reference) == (0, 0.0, None, None)
+    assert set(judged.parts.values()) == {None}
 
 
 def test_a_list_price_that_is_fiction_earns_nothing() -> None:
@@ -309,7 +311,8 @@ def test_score_falls_in_price(facts: DealFacts, other: int) -> None:
 )
 def test_a_fact_less_never_raises_the_score(facts: DealFacts, name: str) -> None:
     """Unless it was what cast doubt on the price."""
-    more, less = judge_deal(facts), judge_deal(replace(facts, **{name: None}))
+    without: dict[str, Any] = {name: None}
+    more, less = judge_deal(facts), judge_deal(replace(facts, **without))
     assume(marks(more) == marks(less))
     assert less.score <= more.score
     assert less.confidence <= more.confidence
@@ -317,7 +320,8 @@ def test_a_fact_less_never_raises_the_score(facts: DealFacts, name: str) -> None
 
 @given(any_facts(), st.sampled_from(("median_90_minor", "highest_year_minor", "previous_minor", "offer_count", "history_days")))
 def test_every_fact_may_be_missing(facts: DealFacts, name: str) -> None:
-    assert 0 <= judge_deal(replace(facts, **{name: None}, average_by_days={})).score <= 100
+    without: dict[str, Any] = {name: None, "average_by_days": {}}
+    assert 0 <= judge_deal(replace(facts, **without)).score <= 100
 
 
 @given(any_facts())
