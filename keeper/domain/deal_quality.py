@@ -13,7 +13,8 @@ from keeper.domain.price_type import PriceType
 Reference = Literal["median", "average"]
 
 # What each part may add; together 100. The price decides (70), the product's standing supports (30). A fact that is missing adds nothing:
-# a deal of which little is known is never ranked above the same deal proven, and `confidence` tells a poor deal from an unknown one.
+# a deal is not ranked higher for what is unknown of it (an average in place of the median may move it), and `confidence` tells
+# a poor deal from an unknown one.
 WEIGHTS: Final[Mapping[str, int]] = {
     "below_median": 40,
     "near_year_low": 12,
@@ -35,7 +36,7 @@ LEAST_HISTORY_DAYS: Final = 30
 # A list price is a fiction where the year stayed below this share of it at its highest; where only a middle is known, below the second.
 HONEST_HIGH_PCT: Final = 90
 HONEST_MIDDLE_PCT: Final = 80
-# Amazon's ratings lie mostly between 3.8 and 4.6; 4.2 as if from 25 people is the guess before any review.
+# Before any review a product is guessed to be rated 4.2, as if by 25 people; 3.5 earns nothing, 4.8 all (guesses, not measured).
 PRIOR_RATING_TENTHS: Final = 42
 PRIOR_REVIEWS: Final = 25
 WORST_RATING_TENTHS: Final = 35
