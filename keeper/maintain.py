@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 
 from keeper.domain.errors import KeeperError
-from keeper.postgres import idempotency, ingested, ledger, outbox, partitions, watches
+from keeper.postgres import deals, idempotency, ingested, ledger, outbox, partitions, watches
 from keeper.postgres.partitions import PartitionsBusy
 from keeper.search.connection import SearchConnection, open_client
 from keeper.search.indices import delete_older
@@ -30,6 +30,7 @@ class Retention:
     calls: int
     ingested: int
     dead_letters: int
+    sightings: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Maintained:
     ingested_forgotten: int
     dead_letters_removed: int
     answers_forgotten: int
+    sightings_forgotten: int
     problem: str = ""
 
 
@@ -76,6 +78,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         forgotten = ingested.delete_old(connection, days=retention.ingested)
         dead_letters = outbox.delete_old_dead_letters(connection, days=retention.dead_letters)
         answers = idempotency.delete_old(connection)
+        sightings = deals.delete_old_sightings(connection, before=now - timedelta(days=retention.sightings))
     made, made_problem = _until_done(engine, partial(partitions.make_partitions, now=now, at_most=1, lock_seconds=_LOCK_SECONDS))
     dropped, dropped_problem = _until_done(
         engine, partial(partitions.drop_event_days, keep_days=retention.events, at_most=1, lock_seconds=_LOCK_SECONDS)
@@ -87,6 +90,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         ingested_forgotten=forgotten,
         dead_letters_removed=dead_letters,
         answers_forgotten=answers,
+        sightings_forgotten=sightings,
         problem=made_problem or dropped_problem,
     )
 

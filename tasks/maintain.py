@@ -20,6 +20,7 @@ def maintain() -> Maintained:
         calls=keep.calls_days,
         ingested=resources.settings.kafka.retention_days + 1,
         dead_letters=keep.dead_letters_days,
+        sightings=resources.settings.deals.sightings_days,
     )
     with resources.engine.begin() as connection:
         now = now_of(connection)

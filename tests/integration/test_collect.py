@@ -19,6 +19,7 @@ from keeper.domain.price_type import PriceType
 from keeper.domain.product_group import parse_group
 from keeper.kafka.schema import load_schema
 from keeper.kafka.topics import Topic
+from keeper.maintain import Retention, maintain
 from keeper.postgres.deals import walk_deals
 from keeper.record import LARGEST_BATCH
 from tests.integration.makers import ALL_SINKS, ASIN, NOW, add_user, add_watch, ago, history, one, product, rows, run_record, use_sinks
@@ -238,6 +239,14 @@ def test_a_price_that_fell_too_little_is_no_deal(engine: Engine) -> None:
 def test_what_belongs_to_no_group_is_kept_without_one_where_the_source_is_trusted(engine: Engine) -> None:
     run_collect(engine, sighting(title="Raclette"), groups=[GROUP], only_groups=False)
     assert one(engine, "SELECT product_group FROM collected_deals") is None
+
+
+def test_old_sightings_are_forgotten_and_the_deal_stays(engine: Engine) -> None:
+    for days in (100, 80):
+        run_collect(engine, sighting(), now=ago(days=days))
+    maintain(engine, now=NOW, retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90))
+    assert rows(engine, "SELECT seen_at FROM deal_sightings") == [ago(days=80)]
+    assert one(engine, "SELECT count(*) FROM collected_deals") == 1
 
 
 def test_collections_of_the_same_page_at_once_are_one(engine: Engine) -> None:
