@@ -13,17 +13,37 @@ from keeper.simulator.bucket import Balance, TokenBucket
 from keeper.simulator.catalog import MARKETPLACES, Catalog, Product, is_asin
 from keeper.simulator.clock import KEEPA_EPOCH_MINUTES, Anchors, SimulatedClock
 from keeper.simulator.columns import NONE
-from keeper.simulator.costs import ENDPOINTS, ProductFacts, count_product_cost
-from keeper.simulator.deals import DEALABLE, DealBoard
+from keeper.simulator.costs import (
+    CATEGORY_SEARCH_COST,
+    ENDPOINTS,
+    SEARCH_RATING_CEILING,
+    ProductFacts,
+    count_product_cost,
+    count_query_cost,
+)
+from keeper.simulator.deals import DealBoard
 from keeper.simulator.faults import STATUS_FAULTS, Fault, FaultPlan
+from keeper.simulator.finder import Finder, parse_query
+from keeper.simulator.listings import LISTED, Listings
+from keeper.simulator.lists import Shelves
 from keeper.simulator.prices import DAY, derive, last_visit
-from keeper.simulator.requests import ParameterError, ProductRequest, parse_product_request
+from keeper.simulator.requests import (
+    ParameterError,
+    ProductRequest,
+    parse_best_sellers_request,
+    parse_category_request,
+    parse_domain,
+    parse_flag,
+    parse_product_request,
+    parse_search_request,
+)
 from keeper.simulator.selection import parse_deal_selection
 
 # Not a secret: the key the simulator is used with where a client wants one. 64 characters, as Keepa's keys have.
 DEFAULT_KEY = "simulator" + "0" * 55
 KEY_LENGTH = 64
 LOGGED_CALLS = 2_000
+LOGGED_SELECTION = 1_000
 REMEMBERED_FETCHES = 200_000
 INVALID_PARAMETER = {"type": "invalidParameter", "message": "You used an invalid parameter for this API call.", "details": ""}
 NOT_ENOUGH_TOKENS = {"type": "notEnoughTokens", "message": "You do not have enough tokens for this request.", "details": ""}
@@ -53,7 +73,7 @@ class Call:
     Attributes:
         at_ms: Simulated Unix milliseconds.
         path: Path without query.
-        parameters: Query without the key; long ASIN lists as their number.
+        parameters: Query without the key, a selection included; long ASIN lists as their number.
         status: HTTP status.
         tokens_consumed: Cost.
         tokens_left: Balance afterwards.
@@ -91,7 +111,7 @@ class SimulatedKeepa:
         refill_per_minute: int = 20,
         tokens: int | None = None,
         key: str | None = None,
-        dealable: int = DEALABLE,
+        listed: int = LISTED,
     ) -> None:
         """Opens for business.
 
@@ -101,7 +121,7 @@ class SimulatedKeepa:
             refill_per_minute: Plan of every key.
             tokens: Balance every key starts with; None means full.
             key: The only key accepted; None accepts every one of 64 characters.
-            dealable: How many of the products the deals know.
+            listed: How many of the products lists (deals, best sellers, finder, search) know.
 
         Raises:
             ValueError: `key` has not 64 characters, or the rate is not positive.
@@ -125,11 +145,18 @@ class SimulatedKeepa:
         self._counts: Counter[tuple[str, int]] = Counter()
         self._tokens_consumed = 0
         self._fetches: OrderedDict[tuple[int, str], _Fetches] = OrderedDict()
-        self._board = DealBoard(catalog, self._fetched_at, dealable)
+        self._listings = Listings(catalog, self._fetched_at, listed)
+        self._board = DealBoard(self._listings)
+        self._finder = Finder(self._listings)
+        self._shelves = Shelves(self._listings)
         self._answerers: Mapping[str, Callable[[Mapping[str, str], TokenBucket, float, Fault | None], Answer]] = {
             "/token": self._answer_token,
             "/product": self._answer_product,
             "/deal": self._answer_deal,
+            "/query": self._answer_query,
+            "/bestsellers": self._answer_best_sellers,
+            "/category": self._answer_category,
+            "/search": self._answer_search,
         }
         self._bucket(key or DEFAULT_KEY)
 
@@ -157,7 +184,9 @@ class SimulatedKeepa:
         seconds = time.perf_counter() - began
         answer.body["processingTimeInMs"] = int(seconds * 1000)
         shown = {
-            name: value if len(value) <= 60 else f"{value.count(',') + 1} values" for name, value in parameters.items() if name != "key"
+            name: value[:LOGGED_SELECTION] if name == "selection" or len(value) <= 60 else f"{value.count(',') + 1} values"
+            for name, value in parameters.items()
+            if name != "key"
         }
         call = Call(
             at_ms=int(now * 1000),
@@ -218,13 +247,78 @@ class SimulatedKeepa:
         if not balance.admits:
             return _refuse(429, NOT_ENOUGH_TOKENS, balance, now, fault)
         page, is_cached = self._board.page(selection, now)
-        cost = ENDPOINTS["/deal"].base_cost
+        deals = page.as_json()
+        if fault is not None and fault.kind == "deal_holes":
+            deals["dr"] = _make_holes(deals["dr"], selection.price_type)
+        return self._pay(bucket, ENDPOINTS["/deal"].base_cost, {"deals": deals, "dealsCached": is_cached}, fault)
+
+    def _answer_query(self, parameters: Mapping[str, str], bucket: TokenBucket, now: float, fault: Fault | None) -> Answer:
+        domain = parse_domain(parameters)
+        query = parse_query(parameters.get("selection"))
+        stats = parse_flag(parameters, "stats")
+        balance = bucket.read(now)
+        if not balance.admits:
+            return _refuse(429, NOT_ENOUGH_TOKENS, balance, now, fault)
+        asins, matched, insights = self._finder.find(domain, query, now, stats=stats)
+        payload: dict[str, Any] = {"asinList": asins, "totalResults": matched}
+        if insights is not None:
+            payload["searchInsights"] = insights
+        return self._pay(bucket, count_query_cost(returned=len(asins), matched=matched, stats=stats), payload, fault)
+
+    def _answer_best_sellers(self, parameters: Mapping[str, str], bucket: TokenBucket, now: float, fault: Fault | None) -> Answer:
+        request = parse_best_sellers_request(parameters, now)
+        balance = bucket.read(now)
+        if not balance.admits:
+            return _refuse(429, NOT_ENOUGH_TOKENS, balance, now, fault)
+        # Lists are rebuilt about hourly.
+        rebuilt = int(now / 60 - KEEPA_EPOCH_MINUTES) // 60 * 60
+        asins = self._shelves.select_best_sellers(request, rebuilt)
+        if not asins:
+            return self._pay(bucket, 0, {"bestSellersList": None}, fault)
+        found = {"domainId": request.domain, "lastUpdate": rebuilt, "categoryId": request.category, "asinList": asins}
+        return self._pay(bucket, ENDPOINTS["/bestsellers"].base_cost, {"bestSellersList": found}, fault)
+
+    def _answer_category(self, parameters: Mapping[str, str], bucket: TokenBucket, now: float, fault: Fault | None) -> Answer:
+        request = parse_category_request(parameters)
+        balance = bucket.read(now)
+        if not balance.admits:
+            return _refuse(429, NOT_ENOUGH_TOKENS, balance, now, fault)
+        found = self._shelves.describe(request.domain, request.categories)
+        payload: dict[str, Any] = {"categories": found}
+        if request.parents:
+            payload["categoryParents"] = self._shelves.describe_parents(request.domain, found)
+        return self._pay(bucket, ENDPOINTS["/category"].base_cost, payload, fault)
+
+    def _answer_search(self, parameters: Mapping[str, str], bucket: TokenBucket, now: float, fault: Fault | None) -> Answer:
+        minutes = now / 60 - KEEPA_EPOCH_MINUTES
+        request = parse_search_request(parameters, minutes)
+        balance = bucket.read(now)
+        if not balance.admits:
+            return _refuse(429, NOT_ENOUGH_TOKENS, balance, now, fault)
+        if not request.products:
+            return self._pay(
+                bucket, CATEGORY_SEARCH_COST, {"categories": self._shelves.find_categories(request.domain, request.words)}, fault
+            )
+        asins = self._shelves.find_products(request.domain, request.words)
+        cost = ENDPOINTS["/search"].base_cost
+        if request.asins_only:
+            return self._pay(bucket, cost, {"asinList": asins}, fault)
+        products, extra = [], 0
+        for product in map(self.catalog.find_asin, asins):
+            if product is not None:
+                shown, paid = self._show(product, request.product, minutes)
+                products.append(shown)
+                extra += paid - ENDPOINTS["/product"].base_cost
+        ceiling = SEARCH_RATING_CEILING if request.product.view.rating else 0
+        if request.product.update_hours == 0:
+            ceiling += len(products)
+        return self._pay(bucket, cost + min(extra, ceiling), {"products": products}, fault)
+
+    def _pay(self, bucket: TokenBucket, cost: int, payload: dict[str, Any], fault: Fault | None) -> Answer:
         now = self.clock.now()
-        body = _envelope(bucket.take(cost, now), now, cost) | {"deals": page.as_json(), "dealsCached": is_cached}
+        body = _envelope(bucket.take(cost, now), now, cost) | payload
         if fault is not None and fault.kind == "extra_fields":
             _add_unknown_fields(body)
-        if fault is not None and fault.kind == "deal_holes":
-            body["deals"]["dr"] = _make_holes(body["deals"]["dr"], selection.price_type)
         return Answer(200, body, fault)
 
     def _select_products(self, request: ProductRequest, now: float, fault: Fault | None) -> tuple[list[dict[str, Any]] | None, int]:

@@ -481,7 +481,8 @@ def _make_traits(seed: int, product: Product, place: Marketplace) -> Traits:
     amazon_sells = sells and own.random() < 0.9
     fba = 0 if own.random() < 0.2 else 1 + int(own.random() * 3)
     fbm = int(own.random() * 5)
-    if not amazon_sells and not fba and not fbm:
+    # A merchant's shipping would make a glitch a smaller fall.
+    if not amazon_sells and not fba and (not fbm or product.crashes):
         fba = 1
     rated = shared.random() < 0.95
     rank = math.exp(popularity + own.gauss(0.0, 0.5))

@@ -36,9 +36,18 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         Endpoint("/token", ("GET",), 0, "request", ()),
         Endpoint("/product", ("GET",), 1, "product", ("products",)),
         Endpoint("/deal", ("GET", "POST"), 5, "page", ("deals", "dealsCached")),
+        Endpoint("/query", ("GET", "POST"), 10, "request", ("asinList", "totalResults", "searchInsights")),
+        Endpoint("/bestsellers", ("GET",), 50, "list", ("bestSellersList",)),
+        Endpoint("/category", ("GET",), 1, "request", ("categories", "categoryParents")),
+        Endpoint("/search", ("GET",), 10, "product search", ("products", "asinList", "categories")),
     )
 }
 
+QUERY_ASINS_PER_TOKEN = 100
+QUERY_STATS_EXTRA = 30
+QUERY_MATCHES_PER_TOKEN = 1_000_000
+CATEGORY_SEARCH_COST = 1
+SEARCH_RATING_CEILING = 5
 BUYBOX_EXTRA = 2
 RATING_EXTRA = 1
 RATING_FRESH_MINUTES = 14 * MINUTES_PER_DAY
@@ -50,6 +59,12 @@ HISTORICAL_VARIATIONS_EXTRA = 1
 OFFERS_PAGE_COST = 6
 OFFERS_FLOOR = 5
 OFFERS_FAILED_COST = 1
+
+
+def count_query_cost(*, returned: int, matched: int, stats: bool) -> int:
+    """Returns the tokens a `/query` costs. What is counted per hundred or per million counts when begun."""
+    cost = ENDPOINTS["/query"].base_cost + math.ceil(returned / QUERY_ASINS_PER_TOKEN)
+    return cost + (QUERY_STATS_EXTRA + math.ceil(matched / QUERY_MATCHES_PER_TOKEN) if stats else 0)
 
 
 @dataclass(frozen=True, slots=True)

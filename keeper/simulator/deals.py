@@ -2,93 +2,51 @@
 
 A deal is a product whose value of the requested price type changed within the chosen days and which passes the filters. To find
 them, only the price types a request looks at are made up, and only for the last quarters, and kept; the whole history is
-made up for the rows of a page alone. Of a large catalog, the deals know a share (see `DEALABLE`), as Keepa's cover a small part
-of what it tracks.
+made up for the rows of a page alone.
 """
 
 import math
-import threading
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from keeper.simulator.answers import describe_product, find_lightning, image_name
-from keeper.simulator.catalog import MARKETPLACES, SEED_KEYBOARDS, Catalog, Marketplace, Product, list_categories
+from keeper.simulator.catalog import MARKETPLACES, Product, list_categories
 from keeper.simulator.clock import KEEPA_EPOCH_MINUTES
-from keeper.simulator.columns import NONE, Column
+from keeper.simulator.columns import NONE
+from keeper.simulator.listings import NO_AVERAGE, Listing, Listings, compare, measure_average
 from keeper.simulator.prices import (
     AMAZON,
     DAY,
-    FAMILIES,
     LIGHTNING_DEAL,
     NEW,
     PRICES,
     PRIME_EXCL,
     RATING,
     SALES,
-    SEGMENT,
     TYPES,
     WAREHOUSE,
     History,
     Traits,
     derive,
-    make_recent,
-    visit_rhythm,
 )
 from keeper.simulator.selection import DEALS_PER_PAGE, KNOWN_TEXTS, MAX_DEALS, UNKNOWN_TEXTS, DealSelection
 
-# Products of a catalog that the deals know: all of a small one, this many of a large one.
-DEALABLE = 2_000
 # What a change must be younger than, by `dateRange`, and what its averages cover.
 RANGE_DAYS = (1, 7, 31, 90)
 AVERAGED_DAYS = (2, 7, 30, 90)
 # Their average to compare with is Amazon's price or the lowest new one (Keepa API docs, deals).
 REFERRING = frozenset({LIGHTNING_DEAL, WAREHOUSE, PRIME_EXCL})
-NO_AVERAGE = -2
 CACHED_SECONDS = 120.0
 CACHED_PAGES = 32
-# How far back the columns of the index reach: the longest range, and room for the last change before it.
-_REACH = 100 * DAY
 _COMMENTS = {
     2: "Der Artikel wird in der Originalverpackung zugestellt.",
     3: "Kleine Kratzer an der Unterseite.",
     4: "Minimale Gebrauchsspuren.",
     5: "Großer Schaden am Karton. Nicht essenzielles Zubehör fehlt.",
 }
-
-
-@dataclass(slots=True)
-class _Listing:
-    """One product the deals of a marketplace know."""
-
-    product: Product
-    traits: Traits
-    place: Marketplace
-    root: int
-    categories: tuple[int, ...]
-    every: int
-    phase: int
-    # By family of price types: the minutes they are good for, from and to before, and the columns.
-    columns: dict[frozenset[int], tuple[int, int, dict[int, Column]]] = field(default_factory=dict)
-
-    def column(self, price_type: int, minute: int) -> Column | None:
-        """Returns the last quarters of a price type, around `minute`."""
-        family = next((each for each in FAMILIES if price_type in each), None)
-        if family is None:
-            return None
-        found = self.columns.get(family)
-        if found is None or not found[0] <= minute < found[1]:
-            made = make_recent(self.traits, minute - _REACH, minute, family)
-            # Keepa's last look lies up to a day back.
-            found = self.columns[family] = (minute - _REACH + 92 * DAY, (minute // SEGMENT + 1) * SEGMENT, made)
-        return found[2].get(price_type)
-
-    def value(self, price_type: int, minute: int) -> int:
-        """Returns the value in force at `minute`, -1 without one."""
-        column = self.column(price_type, minute)
-        return NONE if column is None else column.value_at(minute, len(column.times))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +64,7 @@ class _Candidate:
         was_out: Whether the value before was none.
     """
 
-    listing: _Listing
+    listing: Listing
     updated: int
     value: int
     since: int
@@ -145,19 +103,9 @@ class DealPage:
 class DealBoard:
     """Answers `/deal` over one catalog. Thread-safe."""
 
-    def __init__(self, catalog: Catalog, fetched_at: Callable[[int, str], int], dealable: int = DEALABLE) -> None:
-        """Builds nothing yet.
-
-        Args:
-            catalog: The products.
-            fetched_at: Tells the Keepa minute at which a client last had a product fetched (domain, ASIN); 0 for never.
-            dealable: How many products the deals of a marketplace know.
-        """
-        self._catalog = catalog
-        self._fetched_at = fetched_at
-        self._dealable = dealable
-        self._lock = threading.Lock()
-        self._listings: dict[int, list[_Listing]] = {}
+    def __init__(self, listings: Listings) -> None:
+        """Builds nothing yet."""
+        self._listings = listings
         self._evaluated: OrderedDict[tuple[int, int], tuple[int, float, list[_Candidate]]] = OrderedDict()
         self._pages: OrderedDict[DealSelectionKey, tuple[float, DealPage]] = OrderedDict()
 
@@ -169,7 +117,7 @@ class DealBoard:
             now: Simulated Unix seconds.
         """
         key = _key(selection)
-        with self._lock:
+        with self._listings.lock:
             found = self._pages.get(key)
             if found is not None and 0 <= now - found[0] < CACHED_SECONDS:
                 return found[1], True
@@ -195,20 +143,6 @@ class DealBoard:
         rows = [self._make_row(each, selection.price_type, minutes) for each in shown]
         return DealPage(rows, dict(counts), selection.domain)
 
-    def _know(self, domain: int) -> list[_Listing]:
-        known = self._listings.get(domain)
-        if known is None:
-            place = MARKETPLACES[domain]
-            known = []
-            for number in _choose(self._catalog.size, self._dealable):
-                product = self._catalog.product(number)
-                if product.product_type == 0:
-                    root, categories = list_categories(product, place)
-                    every, phase = visit_rhythm(product.asin, domain)
-                    known.append(_Listing(product, self._catalog.traits(product, domain), place, root, categories, every, phase))
-            self._listings[domain] = known
-        return known
-
     def _evaluate(self, domain: int, price_type: int, now: float) -> tuple[float, list[_Candidate]]:
         """Returns the moment and what changed in the last 90 days before it. All questions of one minute share one moment."""
         minutes = now / 60 - KEEPA_EPOCH_MINUTES
@@ -216,7 +150,7 @@ class DealBoard:
         if found is not None and found[0] == int(minutes) and found[1] <= minutes:
             return found[1], found[2]
         candidates = [
-            candidate for listing in self._know(domain) if (candidate := self._look(listing, price_type, minutes, domain)) is not None
+            candidate for listing in self._listings.of(domain) if (candidate := self._look(listing, price_type, minutes)) is not None
         ]
         self._evaluated[domain, price_type] = (int(minutes), minutes, candidates)
         self._evaluated.move_to_end((domain, price_type))
@@ -224,12 +158,12 @@ class DealBoard:
             self._evaluated.popitem(last=False)
         return minutes, candidates
 
-    def _look(self, listing: _Listing, price_type: int, minutes: float, domain: int) -> _Candidate | None:
+    def _look(self, listing: Listing, price_type: int, minutes: float) -> _Candidate | None:
         now = int(minutes)
         column = listing.column(price_type, now)
         if column is None:
             return None
-        updated = min(now, max(self._fetched_at(domain, listing.product.asin), now - (now + listing.phase) % listing.every))
+        updated = self._listings.updated(listing, now)
         count = column.count_until(updated)
         # The first entry may stand for an older one.
         if count < 2 or column.times[count - 1] < minutes - RANGE_DAYS[-1] * DAY:
@@ -237,10 +171,10 @@ class DealBoard:
         value, before = column.totals[count - 1], column.totals[count - 2]
         starts = [minutes - days * DAY for days in AVERAGED_DAYS]
         if price_type in REFERRING:
-            averages = _refer(*(_average(listing.column(each, now), updated, starts, minutes) for each in (AMAZON, NEW)))
+            averages = _refer(*(measure_average(listing.column(each, now), updated, starts, minutes) for each in (AMAZON, NEW)))
         else:
-            averages = _average(column, updated, starts, minutes)
-        delta, percent = compare(averages, value)
+            averages = measure_average(column, updated, starts, minutes)
+        delta, percent = zip(*(compare(average, value) for average in averages), strict=True)
         last = delta[2] if price_type in REFERRING else (before - value if before >= 0 and value >= 0 else 0)
         return _Candidate(listing, updated, value, column.times[count - 1], delta, percent, last, before < 0)
 
@@ -275,13 +209,12 @@ class DealBoard:
         switches, listing, updated = selection.switches, each.listing, each.updated
         texts = selection.texts
         if texts or selection.title_words:
-            described = describe_product(listing.product, listing.traits, listing.place)
-            title = str(described["title"] or "").lower()
+            title = listing.title
             if not all(word in title for word in selection.title_words):
                 return False
             if any(name in UNKNOWN_TEXTS for name in texts):
                 return False
-            if any(str(described[name] or "").lower() not in texts[name] for name in KNOWN_TEXTS if name in texts):
+            if any(listing.describe(name) not in texts[name] for name in KNOWN_TEXTS if name in texts):
                 return False
         if "hasReviews" in switches and not listing.traits.rating:
             return False
@@ -304,14 +237,15 @@ class DealBoard:
             rank = listing.value(SALES, updated)
             if rank <= 0 or not ranks[0] <= rank <= ranks[1]:
                 return False
-        if "isLowest90" in switches:
+        # What is not the lowest of 90 days is not the lowest of all.
+        if switches & {"isLowest", "isLowest90"}:
             recent = listing.column(selection.price_type, int(minutes))
             if recent is None or each.value > recent.lowest_since(minutes - 90 * DAY, recent.count_until(updated)):
                 return False
         return not switches & {"isLowest", "isHighest"} or self._is_extreme(each, selection, minutes)
 
     def _is_extreme(self, each: _Candidate, selection: DealSelection, minutes: float) -> bool:
-        history = self._catalog.history(each.listing.product, selection.domain, int(minutes))
+        history = self._listings.history(each.listing, int(minutes))
         column = history.columns[selection.price_type]
         if column is None or each.value < 0:
             return False
@@ -322,7 +256,7 @@ class DealBoard:
 
     def _make_row(self, each: _Candidate, price_type: int, minutes: float) -> dict[str, Any]:
         product, traits = each.listing.product, each.listing.traits
-        history = self._catalog.history(product, traits.domain, int(minutes))
+        history = self._listings.history(each.listing, int(minutes))
         return make_deal(product, traits, history, price_type, each.updated, minutes)
 
 
@@ -347,14 +281,14 @@ def make_deal(product: Product, traits: Traits, history: History, price_type: in
             continue
         current[each], since[each] = column.totals[count - 1], column.times[count - 1]
         before[each] = column.totals[count - 2] if count > 1 else NONE
-        for row, average in enumerate(_average(column, updated, starts, minutes)):
+        for row, average in enumerate(measure_average(column, updated, starts, minutes)):
             averages[row][each] = average
     delta, percent = [[0] * TYPES for _ in AVERAGED_DAYS], [[0] * TYPES for _ in AVERAGED_DAYS]
     for each in range(TYPES):
         own = [row[each] for row in averages]
         compared = _refer([row[AMAZON] for row in averages], [row[NEW] for row in averages]) if each in REFERRING else own
-        for row, (difference, share) in enumerate(zip(*compare(compared, current[each]), strict=True)):
-            delta[row][each], percent[row][each] = difference, share
+        for row, average in enumerate(compared):
+            delta[row][each], percent[row][each] = compare(average, current[each])
     last = [old - value if old >= 0 and value >= 0 else 0 for old, value in zip(before, current, strict=True)]
     for each in REFERRING:
         last[each] = delta[2][each]
@@ -401,28 +335,9 @@ def make_deal(product: Product, traits: Traits, history: History, price_type: in
     return deal
 
 
-def compare(averages: Sequence[int], value: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns average minus value and its share of the average in percent, halves up; 0 where there is no average or no value."""
-    delta = tuple(average - value if average > 0 and value > 0 else 0 for average in averages)
-    # In whole numbers: floor(100 * (avg - current) / avg + 0.5).
-    percent = tuple(
-        (200 * difference + average) // (2 * average) if average > 0 and value > 0 else 0
-        for difference, average in zip(delta, averages, strict=True)
-    )
-    return delta, percent
-
-
 def warehouse_condition(traits: Traits) -> int:
     """Returns the condition of what Amazon's warehouse offers: 2 like new to 5 acceptable."""
     return 2 + derive("condition", traits.asin, traits.domain) % 4
-
-
-def _average(column: Column | None, updated: int, starts: Sequence[float], minutes: float) -> list[int]:
-    """Returns the mean weighted by time since each start, cut off as in `stats`; -1 where there was no value, -2 without a column."""
-    if column is None:
-        return [NO_AVERAGE] * len(starts)
-    measured = column.measure(starts, minutes, column.count_until(updated))
-    return [int(weighted / live + 1e-9) if live > 0 else NONE for weighted, live, _ in measured]
 
 
 def _refer(amazon: Sequence[int], new: Sequence[int]) -> list[int]:
@@ -430,18 +345,7 @@ def _refer(amazon: Sequence[int], new: Sequence[int]) -> list[int]:
     return [first if first > 0 else second for first, second in zip(amazon, new, strict=True)]
 
 
-def _choose(size: int, dealable: int) -> Iterable[int]:
-    """Returns the numbers of the products that the deals know: the real keyboards and an even sample of the others."""
-    if size <= dealable:
-        return range(size)
-    seeds = min(SEED_KEYBOARDS, dealable)
-    wanted = dealable - seeds
-    # Not every n-th: what a generated product is repeats by hundreds.
-    stride = (size - seeds) // max(1, wanted)
-    return [*range(seeds), *(seeds + place * stride + derive("dealable", place) % stride for place in range(wanted))]
-
-
-def _is_in_categories(listing: _Listing, selection: DealSelection) -> bool:
+def _is_in_categories(listing: Listing, selection: DealSelection) -> bool:
     held = {listing.root, *listing.categories}
     return (not selection.included or bool(held & selection.included)) and not held & selection.excluded
 

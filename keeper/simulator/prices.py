@@ -31,11 +31,12 @@ TRIPLETS = frozenset({7, *range(18, 30), 32})
 PRICES = frozenset({0, 1, 2, 4, 5, 6, 7, 8, 9, 10, *range(18, 34)})
 
 # Price types that come out of one drawing.
-OFFER_TYPES = frozenset({AMAZON, NEW, NEW_FBM_SHIPPING, LIGHTNING_DEAL, NEW_FBA, BUY_BOX_SHIPPING, PRIME_EXCL})
+OFFER_TYPES = frozenset({AMAZON, NEW, NEW_FBM_SHIPPING, LIGHTNING_DEAL, NEW_FBA, BUY_BOX_SHIPPING, PRIME_EXCL, COUNT_NEW,
+                         COUNT_NEW_FBA, COUNT_NEW_FBM})  # fmt: skip
 USED_TYPES = frozenset({USED, WAREHOUSE, COUNT_USED, USED_NEW_SHIPPING, USED_VERY_GOOD_SHIPPING, BUY_BOX_USED_SHIPPING})
 RANK_TYPES = frozenset({SALES})
-RATING_TYPES = frozenset({RATING})
-FAMILIES = (OFFER_TYPES, USED_TYPES, RANK_TYPES, RATING_TYPES)
+SLOW_TYPES = frozenset({LISTPRICE, RATING, COUNT_REVIEWS})
+FAMILIES = (OFFER_TYPES, USED_TYPES, RANK_TYPES, SLOW_TYPES)
 
 DAY = 1440
 SEGMENT = 91 * DAY
@@ -210,7 +211,7 @@ def make_recent(traits: Traits, first: int, now: int, family: frozenset[int]) ->
             _draw_offer_events(traits, segment, events, prime_windows)
         events.sort()
         offers.replay(events)
-        for price_type in (AMAZON, NEW, NEW_FBM_SHIPPING, NEW_FBA, BUY_BOX_SHIPPING):
+        for price_type in OFFER_TYPES - {LIGHTNING_DEAL, PRIME_EXCL}:
             columns[price_type] = make_column(offers.writers[price_type], first, last, with_shipping=price_type in TRIPLETS)
         if offers.windows:
             columns[LIGHTNING_DEAL] = make_column(offers.writers[LIGHTNING_DEAL], first, last + DAY)
@@ -220,7 +221,9 @@ def make_recent(traits: Traits, first: int, now: int, family: frozenset[int]) ->
     elif family is RANK_TYPES:
         _add_rank(traits, segments, columns, first, last)
     else:
+        _add_list_price(traits, segments, columns, first, last)
         _add_rating(traits, segments, columns, first, last)
+        _add_reviews(traits, columns, first, last)
     return {price_type: column for price_type, column in enumerate(columns) if column is not None}
 
 
@@ -510,13 +513,7 @@ def _add_slow_types(
     last: int,
     prime_windows: list[tuple[int, int]],
 ) -> None:
-    if traits.list_minor is not None:
-        listed = StepWriter()
-        for segment in segments:
-            own = random.Random(derive(traits.seed, traits.asin, traits.domain, "list", segment // 3))
-            factor = 1.0 if own.random() < 0.5 else math.exp(own.gauss(0.0, 0.05))
-            listed.write(segment // 3 * 3 * SEGMENT + int(own.random() * 30 * DAY), int(_tidy(traits.list_minor * factor)))
-        columns[LISTPRICE] = make_column(listed, first, last)
+    _add_list_price(traits, segments, columns, first, last)
     refurbished = StepWriter()
     refurbished.write(first, NONE)
     columns[COUNT_REFURBISHED] = make_column(refurbished, first, last)
@@ -528,16 +525,32 @@ def _add_slow_types(
     if fetches and count is not None:
         columns[EXTRA_UPDATES] = Column(fetches, [max(0, count.value_at(minute, len(count.times))) for minute in fetches])
     _add_rating(traits, segments, columns, first, last)
-    if traits.rating:
-        every = max(DAY, int(DAY / traits.reviews_per_day))
-        phase = derive(traits.asin, traits.domain, "reviews") % every
-        reviews = StepWriter()
-        grid = range(first // every * every + phase, last, every)
-        counted = [max(1, int(traits.reviews_per_day * (minute - traits.launched) / DAY)) for minute in grid]
-        kept = [place for place, (before, value) in enumerate(zip([0, *counted], counted, strict=False)) if value != before]
-        reviews.times = [grid[place] for place in kept]
-        reviews.values = [counted[place] for place in kept]
-        columns[COUNT_REVIEWS] = make_column(reviews, first, last)
+    _add_reviews(traits, columns, first, last)
+
+
+def _add_list_price(traits: Traits, segments: range, columns: list[Column | None], first: int, last: int) -> None:
+    if traits.list_minor is None:
+        return
+    listed = StepWriter()
+    for segment in segments:
+        own = random.Random(derive(traits.seed, traits.asin, traits.domain, "list", segment // 3))
+        factor = 1.0 if own.random() < 0.5 else math.exp(own.gauss(0.0, 0.05))
+        listed.write(segment // 3 * 3 * SEGMENT + int(own.random() * 30 * DAY), int(_tidy(traits.list_minor * factor)))
+    columns[LISTPRICE] = make_column(listed, first, last)
+
+
+def _add_reviews(traits: Traits, columns: list[Column | None], first: int, last: int) -> None:
+    if not traits.rating:
+        return
+    every = max(DAY, int(DAY / traits.reviews_per_day))
+    phase = derive(traits.asin, traits.domain, "reviews") % every
+    reviews = StepWriter()
+    grid = range(first // every * every + phase, last, every)
+    counted = [max(1, int(traits.reviews_per_day * (minute - traits.launched) / DAY)) for minute in grid]
+    kept = [place for place, (before, value) in enumerate(zip([0, *counted], counted, strict=False)) if value != before]
+    reviews.times = [grid[place] for place in kept]
+    reviews.values = [counted[place] for place in kept]
+    columns[COUNT_REVIEWS] = make_column(reviews, first, last)
 
 
 def _add_prime_exclusive(

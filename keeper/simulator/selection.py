@@ -7,11 +7,10 @@ from typing import Any
 
 from keeper.simulator.catalog import MARKETPLACES, OTHER_DOMAINS
 from keeper.simulator.prices import SALES
-from keeper.simulator.requests import ParameterError
+from keeper.simulator.requests import BRAZIL, ParameterError
 
 # Keepa API docs, deals: the price types a deal can be of. Others are refused since 2026-07-28.
 DEAL_TYPES = frozenset({0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 18, 19, 20, 21, 22, 32, 33})
-BRAZIL = 12
 DEALS_PER_PAGE = 150
 MAX_DEALS = 10_000
 MIN_PERCENT, MIN_RANK_PERCENT = 10, 80

@@ -39,9 +39,10 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from keeper.simulator.api import DEFAULT_KEY, Answer, SimulatedKeepa
-from keeper.simulator.catalog import DEFAULT_SEEDS, Catalog
+from keeper.simulator.catalog import DEFAULT_ODDITIES, DEFAULT_SEEDS, Catalog, Oddities
 from keeper.simulator.clock import SimulatedClock
 from keeper.simulator.faults import Fault, parse_fault
+from keeper.simulator.listings import LISTED
 
 FAULT_HEADER = "X-Simulator-Fault"
 CONTROL_PREFIX = "/_simulator/"
@@ -71,6 +72,8 @@ class Simulator:
         tokens: int | None = None,
         key: str | None = None,
         seeds: Path = DEFAULT_SEEDS,
+        listed: int = LISTED,
+        oddities: Oddities = DEFAULT_ODDITIES,
     ) -> None:
         """Binds the socket and starts to listen.
 
@@ -85,10 +88,12 @@ class Simulator:
             tokens: Balance to start with; None means a full bucket.
             key: The only key accepted; None accepts every one of 64 characters.
             seeds: Folder of `keyboards.csv`.
+            listed: How many of the products lists (deals, best sellers, finder, search) know.
+            oddities: How many of the generated products mislead who looks for bargains.
         """
         clock = SimulatedClock(start_at, speed)
-        catalog = Catalog(products=products, seed=seed, start_at=clock.anchors.simulated, seeds=seeds)
-        self.keepa = SimulatedKeepa(catalog, clock, refill_per_minute=refill_per_minute, tokens=tokens, key=key)
+        catalog = Catalog(products=products, seed=seed, start_at=clock.anchors.simulated, seeds=seeds, oddities=oddities)
+        self.keepa = SimulatedKeepa(catalog, clock, refill_per_minute=refill_per_minute, tokens=tokens, key=key, listed=listed)
         self.key = key or DEFAULT_KEY
         self._server = _Server((host, port), _RequestHandler)
         self._server.keepa = self.keepa
@@ -132,6 +137,8 @@ def serve(
     tokens: int | None = None,
     key: str | None = None,
     seeds: Path = DEFAULT_SEEDS,
+    listed: int = LISTED,
+    oddities: Oddities = DEFAULT_ODDITIES,
     until: threading.Event | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
@@ -150,6 +157,8 @@ def serve(
         tokens=tokens,
         key=key,
         seeds=seeds,
+        listed=listed,
+        oddities=oddities,
     ) as simulator:
         anchors = simulator.keepa.clock.anchors
         line = {

@@ -53,6 +53,32 @@ def test_json_is_gzipped_when_accepted_errors_included(client: httpx.Client, par
     assert json.loads(gzip.decompress(raw))["refillRate"] == 1000
 
 
+SELECTION = {"domainId": 3, "priceTypes": [1], "page": 0, "dateRange": 2, "includeCategories": [340_843_031, 9_223_372_036_854_775_807]}
+
+
+def test_selection_may_be_posted_or_sent_in_the_url(client: httpx.Client) -> None:
+    get = client.get("/deal", params={"selection": json.dumps(SELECTION)})
+    post = client.post("/deal/", json=SELECTION)
+    assert (get.status_code, post.status_code) == (200, 200)
+    assert len(get.json()["deals"]["dr"]) > 10
+    assert get.json()["deals"] == post.json()["deals"]
+    assert (get.json()["dealsCached"], post.json()["dealsCached"]) == (False, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"null"], ids=["empty", "cut", "no UTF-8", "null"])
+@pytest.mark.parametrize("path", ["/deal", "/query?domain=3"])
+def test_posted_nonsense_is_400(client: httpx.Client, path: str, content: bytes) -> None:
+    assert client.post(path, params={"key": client.params["key"], "domain": "3"}, content=content).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["cut_off", "dropped", "broken_gzip", "wrong_json"])
+def test_broken_page_of_deals_costs_what_the_page_costs(client: httpx.Client, kind: str) -> None:
+    before = client.get("/_simulator/requests").json()["tokens_consumed"]
+    with contextlib.suppress(httpx.HTTPError):
+        client.post("/deal", json=SELECTION, headers={"X-Simulator-Fault": kind})
+    assert client.get("/_simulator/requests").json()["tokens_consumed"] == before + 5
+
+
 def test_json_is_plain_when_gzip_is_not_accepted(client: httpx.Client) -> None:
     response = client.get("/token", headers={"Accept-Encoding": "identity"})
     assert "content-encoding" not in response.headers
@@ -205,13 +231,16 @@ def test_two_simulators_with_one_seed_answer_alike() -> None:
 def test_process_prints_its_url_when_it_listens_and_ends_on_sigterm() -> None:
     command = [sys.executable, "-m", "keeper.simulator", "--port", "0", "--speed", "60", "--products", "100000", "--seed", "1"]
     command += ["--rate", "25", "--tokens", "9", "--start-at", "2026-11-01T00:00:00+00:00"]
+    command += ["--listed", "60", "--glitches", "0.1", "--fictions", "0.1", "--traps", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = json.loads(process.stdout.readline())
         answer = httpx.get(f"{line['url']}/token", params={"key": "k" * 64}).json()
+        category = httpx.get(f"{line['url']}/category", params={"key": "k" * 64, "domain": 3, "category": 430_178_031}).json()
         state = httpx.get(f"{line['url']}/_simulator/state").json()
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")
     assert (answer["refillRate"], answer["tokensLeft"]) == (25, 9)
+    assert 50 < category["categories"]["430178031"]["productCount"] <= 60
     assert (line["anchor_simulated"], line["speed"], state["products"]) == (1_793_491_200.0, 60.0, 100_000)

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from keeper.simulator.costs import ProductFacts, count_product_cost
+from keeper.simulator.costs import ENDPOINTS, ProductFacts, count_product_cost, count_query_cost
 
 DAY = 1440
 PLAIN: dict[str, Any] = {
@@ -69,3 +69,36 @@ def facts(**changes: Any) -> ProductFacts:
 )
 def test_product_costs_what_keepa_documents(given: dict[str, Any], asked: dict[str, Any], cost: int) -> None:
     assert count_product_cost(facts(**given), **PLAIN | asked) == cost
+
+
+@pytest.mark.parametrize(
+    ("returned", "matched", "stats", "cost"),
+    [
+        (0, 0, False, 10),
+        (1, 1, False, 11),
+        (100, 5_000, False, 11),
+        (101, 5_000, False, 12),
+        (10_000, 10_000, False, 110),
+        (0, 0, True, 40),
+        (50, 1_000_000, True, 42),
+        (50, 1_000_001, True, 43),
+    ],
+)
+def test_query_costs_by_what_is_returned_and_matched(returned: int, matched: int, stats: bool, cost: int) -> None:
+    assert count_query_cost(returned=returned, matched=matched, stats=stats) == cost
+
+
+@pytest.mark.parametrize(
+    ("path", "methods", "cost"),
+    [
+        ("/token", ("GET",), 0),
+        ("/product", ("GET",), 1),
+        ("/deal", ("GET", "POST"), 5),
+        ("/query", ("GET", "POST"), 10),
+        ("/bestsellers", ("GET",), 50),
+        ("/category", ("GET",), 1),
+        ("/search", ("GET",), 10),
+    ],
+)
+def test_endpoint_has_the_documented_methods_and_cost(path: str, methods: tuple[str, ...], cost: int) -> None:
+    assert (ENDPOINTS[path].methods, ENDPOINTS[path].base_cost) == (methods, cost)

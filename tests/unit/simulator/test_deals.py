@@ -403,4 +403,5 @@ def test_log_names_the_selection_and_no_key(new_world: WorldMaker) -> None:
     world.deals(method="POST")
     (call,) = world.keepa.control("GET", "requests", {}).body["calls"]
     assert (call["path"], call["tokens_consumed"]) == ("/deal", 5)
+    assert json.loads(call["parameters"]["selection"])["domainId"] == 3
     assert DEFAULT_KEY not in json.dumps(call)
