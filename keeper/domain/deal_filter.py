@@ -10,10 +10,9 @@ from keeper.domain.deal import DEAL_PRICE_TYPES
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
-from keeper.domain.search import LARGEST_AMOUNT_MINOR, LONGEST_TEXT, MOST_CHOICES, MOST_TERMS, SearchInvalid, parse_terms
+from keeper.domain.search import LARGEST_AMOUNT_MINOR, LARGEST_COUNT, LONGEST_TEXT, MOST_CHOICES, MOST_TERMS, SearchInvalid, parse_terms
 
 LONGEST_NAME: Final = 100
-LARGEST_COUNT: Final = 2_000_000_000
 MOST_FILTERS: Final = 200
 
 E = TypeVar("E", bound=StrEnum)

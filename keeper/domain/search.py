@@ -21,6 +21,7 @@ LARGEST_PAGE: Final = 1000
 LONGEST_TEXT: Final = 300
 MOST_TERMS: Final = 20
 MOST_CHOICES: Final = 50
+LARGEST_COUNT: Final = 2_000_000_000
 LARGEST_AMOUNT_MINOR: Final = 1_000_000_000
 # Beyond this a total is "so many or more": an exact one costs a look at every match.
 LARGEST_TOTAL: Final = 10_000
@@ -61,7 +62,8 @@ class SearchSubject(StrEnum):
 class SearchSort(StrEnum):
     """The order of the hits; what has no such value comes last, equal ones by id.
 
-    RELEVANCE without words is NEWEST. NEWEST is the first sight of a product, and the change of price of a deal.
+    RELEVANCE without words is NEWEST. NEWEST is the first sight of a product, and the change of price of a deal. SCORE is how good a
+    deal is.
     """
 
     RELEVANCE = "relevance"
@@ -70,6 +72,7 @@ class SearchSort(StrEnum):
     DISCOUNT = "discount"
     RATING = "rating"
     NEWEST = "newest"
+    SCORE = "score"
 
 
 class FacetName(StrEnum):
@@ -109,6 +112,13 @@ class SearchQuery:
         categories: for products the name of any category on the path, or the id of any; for deals the name of the category.
         price_type: of deals; None means any.
         includes_ended: of deals; products have none.
+        discount_to_pct: of deals, as all that follow: of the list price, 0 to 100.
+        below_median_from_pct: how far below its median of 90 days the price must be at least.
+        reviews_from: how many must have rated it.
+        rank_to: the sales rank it may have at most.
+        score_from: the least quality score, 0 to 100.
+        layouts: any of these, as the product group names them.
+        group: name of a product group.
         has_facets: whether counts are wanted.
         limit: hits on a page.
         cursor: of the page before; it belongs to the same query only.
@@ -132,6 +142,13 @@ class SearchQuery:
     has_facets: bool = False
     limit: int = 20
     cursor: str | None = None
+    discount_to_pct: float | None = None
+    below_median_from_pct: float | None = None
+    reviews_from: int | None = None
+    rank_to: int | None = None
+    score_from: float | None = None
+    layouts: tuple[str, ...] = ()
+    group: str | None = None
 
     def __post_init__(self) -> None:
         _check_text("text", self.text)
@@ -144,8 +161,29 @@ class SearchQuery:
         _check_choices("brands", self.brands)
         _check_choices("categories", self.categories)
         _check_range("limit", self.limit, 1, LARGEST_PAGE)
-        if self.subject is SearchSubject.PRODUCTS and (self.price_type is not None or self.includes_ended):
-            raise SearchInvalid("price_type" if self.price_type is not None else "includes_ended", "is a condition on deals")
+        _check_range("discount_to", self.discount_to_pct, 0, 100)
+        if self.discount_from_pct is not None and self.discount_to_pct is not None and self.discount_from_pct > self.discount_to_pct:
+            raise SearchInvalid("discount_to", "must not be below discount_from")
+        _check_range("below_median_from", self.below_median_from_pct, 0, 100)
+        _check_range("reviews_from", self.reviews_from, 0, LARGEST_COUNT)
+        _check_range("rank_to", self.rank_to, 0, LARGEST_COUNT)
+        _check_range("score_from", self.score_from, 0, 100)
+        _check_choices("layouts", self.layouts)
+        _check_choices("group", () if self.group is None else (self.group,))
+        if self.subject is SearchSubject.PRODUCTS:
+            self._refuse_conditions_on_deals()
+
+    def _refuse_conditions_on_deals(self) -> None:
+        if self.sort is SearchSort.SCORE:
+            raise SearchInvalid("sort", "only deals have a score")
+        asked = {
+            "price_type": self.price_type, "includes_ended": self.includes_ended or None, "discount_to": self.discount_to_pct,
+            "below_median_from": self.below_median_from_pct, "reviews_from": self.reviews_from, "rank_to": self.rank_to,
+            "score_from": self.score_from, "layouts": self.layouts or None, "group": self.group,
+        }  # fmt: skip
+        for field, value in asked.items():
+            if value is not None:
+                raise SearchInvalid(field, "is a condition on deals")
 
     @property
     def fingerprint(self) -> str:
@@ -153,6 +191,8 @@ class SearchQuery:
         asked = (
             self.subject, " ".join(self.text.split()), self.marketplace, self.price_from_minor, self.price_to_minor, self.discount_from_pct,
             self.rating_from, sorted(self.brands), sorted(self.categories), self.price_type, self.includes_ended, self.sort,
+            self.discount_to_pct, self.below_median_from_pct, self.reviews_from, self.rank_to, self.score_from, sorted(self.layouts),
+            self.group,
         )  # fmt: skip
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
 
@@ -195,6 +235,10 @@ class SearchHit:
         seen_until: the latest one, likewise.
         deal_id, price_type, changed_at: of a deal; None on a product.
         ended_at: None on a product and on a deal that runs.
+        score: how good a deal is, 0 to 100; None on a product, as all that follows.
+        below_median_pct: how far the price is below `median_90`, its median of 90 days.
+        lowest_year: the least it cost within a year before.
+        is_glitch: whether the price may be a mistake, and is told nobody yet.
     """
 
     asin: str
@@ -215,6 +259,16 @@ class SearchHit:
     price_type: PriceType | None = None
     changed_at: datetime | None = None
     ended_at: datetime | None = None
+    score: float | None = None
+    layout: str | None = None
+    group: str | None = None
+    median_90: Money | None = None
+    below_median_pct: float | None = None
+    lowest_year: Money | None = None
+    is_year_low: bool | None = None
+    is_all_time_low: bool | None = None
+    is_list_price_fiction: bool | None = None
+    is_glitch: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class DealKey:
 
 
 @dataclass(frozen=True, slots=True)
-class DealRow:
+class FoundDeal:
     """A deal as it stands, and what is known of its product. Amounts are in minor units of `currency`; None means nobody knows."""
 
     asin: str
@@ -143,7 +143,7 @@ class Match:
     filter_id: int
     user_id: int
     rank: int
-    deal: DealRow
+    deal: FoundDeal
 
 
 _DEAL_ID = "d.asin || '-' || d.marketplace || '-' || d.price_type || '-' || extract(epoch FROM d.changed_at)::bigint"
@@ -419,7 +419,7 @@ def count_matches_by_day(
     return [(day, hits) for day, hits in rows]
 
 
-def select_deals(connection: Connection, keys: Collection[DealKey]) -> list[DealRow]:
+def select_deals(connection: Connection, keys: Collection[DealKey]) -> list[FoundDeal]:
     """These deals as they stand, in no order; those that are not there are left out."""
     if not keys:
         return []
@@ -435,7 +435,7 @@ def select_deals(connection: Connection, keys: Collection[DealKey]) -> list[Deal
         ),
         _of_keys(keys),
     )
-    return [DealRow(*row) for row in rows]
+    return [FoundDeal(*row) for row in rows]
 
 
 _COLUMNS = "id, user_id, name, rules, is_active, is_instant, created_at"

@@ -55,6 +55,7 @@ _KEY_TYPES = {
     SearchSort.DISCOUNT: "numeric",
     SearchSort.RATING: "bigint",
     SearchSort.NEWEST: "timestamptz",
+    SearchSort.SCORE: "float8",
 }
 # As the document's is_active has it.
 _IS_ACTIVE = "{table}.kind NOT IN ('inaccessible', 'invalid')"
@@ -112,7 +113,9 @@ _TABLES: Final[Mapping[SearchSubject, _Table]] = {
         columns=f"""s.asin, s.marketplace, s.title, s.brand, s.category_path[cardinality(s.category_path)] AS category,
             {_PRODUCT_PRICE} AS price_minor, l.amount_minor AS list_price_minor, {_PRODUCT_DISCOUNT}::float8 AS discount_pct,
             s.rating_tenths, s.review_count, s.sales_rank, s.image_url, s.first_seen_at AS seen_from, s.checked_at AS seen_until,
-            NULL AS price_type, NULL AS changed_at, NULL AS ended_at""",
+            NULL AS price_type, NULL AS changed_at, NULL AS ended_at, NULL AS deal_score, NULL AS layout, NULL AS product_group,
+            NULL AS median_90_minor, NULL AS below_median_pct, NULL AS lowest_year_minor, NULL AS is_year_low, NULL AS is_all_time_low,
+            NULL AS is_list_price_fiction, NULL AS is_glitch""",
         page="s.asin = page.id0 AND s.marketplace = :marketplace",
     ),
     SearchSubject.DEALS: _Table(
@@ -128,7 +131,9 @@ _TABLES: Final[Mapping[SearchSubject, _Table]] = {
         newest="s.changed_at",
         columns="""s.asin, s.marketplace, p.title, p.brand, s.category, s.amount_minor AS price_minor, s.list_price_minor,
             s.discount_pct::float8 AS discount_pct, s.rating_tenths, s.review_count, s.sales_rank, p.image_url,
-            s.first_seen_at AS seen_from, s.last_seen_at AS seen_until, s.price_type, s.changed_at, s.ended_at""",
+            s.first_seen_at AS seen_from, s.last_seen_at AS seen_until, s.price_type, s.changed_at, s.ended_at, s.deal_score, s.layout,
+            s.product_group, s.median_90_minor, s.below_median_pct::float8 AS below_median_pct, s.lowest_year_minor, s.is_year_low,
+            s.is_all_time_low, s.is_list_price_fiction, s.is_glitch""",
         page="s.asin = page.id0 AND s.marketplace = :marketplace AND s.price_type = page.id1 AND s.changed_at = page.id2",
     ),
 }
@@ -346,10 +351,25 @@ def _matching(
     else:
         if not query.includes_ended:
             conditions.append("s.ended_at IS NULL")
-        if query.price_type is not None:
-            conditions.append("s.price_type = :price_type")
-            parameters["price_type"] = query.price_type.value
+        for condition, name, value in (
+            ("s.price_type = :price_type", "price_type", query.price_type.value if query.price_type is not None else None),
+            ("s.discount_pct BETWEEN 0 AND CAST(:discount_to AS numeric)", "discount_to", _exact(query.discount_to_pct)),
+            ("s.below_median_pct >= CAST(:below_median AS numeric)", "below_median", _exact(query.below_median_from_pct)),
+            ("s.review_count >= :reviews_from", "reviews_from", query.reviews_from),
+            ("s.sales_rank <= :rank_to", "rank_to", query.rank_to),
+            ("s.deal_score >= :score_from", "score_from", query.score_from),
+            ("s.layout = ANY(:layouts)", "layouts", list(query.layouts) or None),
+            ("s.product_group = :product_group", "product_group", query.group),
+        ):
+            if value is not None:
+                conditions.append(condition)
+                parameters[name] = value
     return source, " AND ".join(conditions), parameters
+
+
+def _exact(number: float | None) -> str | None:
+    """As text, of which PostgreSQL makes the same number of decimals."""
+    return None if number is None else str(number)
 
 
 def _here(query: SearchQuery, price: str, marketplace: str) -> tuple[str, dict[str, Any]]:
@@ -382,6 +402,8 @@ def _sort_key(sort: SearchSort, table: _Table) -> tuple[str, bool]:
             return f"coalesce(s.rating_tenths, {_NOTHING})", True
         case SearchSort.NEWEST:
             return table.newest, True
+        case SearchSort.SCORE:
+            return f"coalesce(s.deal_score, {_NOTHING})", True
 
 
 def _beyond(query: SearchQuery, table: _Table, key: str, is_falling: bool, after: Position) -> tuple[str, dict[str, Any]]:
@@ -451,4 +473,14 @@ def _hit(row: Row[Any]) -> SearchHit:
         price_type=None if row.price_type is None else PriceType(row.price_type),
         changed_at=row.changed_at,
         ended_at=row.ended_at,
+        score=row.deal_score,
+        layout=row.layout,
+        group=row.product_group,
+        median_90=money(row.median_90_minor),
+        below_median_pct=row.below_median_pct,
+        lowest_year=money(row.lowest_year_minor),
+        is_year_low=row.is_year_low,
+        is_all_time_low=row.is_all_time_low,
+        is_list_price_fiction=row.is_list_price_fiction,
+        is_glitch=row.is_glitch,
     )

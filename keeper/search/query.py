@@ -226,6 +226,20 @@ def _conditions(query: SearchQuery) -> list[_Clause]:
             conditions.append({"bool": {"must_not": [{"exists": {"field": "ended_at"}}]}})
         if query.price_type is not None:
             conditions.append(_is("price_type", query.price_type.value))
+        if query.below_median_from_pct is not None:
+            conditions.append(_at_least("below_median_percent", query.below_median_from_pct))
+        if query.reviews_from is not None:
+            conditions.append(_at_least("review_count", query.reviews_from))
+        if query.rank_to is not None:
+            conditions.append({"range": {"sales_rank": {"lte": query.rank_to}}})
+        if query.score_from is not None:
+            conditions.append(_at_least("deal_score", query.score_from))
+        if query.layouts:
+            conditions.append({"terms": {"layout": list(query.layouts)}})
+        if query.group is not None:
+            conditions.append(_is("product_group", query.group))
+        if query.discount_to_pct is not None:
+            conditions.append({"range": {"discount_percent": {"gte": 0, "lte": query.discount_to_pct}}})
     return conditions
 
 
@@ -269,6 +283,8 @@ def _sort_key(query: SearchQuery, sort: SearchSort) -> tuple[_Clause, bool]:
             return {"rating": {"order": "desc", "missing": _NOTHING}}, False
         case SearchSort.NEWEST:
             return {fields["newest"]: {"order": "desc", "missing": 0}}, True
+        case SearchSort.SCORE:
+            return {"deal_score": {"order": "desc", "missing": _NOTHING}}, False
 
 
 def _is(field: str, value: str, *, ignores_case: bool = False) -> dict[str, Any]:
@@ -329,6 +345,16 @@ def _hit(subject: SearchSubject, source: Mapping[str, Any], marketplace: Marketp
         price_type=None if price_type is None else PriceType(price_type),
         changed_at=_time(source.get("timestamp")),
         ended_at=_time(source.get("ended_at")),
+        score=source.get("deal_score"),
+        layout=source.get("layout"),
+        group=source.get("product_group"),
+        median_90=money(source.get("median_90_minor")),
+        below_median_pct=source.get("below_median_percent"),
+        lowest_year=money(source.get("lowest_year_minor")),
+        is_year_low=source.get("is_year_low"),
+        is_all_time_low=source.get("is_all_time_low"),
+        is_list_price_fiction=source.get("is_list_price_fiction"),
+        is_glitch=source.get("is_glitch"),
     )
 
 

@@ -177,10 +177,11 @@ def plans(engine: Engine, ask: Callable[[PostgresSearcher], object]) -> str:
         (SearchQuery(DEALS, "c4ca4238a"), "product_texts_words"),
         (SearchQuery(DEALS), "collected_deals_newest"),
         (SearchQuery(DEALS, sort=SearchSort.DISCOUNT), "collected_deals_largest"),
+        (SearchQuery(DEALS, sort=SearchSort.SCORE), "collected_deals_best"),
         (SearchQuery(DEALS, sort=SearchSort.PRICE_ASCENDING), "collected_deals_cheapest"),
         (SearchQuery(DEALS, sort=SearchSort.PRICE_DESCENDING), "collected_deals_cheapest"),
     ],
-    ids=["word", "phrase", "typo", "deals by word", "newest deals", "largest discounts", "cheapest deals", "dearest deals"],
+    ids=["word", "phrase", "typo", "deals by word", "newest deals", "largest discounts", "best deals", "cheapest deals", "dearest deals"],
 )
 def test_a_search_uses_its_index(large: Engine, query: SearchQuery, index: str) -> None:
     assert index in plans(large, lambda searcher: find(searcher, query))

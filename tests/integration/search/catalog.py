@@ -81,6 +81,16 @@ class Deal:
     amount_minor: int
     list_price_minor: int | None
     ended_at: datetime | None = None
+    score: float | None = None
+    layout: str | None = None
+    group: str | None = None
+    median_90_minor: int | None = None
+    below_median_pct: float | None = None
+    lowest_year_minor: int | None = None
+    is_year_low: bool | None = None
+    is_all_time_low: bool | None = None
+    is_list_price_fiction: bool | None = None
+    is_glitch: bool = False
 
     def hit(self) -> SearchHit:
         """As it must be found."""
@@ -104,6 +114,16 @@ class Deal:
             price_type=self.price_type,
             changed_at=self.changed_at,
             ended_at=self.ended_at,
+            score=self.score,
+            layout=self.layout,
+            group=self.group,
+            median_90=None if self.median_90_minor is None else Money(self.median_90_minor, self.marketplace.currency),
+            below_median_pct=self.below_median_pct,
+            lowest_year=None if self.lowest_year_minor is None else Money(self.lowest_year_minor, self.marketplace.currency),
+            is_year_low=self.is_year_low,
+            is_all_time_low=self.is_all_time_low,
+            is_list_price_fiction=self.is_list_price_fiction,
+            is_glitch=self.is_glitch,
         )
 
 
@@ -176,10 +196,28 @@ def _deals() -> Iterable[Deal]:
             changed_at = FIRST + timedelta(days=3, minutes=number // 4)
             ended_at = changed_at + timedelta(hours=2) if number % 7 == 0 else None
             listed = article.list_prices.get(marketplace, price * 2 if number % 4 else None)
-            yield Deal(article, marketplace, PriceType.NEW, changed_at, price, listed, ended_at)
+            yield Deal(article, marketplace, PriceType.NEW, changed_at, price, listed, ended_at, **_judged(number, price))
             if number % 5 == 0:
                 yield Deal(article, marketplace, PriceType.AMAZON, changed_at, price, listed)
                 yield Deal(article, marketplace, PriceType.NEW, changed_at - timedelta(days=1), price + 100, listed, changed_at)
+
+
+def _judged(number: int, price: int) -> dict[str, Any]:
+    """Something else of each, and nothing of some."""
+    if number % 8 == 0:
+        return {}
+    return {
+        "score": number * 7 % 90 + (0.5 if number % 2 else 0),
+        "layout": (None, "qwertz", "qwerty-uk", "azerty")[number % 4],
+        "group": "keyboards" if number % 5 else None,
+        "median_90_minor": price * 5 // 4,
+        "below_median_pct": 20.0 if number % 3 else -12.34,
+        "lowest_year_minor": price - 50 if number % 2 else None,
+        "is_year_low": number % 2 == 0,
+        "is_all_time_low": None if number % 4 else True,
+        "is_list_price_fiction": number % 6 == 0,
+        "is_glitch": number % 11 == 0,
+    }
 
 
 DEALS = list(_deals())
@@ -215,9 +253,13 @@ def fill_postgres(engine: Engine) -> None:
             text(
                 """
                 INSERT INTO collected_deals (asin, marketplace, price_type, changed_at, amount_minor, list_price_minor, currency,
-                    discount_pct, first_seen_at, last_seen_at, ended_at, rating_tenths, review_count, sales_rank, category)
+                    discount_pct, first_seen_at, last_seen_at, ended_at, rating_tenths, review_count, sales_rank, category, deal_score,
+                    layout, product_group, median_90_minor, below_median_pct, lowest_year_minor, is_year_low, is_all_time_low,
+                    is_list_price_fiction, is_glitch)
                 VALUES (:asin, :marketplace, :price_type, :changed_at, :amount_minor, :list_price_minor, :currency,
-                    :discount_pct, :seen_from, :seen_until, :ended_at, :rating_tenths, :review_count, :sales_rank, :category)
+                    :discount_pct, :seen_from, :seen_until, :ended_at, :rating_tenths, :review_count, :sales_rank, :category, :score,
+                    :layout, :group, :median_90_minor, :below_median_pct, :lowest_year_minor, :is_year_low, :is_all_time_low,
+                    :is_list_price_fiction, :is_glitch)
                 """
             ),
             [
@@ -237,6 +279,16 @@ def fill_postgres(engine: Engine) -> None:
                     "review_count": deal.article.review_count,
                     "sales_rank": deal.article.sales_rank,
                     "category": deal.article.path[-1],
+                    "score": deal.score,
+                    "layout": deal.layout,
+                    "group": deal.group,
+                    "median_90_minor": deal.median_90_minor,
+                    "below_median_pct": deal.below_median_pct,
+                    "lowest_year_minor": deal.lowest_year_minor,
+                    "is_year_low": deal.is_year_low,
+                    "is_all_time_low": deal.is_all_time_low,
+                    "is_list_price_fiction": deal.is_list_price_fiction,
+                    "is_glitch": deal.is_glitch,
                 }
                 for deal in DEALS
             ],
@@ -271,6 +323,16 @@ def deal_documents() -> list[tuple[str, int, bytes]]:
             "ended_at": _zulu(deal.ended_at),
             "deal_id": hit.deal_id,
             "event_type": "deal_update",
+            "deal_score": deal.score,
+            "layout": deal.layout,
+            "product_group": deal.group,
+            "median_90_minor": deal.median_90_minor,
+            "below_median_percent": deal.below_median_pct,
+            "lowest_year_minor": deal.lowest_year_minor,
+            "is_year_low": deal.is_year_low,
+            "is_all_time_low": deal.is_all_time_low,
+            "is_list_price_fiction": deal.is_list_price_fiction,
+            "is_glitch": deal.is_glitch,
         }
         documents.append((str(hit.deal_id), 1, json.dumps(body).encode()))
     return documents

@@ -126,6 +126,13 @@ def is_allowed(hit: SearchHit, query: SearchQuery) -> bool:
         and (query.rating_from is None or (hit.rating or -1) >= query.rating_from)
         and (not query.brands or (hit.brand or "").lower() in {brand.lower() for brand in query.brands})
         and (not query.categories or bool(names & set(query.categories)))
+        and (query.discount_to_pct is None or 0 <= (-1 if hit.discount_pct is None else hit.discount_pct) <= query.discount_to_pct)
+        and (query.below_median_from_pct is None or (hit.below_median_pct or -1) >= query.below_median_from_pct)
+        and (query.reviews_from is None or (-1 if hit.review_count is None else hit.review_count) >= query.reviews_from)
+        and (query.rank_to is None or (query.rank_to + 1 if hit.sales_rank is None else hit.sales_rank) <= query.rank_to)
+        and (query.score_from is None or (-1 if hit.score is None else hit.score) >= query.score_from)
+        and (not query.layouts or hit.layout in query.layouts)
+        and query.group in (None, hit.group)
     )
 
 
@@ -149,6 +156,8 @@ def _sort_value(hit: SearchHit, sort: SearchSort) -> float:
             return nothing if hit.discount_pct is None else -hit.discount_pct
         case SearchSort.RATING:
             return nothing if hit.rating is None else -hit.rating
+        case SearchSort.SCORE:
+            return nothing if hit.score is None else -hit.score
         case SearchSort.NEWEST | SearchSort.RELEVANCE:
             return -newest.timestamp()
 
@@ -196,6 +205,30 @@ CONDITIONS: dict[str, dict[str, Any]] = {
         "categories": ("Tastaturen",),
     },
 }
+CONDITIONS_ON_DEALS: dict[str, dict[str, Any]] = {
+    "discount to": {"discount_to_pct": 49.99},
+    "discount between": {"discount_from_pct": 10, "discount_to_pct": 40},
+    "below the median": {"below_median_from_pct": 20},
+    "not so far below": {"below_median_from_pct": 20.5},
+    "reviews": {"reviews_from": 100},
+    "rank": {"rank_to": 30},
+    "score": {"score_from": 50},
+    "half a point": {"score_from": 49.5},
+    "layout": {"layouts": ("qwertz",)},
+    "one of several layouts": {"layouts": ("qwerty-uk", "azerty", "none such")},
+    "group": {"group": "keyboards"},
+    "no such group": {"group": "pianos"},
+    "all of a deal": {
+        "discount_to_pct": 90,
+        "below_median_from_pct": 1,
+        "reviews_from": 1,
+        "rank_to": 6000,
+        "score_from": 10,
+        "layouts": ("qwertz", "azerty"),
+        "group": "keyboards",
+    },
+}
+SORTS = [(subject, sort) for subject in SearchSubject for sort in SearchSort if subject is OF_DEALS or sort is not SearchSort.SCORE]
 TEXTS: dict[str, tuple[str, set[str]]] = {
     "a word": ("Doppelpack", those(catalog.PLURAL)),
     "case": ("DOPPELPACK", those(catalog.PLURAL)),
@@ -277,6 +310,13 @@ class SearchContract:
         assert list(page.hits) == wanted(query)
         assert page.total == len(page.hits)
 
+    @pytest.mark.parametrize("asked", CONDITIONS_ON_DEALS.values(), ids=CONDITIONS_ON_DEALS)
+    def test_conditions_on_deals_hold(self, searcher: Searcher, asked: dict[str, Any]) -> None:
+        query = deals(**asked)
+        page = find(searcher, query)
+        assert list(page.hits) == wanted(query)
+        assert page.total == len(page.hits)
+
     def test_a_category_is_found_by_any_name_on_its_path_and_by_number(self, searcher: Searcher) -> None:
         assert len(find(searcher, products(categories=("Computer & Zubehör",))).hits) == len(stock(products()))
         assert asins(find(searcher, products(categories=("430172031",)))) == [catalog.COVER.asin]
@@ -298,15 +338,13 @@ class SearchContract:
         query = deals(price_type=PriceType.AMAZON)
         assert list(find(searcher, query).hits) == wanted(query) != []
 
-    @pytest.mark.parametrize("subject", SearchSubject)
-    @pytest.mark.parametrize("sort", [sort for sort in SearchSort if sort is not SearchSort.RELEVANCE])
+    @pytest.mark.parametrize(("subject", "sort"), [one for one in SORTS if one[1] is not SearchSort.RELEVANCE])
     def test_hits_are_in_order_and_what_has_no_value_is_last(self, searcher: Searcher, subject: SearchSubject, sort: SearchSort) -> None:
         query = SearchQuery(subject, sort=sort, limit=MOST)
         assert list(find(searcher, query).hits) == wanted(query)
 
-    @pytest.mark.parametrize("subject", SearchSubject)
+    @pytest.mark.parametrize(("subject", "sort"), SORTS)
     @pytest.mark.parametrize("text", ["", "tastatur", "keybord"])
-    @pytest.mark.parametrize("sort", SearchSort)
     def test_pages_hold_everything_once(self, searcher: Searcher, subject: SearchSubject, text: str, sort: SearchSort) -> None:
         whole = find(searcher, SearchQuery(subject, text, sort=sort, limit=MOST))
         assert whole.next_cursor is None
@@ -390,13 +428,13 @@ class SearchContract:
     @given(
         key=st.integers(-(2**61), 2**61) | st.floats(allow_nan=False, allow_infinity=False, width=32),
         ids=st.lists(st.text(string.printable, max_size=20) | st.integers(-(2**61), 2**61), min_size=1, max_size=4),
-        subject=st.sampled_from(SearchSubject),
-        sort=st.sampled_from(SearchSort),
+        of=st.sampled_from(SORTS),
     )
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors])
     def test_a_forged_cursor_is_answered_or_named(
-        self, searcher: Searcher, key: float, ids: list[str | int], subject: SearchSubject, sort: SearchSort
+        self, searcher: Searcher, key: float, ids: list[str | int], of: tuple[SearchSubject, SearchSort]
     ) -> None:
+        subject, sort = of
         answer_or_named_error(lambda: find(searcher, forged(SearchQuery(subject, "tastatur", sort=sort), key, *ids)))
 
     def test_a_cursor_belongs_to_its_query(self, searcher: Searcher) -> None:

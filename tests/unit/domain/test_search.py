@@ -49,12 +49,24 @@ QUERY = SearchQuery(SearchSubject.PRODUCTS, "leise Tastatur")
         ({"limit": 1001}, "limit"),
         ({"price_type": PriceType.NEW}, "price_type"),
         ({"includes_ended": True}, "includes_ended"),
+        ({"sort": SearchSort.SCORE}, "sort"),
+        ({"layouts": ("qwertz",)}, "layouts"),
+        ({"group": ""}, "group"),
+        ({"score_from": 0}, "score_from"),
+        ({"subject": SearchSubject.DEALS, "discount_to_pct": 101}, "discount_to"),
+        ({"subject": SearchSubject.DEALS, "discount_to_pct": 5, "discount_from_pct": 6}, "discount_to"),
+        ({"subject": SearchSubject.DEALS, "below_median_from_pct": -1}, "below_median_from"),
+        ({"subject": SearchSubject.DEALS, "reviews_from": -1}, "reviews_from"),
+        ({"subject": SearchSubject.DEALS, "rank_to": 2**31}, "rank_to"),
+        ({"subject": SearchSubject.DEALS, "score_from": 101}, "score_from"),
+        ({"subject": SearchSubject.DEALS, "layouts": ("x",) * 51}, "layouts"),
+        ({"subject": SearchSubject.DEALS, "group": "\ud800"}, "group"),
     ],
     ids=str,
 )
 def test_a_query_out_of_bounds_names_the_field(asked: dict[str, Any], field: str) -> None:
     with pytest.raises(SearchInvalid, match=f"^{field}: ") as raised:
-        SearchQuery(SearchSubject.PRODUCTS, **asked)
+        SearchQuery(**({"subject": SearchSubject.PRODUCTS} | asked))
     assert raised.value.field == field
 
 
