@@ -17,12 +17,13 @@ from keeper.postgres.engine import open_engine
 from keeper.postgres.migrate import migrate
 from keeper.settings import Settings
 from keeper.simulator.server import Simulator
+from tests.services import browser
 from tests.services import elasticsearch as elasticsearch_service
 from tests.services import kafka as kafka_service
 from tests.services.elasticsearch import ElasticsearchCluster
 from tests.services.java import DOWNLOADS, JAVA_HOME
 from tests.services.kafka import KafkaCluster
-from tests.services.session import PROGRAMS, ElasticsearchService, KafkaService, SessionServices, lent_elasticsearch, lent_kafka
+from tests.services.session import PROGRAMS, TOOLS, ElasticsearchService, KafkaService, SessionServices, lent_elasticsearch, lent_kafka
 
 if TYPE_CHECKING:
     from tests.services.installation import Installation
@@ -74,7 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     folder = os.environ.get(RECORDINGS)
     without = {} if folder and Path(folder).is_dir() else {RECORDINGS: [one for one in items if one.get_closest_marker("recordings")]}
-    for fixture, program in PROGRAMS.items():
+    for fixture, program in (PROGRAMS | TOOLS).items():
         needing = [one for one in items if fixture in getattr(one, "fixturenames", ())]
         if needing and not config.option.collectonly and (obstacle := program.obstacle(_say_of(config))) is not None:
             if os.environ.get(REQUIRE_SERVICES) == "1":
@@ -171,6 +172,12 @@ def kafka_jars() -> Path:
 def elasticsearch_distribution() -> Path:
     """Elasticsearch itself, downloaded once. A test that has it among its fixtures is left out where Elasticsearch cannot run."""
     return elasticsearch_service.fetch_distribution()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The browser's program. A test that has it among its fixtures is left out where there is none."""
+    return browser.find()
 
 
 @pytest.fixture(scope="session")

@@ -23,17 +23,19 @@ class Message:
         title: one line, no control characters; the subject of a mail.
         text: the whole message as plain text; with the title below 2,000 characters when composed here.
         html: the same facts as HTML, for mail.
+        chat: a shorter text for channels other than mail; empty where `text` is short enough for all.
     """
 
     title: str
     text: str
     html: str
+    chat: str = ""
 
 
 def compose_alert(alert: PriceAlert) -> Message:
     """The message of a price alert."""
-    product = _one_line(alert.title, _TITLE_LENGTH) or alert.asin
-    image_url = _shown_image(alert.image_url)
+    product = one_line(alert.title, _TITLE_LENGTH) or alert.asin
+    image_url = shown_image(alert.image_url)
     rows = _rows(alert)
     text = [product, *(f"{label}: {value}" for label, value in rows), alert.link]
     if image_url:
@@ -46,13 +48,13 @@ def compose_alert(alert: PriceAlert) -> Message:
         f'<html><body>\n<h2><a href="{link}">{escape(product)}</a></h2>\n{image}<table cellpadding="4">\n{cells}</table>\n'
         f'<p><a href="{link}">{link}</a></p>\n</body></html>\n'
     )
-    subject = f"{alert.price}: {_one_line(alert.title, _SUBJECT_TITLE_LENGTH) or alert.asin}"
+    subject = f"{alert.price}: {one_line(alert.title, _SUBJECT_TITLE_LENGTH) or alert.asin}"
     return Message(title=subject, text="\n".join(text), html=html)
 
 
 def compose_test(channel_name: str) -> Message:
     """The message of `keeper channel test`."""
-    name = _one_line(channel_name, _SUBJECT_TITLE_LENGTH)
+    name = one_line(channel_name, _SUBJECT_TITLE_LENGTH)
     sentence = f"This is a test of the channel {name}. Price alerts will arrive here."
     return Message(title=f"Keeper test: {name}", text=sentence, html=f"<html><body>\n<p>{escape(sentence)}</p>\n</body></html>\n")
 
@@ -70,13 +72,14 @@ def _rows(alert: PriceAlert) -> list[tuple[str, str]]:
     return rows
 
 
-def _one_line(text: str, length: int) -> str:
+def one_line(text: str, length: int) -> str:
     """Without line breaks, control and direction characters (a title must not forge a header or turn a line around), cut at `length`."""
     line = _UNPRINTABLE.sub(" ", text).strip()
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 
-def _shown_image(url: str | None) -> str | None:
+def shown_image(url: str | None) -> str | None:
+    """The address of a picture, where it is one that may stand in a message."""
     if url is None or len(url) > _URL_LENGTH or not re.fullmatch(r"https?://[^\s<>\"]+", url):
         return None
     return url

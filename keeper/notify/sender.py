@@ -185,7 +185,8 @@ class ChannelSender:
 
 def _chat_text(plugin: Plugin, message: Message) -> str:
     """The text; for Slack without < and >, of which Apprise makes pings and links, also where a product's title has them."""
-    return message.text.translate(_NO_SLACK_COMMANDS) if isinstance(plugin, NotifySlack) else message.text
+    text = message.chat or message.text
+    return text.translate(_NO_SLACK_COMMANDS) if isinstance(plugin, NotifySlack) else text
 
 
 def _safe_id(message_id: str) -> str:

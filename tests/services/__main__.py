@@ -5,7 +5,7 @@
           The first start downloads Kafka (44 MB) and Elasticsearch (0.9 GB, of which 0.2 GB are kept) with Maven.
   down    end what `up` started, and only that; the data stay for the next `up`, unless --delete
   status  what runs, where it listens, which processes it is, and where it writes its log
-  check   whether Kafka and Elasticsearch can run here; names what must be installed first
+  check   whether Kafka, Elasticsearch and the browser of the tests can run here; names what must be installed first
 
 Needed: Maven, Java 17 or newer for Kafka, a JDK 21 or newer for Elasticsearch. A node takes about 300 MB (Kafka) or 800 MB (Elasticsearch).
 Everything lies below .keeper/services/ and listens on free ports of 127.0.0.1, the same ones at the next start where they are free.
@@ -13,7 +13,7 @@ Everything lies below .keeper/services/ and listens on free ports of 127.0.0.1, 
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tests.services.cluster import Cluster
 from tests.services.elasticsearch import ElasticsearchCluster
 from tests.services.java import SERVICES_FOLDER, Say, ServiceMissing
 from tests.services.kafka import KafkaCluster
-from tests.services.session import PROGRAMS
+from tests.services.session import PROGRAMS, TOOLS, Program
 
 _SIZES = (1, 3)
 _DATABASE = "keeper"
@@ -33,13 +33,13 @@ class OtherSizeRuns(KeeperError):
     """A cluster with another number of nodes is running."""
 
 
-def check() -> None:
+def check(programs: Mapping[str, Program] = PROGRAMS) -> None:
     """Whether the programs can run here.
 
     Raises:
-        ServiceMissing: not both.
+        ServiceMissing: not all of them.
     """
-    complaints = [f"{one.title} needs {complaint}" for one in PROGRAMS.values() if (complaint := one.missing()) is not None]
+    complaints = [f"{one.title} needs {complaint}" for one in programs.values() if (complaint := one.missing()) is not None]
     if complaints:
         raise ServiceMissing("; ".join(complaints))
 
@@ -158,8 +158,8 @@ def main(words: Sequence[str] | None = None) -> None:
         elif arguments.command == "down":
             _say(f"ended {', '.join(down(SERVICES_FOLDER, is_deleting=arguments.delete)) or 'nothing'}")
         elif arguments.command == "check":
-            check()
-            _say("Kafka and Elasticsearch can run here")
+            check(PROGRAMS | TOOLS)
+            _say("Kafka, Elasticsearch and Chromium can run here")
         else:
             print("\n".join(status(SERVICES_FOLDER)) or "nothing runs; `make services` starts it")
     except KeeperError as error:
