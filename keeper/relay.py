@@ -19,13 +19,18 @@ from typing import Protocol
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
 
-from keeper.domain.alert import AlertUnreadable, decode_alert
+from keeper.domain.alert import AlertUnreadable, PriceAlert, decode_alert
 from keeper.domain.delivery import Outcome, SinkDown, Turn
 from keeper.domain.errors import KeeperError, TransientError
-from keeper.domain.events import OutboxMessage, Sink
+from keeper.domain.events import EventKind, OutboxMessage, Sink
+from keeper.domain.operations import decode_operations
+from keeper.domain.report import ReportKind, ReportUnreadable, decode_deal_alert, decode_report
 from keeper.notify.channels import ChannelCipher
+from keeper.notify.message import Message
+from keeper.notify.report import compose_deal_alert, compose_operations, compose_report
 from keeper.notify.sender import ChannelRefused, ChannelSender, ChannelUnreachable
 from keeper.postgres import alerts, outbox
+from keeper.postgres.alerts import PendingDelivery
 from keeper.postgres.engine import answering_within, is_away
 
 logger = logging.getLogger(__name__)
@@ -728,7 +733,7 @@ class UnusableSink:
 
 
 class AlertSink:
-    """Alerts to people's channels, one message each; channels side by side, each channel in order."""
+    """Alerts and reports to people's channels, one message each; channels side by side, each channel in order."""
 
     name: str = Sink.NOTIFY.value
     batch_size = 200
@@ -789,16 +794,14 @@ class AlertSink:
         if pending.status == "delivered":
             return Outcome(message, receipt="delivered before")
         try:
-            receipt = self._sender.send(
-                self._cipher.decrypt(pending.url_encrypted), decode_alert(message.payload["alert"]), message_id=message.event_id
-            )
+            receipt = self._sender.send(self._cipher.decrypt(pending.url_encrypted), _told(message, pending), message_id=message.event_id)
         except ChannelUnreachable as error:
             return Outcome(
                 message, refusal=error.reason[:_LONGEST_REASON], retry_after_seconds=error.retry_after_seconds, is_unreachable=True
             )
         except ChannelRefused as error:
             return Outcome(message, refusal=error.reason[:_LONGEST_REASON])
-        except AlertUnreadable as error:
+        except (AlertUnreadable, ReportUnreadable) as error:
             return Outcome(message, refusal=str(error)[:_LONGEST_REASON], is_final=True)
         except KeeperError as error:
             return Outcome(message, refusal=str(error)[:_LONGEST_REASON])
@@ -806,3 +809,19 @@ class AlertSink:
             logger.exception("delivery %s failed in a way nobody foresaw", message.event_id)
             return Outcome(message, refusal=f"{type(error).__name__} while sending")
         return Outcome(message, receipt=receipt.answer)
+
+
+def _told(message: OutboxMessage, pending: PendingDelivery) -> PriceAlert | Message:
+    """What the channel is told: by the event itself, or by the row it points to, which never changes.
+
+    Raises:
+        AlertUnreadable, ReportUnreadable: another version of Keeper wrote it.
+    """
+    if message.kind is EventKind.ALERT:
+        return decode_alert(message.payload["alert"])
+    content = pending.content or {}
+    if message.kind is EventKind.DEAL_ALERT:
+        return compose_deal_alert(decode_deal_alert(content))
+    if content.get("kind") == ReportKind.OPERATIONS:
+        return compose_operations(decode_operations(content))
+    return compose_report(decode_report(content))

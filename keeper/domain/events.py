@@ -29,6 +29,8 @@ class EventKind(StrEnum):
     PRODUCT_UPDATE = "product_update"
     KEEPA_CALL = "keepa_call"
     ALERT = "alert"
+    DEAL_ALERT = "deal_alert"
+    REPORT = "report"
     TOKENS_FOREIGN = "tokens_foreign"
 
 
@@ -36,7 +38,7 @@ KINDS: Mapping[Sink, tuple[EventKind, ...]] = {
     Sink.KAFKA: (EventKind.PRICE_UPDATE, EventKind.DEAL_UPDATE, EventKind.RAW_PRODUCT, EventKind.RAW_DEAL),
     Sink.SEARCH: (EventKind.PRICE_UPDATE, EventKind.DEAL_UPDATE, EventKind.KEEPA_CALL),
     Sink.ENRICH: (EventKind.PRODUCT_UPDATE,),
-    Sink.NOTIFY: (EventKind.ALERT,),
+    Sink.NOTIFY: (EventKind.ALERT, EventKind.DEAL_ALERT, EventKind.REPORT),
 }
 
 
@@ -121,6 +123,16 @@ def deal_event_id(deal_id: str, revision: int) -> UUID:
 def raw_deal_event_id(asin: str, marketplace: str, price_type: str, looked_second: int) -> UUID:
     """The same for the same row of the feed, as Keepa's last look at the product made it."""
     return uuid5(NAMESPACE, f"rawdeal/{asin}/{marketplace}/{price_type}/{looked_second}")
+
+
+def report_event_id(report_id: int, channel_id: int) -> UUID:
+    """The same for the same report on the same channel; a mail's Message-ID is made of it."""
+    return uuid5(NAMESPACE, f"report/{report_id}/{channel_id}")
+
+
+def deal_alert_event_id(user_id: int, deal_id: str, channel_id: int) -> UUID:
+    """The same for the same deal told to the same channel."""
+    return uuid5(NAMESPACE, f"deal-alert/{user_id}/{deal_id}/{channel_id}")
 
 
 def enriched_event_id(asin: str, revision: int) -> UUID:

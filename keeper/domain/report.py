@@ -230,6 +230,7 @@ class Report:
     Attributes:
         since: of the last report, or a day before; what came later is new.
         chart_days: how far back the charts reach.
+        problems: what the user should put right, a sentence each.
         drops, held: the largest and the best of them; `drops_found` and `held_found` of how many.
     """
 
@@ -244,6 +245,7 @@ class Report:
     drops_found: int = 0
     held: tuple[HeldAlert, ...] = ()
     held_found: int = 0
+    problems: tuple[str, ...] = ()
 
     @property
     def deal_count(self) -> int:
@@ -363,6 +365,7 @@ def encode_report(report: Report, encode: Callable[[ReportDeal], dict[str, Any]]
         "drops_found": report.drops_found,
         "held": [{"filter": one.filter_name, "deal": encode(one.deal), "held_at": _written(one.held_at)} for one in report.held],
         "held_found": report.held_found,
+        "problems": list(report.problems),
         "shown": {
             str(part.filter_id): [[*entry.deal.offer, entry.deal.price.amount_minor, entry.deal.title] for entry in part.entries]
             for part in report.parts
@@ -437,6 +440,7 @@ def _report(content: Mapping[str, Any]) -> Report:
         drops_found=int(content["drops_found"]),
         held=tuple(HeldAlert(str(one["filter"]), _deal(one["deal"]), _time(one["held_at"])) for one in content["held"]),
         held_found=int(content["held_found"]),
+        problems=tuple(str(one) for one in content["problems"]),
     )
 
 

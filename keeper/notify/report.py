@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from keeper.domain.money import Money
+from keeper.domain.operations import OperationsReport
 from keeper.domain.report import DealAlert, FilterPart, GoneDeal, HeldAlert, Mark, Report, ReportDeal, ReportEntry, WatchDrop
 from keeper.notify.message import Message, one_line, shown_image
 
@@ -82,6 +83,23 @@ def compose_deal_alert(alert: DealAlert) -> Message:
     lines = [title, *_facts(deal), f"Filter: {one_line(alert.filter_name, 100)}", deal.link]
     html = _environment().get_template("deal_alert.html").render(alert=alert, **_words())
     return Message(title=subject, text="\n".join(lines), html=_squeezed(html))
+
+
+def compose_operations(report: OperationsReport) -> Message:
+    """The message for administrators."""
+    count = len(report.warnings)
+    words = f"{count} thing{'s' if count != 1 else ''} to look at" if count else "all is well"
+    subject = f"Keeper's operations, {report.composed_at:%a} {report.composed_at.day} {report.composed_at:%b}: {words}"
+    lines = [subject]
+    for section in report.sections:
+        lines += ["", f"== {section.title} =="]
+        lines += [f"! {warning}" for warning in section.warnings]
+        lines += [f"Not known: {section.failure}"] if section.failure else [f"{name}: {value}" for name, value in section.facts]
+    html = _environment().get_template("operations.html").render(report=report, subject=subject, **_words())
+    short = [subject, *(f"! {one_line(warning, 200)}" for warning in report.warnings[:_CHAT_DEALS])]
+    more = count - _CHAT_DEALS
+    short += [f"and {more} more: `keeper report operations`"] if more > 0 else []
+    return Message(title=subject, text="\n".join(lines) + "\n", html=_squeezed(html), chat="\n".join(short[1:]) or "Nothing needs a look.")
 
 
 def render_report(report: Report) -> str:
@@ -327,6 +345,7 @@ def _text(report: Report) -> str:
         for one in report.held:
             lines += ["", one_line(one.deal.title, _TITLE_LENGTH) or one.deal.asin, f"   {_held(one)}", f"   {one.deal.link}"]
         lines += _more(report.held_found - len(report.held), "more were held back")
+    lines += [line for problem in report.problems for line in ("", f"! {one_line(problem, 300)}")]
     lines += ["", f"Composed {report.composed_at:%Y-%m-%d %H:%M} UTC for {report.user} ({report.timezone})."]
     return "\n".join(lines) + "\n"
 

@@ -1,8 +1,9 @@
 """Alerts, their deliveries, and the state of the watches that raise them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid5
 
 from sqlalchemy import Connection, text
@@ -170,25 +171,33 @@ def insert_alerts(connection: Connection, candidates: Sequence[Candidate], *, no
 
 @dataclass(frozen=True, slots=True)
 class PendingDelivery:
-    """What a relay needs to deliver one alert to one channel."""
+    """What a relay needs to deliver one alert or report to one channel.
+
+    Attributes:
+        content: of the report or the alert of a deal; None for the alert of a price, which its event tells.
+    """
 
     delivery_id: int
     channel_id: int
     status: str
     url_encrypted: str
+    content: Mapping[str, Any] | None = None
 
 
 def select_delivery(connection: Connection, delivery_id: int) -> PendingDelivery | None:
-    """None when the channel or the alert has been deleted."""
+    """None when the channel, or what is to be told, has been deleted."""
     row = connection.execute(
         text(
             """
-            SELECT d.id, d.channel_id, d.status, c.url_encrypted FROM deliveries d JOIN channels c ON c.id = d.channel_id WHERE d.id = :id
+            SELECT d.id, d.channel_id, d.status, c.url_encrypted, coalesce(r.content, a.content)
+            FROM deliveries d JOIN channels c ON c.id = d.channel_id
+            LEFT JOIN deal_reports r ON r.id = d.report_id LEFT JOIN deal_alerts a ON a.id = d.deal_alert_id
+            WHERE d.id = :id
             """
         ),
         {"id": delivery_id},
     ).one_or_none()
-    return None if row is None else PendingDelivery(row.id, row.channel_id, row.status, row.url_encrypted)
+    return None if row is None else PendingDelivery(*row)
 
 
 def mark_delivered(connection: Connection, delivery_id: int, *, receipt: str) -> None:

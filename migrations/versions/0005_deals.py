@@ -99,12 +99,17 @@ DROP TABLE deal_reports;
 CREATE TABLE deal_reports (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     user_id bigint NOT NULL REFERENCES users ON DELETE CASCADE,
+    kind text NOT NULL DEFAULT 'deals' CHECK (kind IN ('deals', 'operations')),
     report_date date NOT NULL,
     deal_count integer NOT NULL CHECK (deal_count >= 0),
     content json NOT NULL,
     created_at timestamptz NOT NULL DEFAULT keeper_now(),
-    UNIQUE (user_id, report_date)
+    UNIQUE (user_id, kind, report_date)
 );
+CREATE INDEX deal_reports_of_user ON deal_reports (user_id, id);
+COMMENT ON TABLE deal_reports IS 'Each report as it was sent: its text and HTML are made of the content alone, which never changes';
+COMMENT ON COLUMN deal_reports.kind IS 'What it is of: a user''s deals, or the operations, for the administrators';
+COMMENT ON COLUMN deal_reports.report_date IS 'The user''s own day; a row without deals was not sent, unless the user wants it';
 
 CREATE TABLE deal_alerts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -115,11 +120,15 @@ CREATE TABLE deal_alerts (
     price_type text NOT NULL,
     changed_at timestamptz NOT NULL,
     content json NOT NULL,
+    is_held boolean NOT NULL DEFAULT false,
+    report_id bigint REFERENCES deal_reports ON DELETE SET NULL,
     created_at timestamptz NOT NULL,
     UNIQUE (user_id, asin, marketplace, price_type, changed_at)
 );
-CREATE INDEX deal_alerts_of_hour ON deal_alerts (user_id, created_at);
-COMMENT ON TABLE deal_alerts IS 'Deals that were told at once, each once to a user';
+CREATE INDEX deal_alerts_of_hour ON deal_alerts (user_id, created_at) WHERE NOT is_held;
+CREATE INDEX deal_alerts_held ON deal_alerts (user_id) WHERE is_held AND report_id IS NULL;
+COMMENT ON TABLE deal_alerts IS 'Deals of instant filters, each once to a user';
+COMMENT ON COLUMN deal_alerts.is_held IS 'Not told at once, because that hour had told enough; `report_id` is the report that told it';
 
 ALTER TABLE deliveries
     ALTER COLUMN alert_id DROP NOT NULL,
@@ -128,9 +137,13 @@ ALTER TABLE deliveries
     ADD CONSTRAINT deliveries_of_one CHECK (num_nonnulls(alert_id, report_id, deal_alert_id) = 1),
     ADD CONSTRAINT deliveries_of_report UNIQUE (report_id, channel_id),
     ADD CONSTRAINT deliveries_of_deal_alert UNIQUE (deal_alert_id, channel_id);
+UPDATE sinks SET kinds = '{alert,deal_alert,report}' WHERE name = 'notify';
 """
 
 DOWNGRADE = """
+DELETE FROM outbox o USING events e
+WHERE o.sink = 'notify' AND e.recorded_on = o.event_on AND e.seq = o.event_seq AND e.kind IN ('report', 'deal_alert');
+UPDATE sinks SET kinds = '{alert}' WHERE name = 'notify';
 DELETE FROM deliveries WHERE alert_id IS NULL;
 ALTER TABLE deliveries
     DROP CONSTRAINT deliveries_of_one, DROP CONSTRAINT deliveries_of_report, DROP CONSTRAINT deliveries_of_deal_alert,

@@ -94,9 +94,10 @@ REPORT = Report(
     drops_found=3,
     held=(HeldAlert("Instant: Wooting", deal(9, title="Wooting 60HE+ Modul", price=14900), NOW - timedelta(hours=9)),),
     held_found=2,
+    problems=("Your filter Quiet cannot be read: words: must be a text",),
 )  # fmt: skip
 
-EMPTY = replace(REPORT, parts=(), drops=(), drops_found=0, held=(), held_found=0)
+EMPTY = replace(REPORT, parts=(), drops=(), drops_found=0, held=(), held_found=0, problems=())
 
 
 def full(parts: int = 3, deals: int = 10) -> Report:
