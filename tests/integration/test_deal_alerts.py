@@ -1,0 +1,134 @@
+"""Instant alerts: each deal once to a user, at most so many an hour, the rest for the report."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from keeper.deal_alerts import tell_deals
+from keeper.domain.deal_filter import DealFilter
+from keeper.postgres.deals import Key
+from keeper.postgres.reports import Told
+from keeper.postgres.sinks import lock_routes
+from keeper.report import ReportSettings, report
+from tests.integration.deals import add_deal, add_filter, add_reader, asin_of
+from tests.integration.makers import NOW, one, rows
+
+BELOW = DealFilter(words="tastatur")
+
+
+def tell(engine: Engine, keys: Sequence[Key], *, now: datetime = NOW, most: int = 5) -> Told:
+    """The verb in a transaction of its own."""
+    with engine.begin() as connection:
+        return tell_deals(connection, keys, now=now, routes=lock_routes(connection), most_per_hour=most)
+
+
+def test_matching_deal_is_told_on_every_channel(engine: Engine) -> None:
+    user_id = add_reader(engine, channels=["ntfy://127.0.0.1:9/a", "ntfy://127.0.0.1:9/b"])
+    add_filter(engine, user_id, "Keys", BELOW, is_instant=True)
+
+    told = tell(engine, [add_deal(engine)])
+
+    assert told == Told(told=1, held=0, deliveries=2)
+    assert rows(engine, "SELECT kind, key = payload ->> 'channel_id' FROM events") == [("deal_alert", True)] * 2
+    assert rows(engine, "SELECT sink FROM outbox") == ["notify"] * 2
+    assert one(engine, "SELECT content ->> 'filter' FROM deal_alerts") == "Keys"
+
+
+def test_deal_is_told_once_to_a_user_whatever_filters_match(engine: Engine) -> None:
+    user_id = add_reader(engine)
+    for name in ("one", "other"):
+        add_filter(engine, user_id, name, is_instant=True)
+    keys = [add_deal(engine)]
+
+    assert [tell(engine, keys).told for _ in range(2)] == [1, 0]
+
+
+@pytest.mark.parametrize("is_instant", [True, False])
+def test_only_instant_filters_tell(engine: Engine, is_instant: bool) -> None:
+    add_filter(engine, add_reader(engine), is_instant=is_instant)
+    assert tell(engine, [add_deal(engine)]).told == is_instant
+
+
+def test_what_no_filter_wants_and_what_may_be_a_glitch_is_not_told(engine: Engine) -> None:
+    add_filter(engine, add_reader(engine), wanted=DealFilter(words="piano"), is_instant=True)
+    add_filter(engine, add_reader(engine, "ben"), is_instant=True)
+
+    assert tell(engine, [add_deal(engine, announced_at=None)]) == Told()
+    assert tell(engine, [add_deal(engine, 1)]).told == 1
+    assert tell(engine, []) == Told()
+
+
+def test_user_without_channels_has_the_alert_all_the_same(engine: Engine) -> None:
+    add_filter(engine, add_reader(engine, channels=[]), is_instant=True)
+    assert tell(engine, [add_deal(engine)]) == Told(told=1, held=0, deliveries=0)
+
+
+def test_best_are_told_up_to_the_hours_bound_and_the_rest_is_held(engine: Engine) -> None:
+    add_filter(engine, add_reader(engine), is_instant=True)
+    keys = [add_deal(engine, number) for number in (3, 0, 2, 1)]
+
+    assert tell(engine, keys, most=2) == Told(told=2, held=2, deliveries=2)
+    assert rows(engine, "SELECT asin FROM deal_alerts WHERE NOT is_held ORDER BY asin") == [asin_of(0), asin_of(1)]
+
+
+def test_bound_is_of_the_last_hour_and_of_each_user(engine: Engine) -> None:
+    add_filter(engine, add_reader(engine), is_instant=True)
+    found = [
+        tell(engine, [add_deal(engine, place)], now=NOW + timedelta(minutes=minutes), most=1)
+        for place, minutes in ((0, 0), (1, 59), (2, 61))
+    ]
+    add_filter(engine, add_reader(engine, "ben"), is_instant=True)
+    bens = tell(engine, [add_deal(engine, 3)], now=NOW + timedelta(minutes=62), most=1)
+
+    assert [(one.told, one.held) for one in found] == [(1, 0), (0, 1), (1, 0)]
+    assert (bens.told, bens.held) == (1, 1)
+
+
+def test_two_collections_at_once_keep_the_bound_together(engine: Engine) -> None:
+    for name in ("anna", "ben", "cleo"):
+        add_filter(engine, add_reader(engine, name), is_instant=True)
+    batches = [[add_deal(engine, number) for number in range(first, first + 5)] for first in (0, 5, 10, 15)]
+    ready = threading.Barrier(len(batches))
+
+    def collect(keys: Sequence[Key]) -> Told:
+        ready.wait()
+        return tell(engine, keys, most=7)
+
+    with ThreadPoolExecutor(len(batches)) as pool:
+        found = list(pool.map(collect, batches))
+
+    assert (sum(one.told for one in found), sum(one.held for one in found)) == (21, 39)
+    assert rows(engine, "SELECT count(*) FROM deal_alerts WHERE NOT is_held GROUP BY user_id") == [7, 7, 7]
+    assert one(engine, "SELECT count(*) FROM deliveries") == 21
+
+
+def test_two_collections_of_the_same_deals_tell_each_once(engine: Engine) -> None:
+    add_filter(engine, add_reader(engine), is_instant=True)
+    keys = [add_deal(engine, number) for number in range(6)]
+    ready = threading.Barrier(3)
+
+    def collect(_: int) -> Told:
+        ready.wait()
+        return tell(engine, keys, most=4)
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(collect, range(3)))
+
+    assert sorted((one.told, one.held) for one in found) == [(0, 0), (0, 0), (4, 2)]
+
+
+def test_what_was_held_is_told_by_the_next_report_and_only_by_that(engine: Engine) -> None:
+    user_id = add_reader(engine)
+    add_filter(engine, user_id, "Instant", DealFilter(words="tastatur"), is_instant=True)
+    tell(engine, [add_deal(engine, number) for number in range(3)], most=1)
+
+    for days in (0, 1):
+        report(engine, now=NOW + timedelta(days=days), settings=ReportSettings())
+
+    contents = rows(engine, "SELECT content FROM deal_reports ORDER BY report_date")
+    assert [[held["deal"]["asin"] for held in content["held"]] for content in contents] == [[asin_of(1), asin_of(2)], []]
+    assert one(engine, "SELECT count(*) FROM deal_alerts WHERE is_held AND report_id IS NULL") == 0
