@@ -68,7 +68,7 @@ def _collect_seeds(seeds: Seeds, marketplace: Marketplace, gathered: Gathered) -
         # Quoted, as in the price watch: Prefect looks for futures in every number of an answer otherwise.
         return record(request, cast(ProductAnswer, quote(fetch(request))))
 
-    def keep(some: Seeds, store: Marketplace) -> Collected:
+    def keep(some: Seeds, store: Marketplace) -> Gathered:
         return collect_seeds(some, store)
 
     resources = process_resources()

@@ -80,7 +80,7 @@ def _best(resources: "Resources", gathered: "Gathered") -> "list[BestDeal]":
 
 
 def _counts(gathered: "Gathered") -> dict[str, object]:
-    names = ("pages", "seen", "kept", "added", "changed", "ended", "glitches", "tokens")
+    names = ("pages", "seen", "kept", "added", "changed", "ended", "glitches", "told", "tokens")
     return {name: getattr(gathered, name) for name in names} | {"troubles": list(gathered.troubles), "notes": list(gathered.notes)}
 
 

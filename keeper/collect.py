@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection
 
+from keeper.deal_alerts import tell_deals
 from keeper.domain.deal import DealSighting, DealSource
 from keeper.domain.deal_quality import DealFacts, DealJudgement, judge_deal
 from keeper.domain.events import Event, EventKind, deal_event_id, deal_id_of, raw_deal_event_id
@@ -35,6 +36,7 @@ class Collected:
         changed: known deals that are not what they were.
         ended: deals that gave way to a newer price.
         glitches: suspected ones among the added.
+        told: times a deal was told to a user at once, by filter; `held` those that wait for a report.
         announced: keys of the deals that may be told to people from now on: new ones, and glitches seen twice.
     """
 
@@ -45,6 +47,8 @@ class Collected:
     changed: int = 0
     ended: int = 0
     glitches: int = 0
+    told: int = 0
+    held: int = 0
     announced: tuple[Key, ...] = ()
 
     @property
@@ -63,6 +67,7 @@ def collect(
     groups: Sequence[ProductGroup] = (),
     only_groups: bool = True,
     least_fall_pct: float | None = None,
+    instant_per_hour: int = 5,
     raw: Callable[[str], bytes] | None = None,
 ) -> Collected:
     """Keep the deals. Idempotent: the same sightings again change nothing but when they were last seen.
@@ -77,6 +82,7 @@ def collect(
         groups: those a deal may belong to; the first that takes it gives it its name.
         only_groups: what belongs to none of them is left out; without any group nothing is.
         least_fall_pct: a price that is no so much below its list price or its 90-day median is no deal; None where the source has chosen.
+        instant_per_hour: deals a user is told at once, within an hour; the rest waits for the report.
         raw: Keepa's own JSON of each row by its ASIN, for those who decode it again.
     """
     if len(sightings) > LARGEST_BATCH:
@@ -112,6 +118,7 @@ def collect(
     if raw is not None and EventKind.RAW_DEAL in routes:
         written = {row.asin for row in writer.rows}
         insert_events(connection, _raw_events([one.deal for one in mine if one.deal.asin in written], raw), routes)
+    told = tell_deals(connection, writer.announced, now=now, routes=routes, most_per_hour=instant_per_hour)
     return Collected(
         seen=len(sightings),
         kept=len(writer.seen),
@@ -120,6 +127,8 @@ def collect(
         changed=len(writer.rows) - writer.added,
         ended=len(over),
         glitches=writer.glitches,
+        told=told.told,
+        held=told.held,
         announced=tuple(writer.announced),
     )
 

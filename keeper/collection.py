@@ -72,12 +72,13 @@ class Gathered:
     changed: int = 0
     ended: int = 0
     glitches: int = 0
+    told: int = 0
     tokens: int = 0
     announced: list[Key] = field(default_factory=list)
     troubles: dict[str, None] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
 
-    def add(self, done: Collected) -> None:
+    def add(self, done: "Collected | Gathered") -> None:
         """Sum up."""
         self.seen += done.seen
         self.kept += done.kept
@@ -85,6 +86,7 @@ class Gathered:
         self.changed += done.changed
         self.ended += done.ended
         self.glitches += done.glitches
+        self.told += done.told
         self.announced += done.announced
 
     @property
@@ -92,7 +94,7 @@ class Gathered:
         """For the list of runs."""
         return (
             f"{self.added} new deals, {self.changed} changed, {self.ended} over; kept {self.kept} of {self.seen} seen, "
-            f"{self.glitches} may be glitches; {self.pages} pages, {self.tokens} tokens"
+            f"{self.glitches} may be glitches, {self.told} told at once; {self.pages} pages, {self.tokens} tokens"
         )
 
 
@@ -177,7 +179,7 @@ def walk_seeds(
     *,
     plan: Callable[[Seeds, Marketplace, int], list[PlannedRequest]],
     check: Callable[[PlannedRequest], Checked],
-    keep: Callable[[Seeds, Marketplace], Collected],
+    keep: Callable[[Seeds, Marketplace], Gathered],
     share_pct: float,
     gathered: Gathered,
 ) -> None:
@@ -218,7 +220,7 @@ def walk_seeds(
 
 def collect_seeds(
     engine: Engine, seeds: Seeds, marketplace: Marketplace, *, groups: Sequence[ProductGroup], least_fall_pct: float
-) -> Collected:
+) -> Gathered:
     """Deals among the seeds, by the prices that are recorded of them."""
     done = Gathered()
     for start in range(0, len(seeds.asins), LARGEST_BATCH // len(_SEED_PRICE_TYPES)):
@@ -238,7 +240,7 @@ def collect_seeds(
                     least_fall_pct=least_fall_pct,
                 )
             )
-    return Collected(done.seen, done.kept, done.added, 0, done.changed, done.ended, done.glitches, tuple(done.announced))
+    return done
 
 
 def pay_page(engine: Engine, *, share_pct: float, settings: TokenSettings, max_wait_seconds: float) -> int:
@@ -392,7 +394,7 @@ def collect_all(
             max_wait_seconds=settings.max_wait_seconds,
         )
 
-    def keep_seeds(some: Seeds, marketplace: Marketplace) -> Collected:
+    def keep_seeds(some: Seeds, marketplace: Marketplace) -> Gathered:
         return collect_seeds(engine, some, marketplace, groups=groups, least_fall_pct=settings.least_fall_pct)
 
     def fetch_page(query: DealQuery, page: int) -> DealAnswer:

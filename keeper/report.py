@@ -35,7 +35,7 @@ from keeper.domain.report import (
     sketch,
 )
 from keeper.postgres import deal_filters, reports
-from keeper.postgres.deal_filters import AskedFilter, BrokenFilter, DealRow
+from keeper.postgres.deal_filters import AskedFilter, BrokenFilter, FoundDeal
 from keeper.postgres.reports import DropRow, HeldRow, Kept, LastReport, NewReport, Reader
 from keeper.postgres.sinks import lock_routes
 
@@ -150,7 +150,7 @@ def preview(connection: Connection, user_id: int, *, now: datetime, settings: Re
     return composed.report
 
 
-def report_deal(deal: DealRow, chart: tuple[int | None, ...] = ()) -> ReportDeal:
+def report_deal(deal: FoundDeal, chart: tuple[int | None, ...] = ()) -> ReportDeal:
     """A deal as it stands, as reports tell it."""
 
     def money(amount_minor: int | None) -> Money | None:
@@ -207,7 +207,7 @@ def _compose(connection: Connection, due: Sequence[_Due], *, now: datetime, sett
     drops = reports.select_drops(connection, user_ids, since=now - _DAY)
     held = reports.select_held(connection, user_ids)
     running = reports.select_running(connection, {offer for one in last.values() for shown in one.shown.values() for offer in shown})
-    by_filter: dict[int, list[DealRow]] = {}
+    by_filter: dict[int, list[FoundDeal]] = {}
     for match in matches:
         by_filter.setdefault(match.filter_id, []).append(match.deal)
     shown_drops = _grouped(drops)
@@ -236,7 +236,7 @@ class _Composer:
 
     now: datetime
     settings: ReportSettings
-    by_filter: Mapping[int, Sequence[DealRow]]
+    by_filter: Mapping[int, Sequence[FoundDeal]]
     charts: Mapping[OfferKey, tuple[int | None, ...]]
     last: Mapping[int, LastReport]
     running: Collection[OfferKey]
@@ -280,7 +280,7 @@ class _Composer:
         )
         return FilterPart(asked.filter_id, asked.name, len(found) > self.settings.deals_per_filter, entries, gone)
 
-    def _entry(self, row: DealRow, told: Mapping[OfferKey, tuple[int, str]]) -> ReportEntry:
+    def _entry(self, row: FoundDeal, told: Mapping[OfferKey, tuple[int, str]]) -> ReportEntry:
         deal = self._deal(row)
         if deal.offer not in told:
             return ReportEntry(deal, Mark.NEW)
@@ -289,7 +289,7 @@ class _Composer:
             return ReportEntry(deal, Mark.KNOWN)
         return ReportEntry(deal, Mark.CHEAPER if deal.price.amount_minor < before else Mark.DEARER, Money(before, deal.price.currency))
 
-    def _deal(self, row: DealRow) -> ReportDeal:
+    def _deal(self, row: FoundDeal) -> ReportDeal:
         # The matches of several filters share one row.
         made = self._made.get(id(row))
         if made is None:

@@ -5,6 +5,7 @@ from prefect.cache_policies import NO_CACHE
 
 from keeper import collection as verb
 from keeper.collect import Collected
+from keeper.collection import Gathered
 from keeper.domain.deal import DealQuery
 from keeper.domain.deal_files import Seeds
 from keeper.domain.marketplace import Marketplace
@@ -50,7 +51,7 @@ def plan_seeds(seeds: Seeds, marketplace: Marketplace, *, most_tokens: int) -> l
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def collect_seeds(seeds: Seeds, marketplace: Marketplace) -> Collected:
+def collect_seeds(seeds: Seeds, marketplace: Marketplace) -> Gathered:
     """Deals among the seeds, by their recorded prices."""
     resources = process_resources()
     return verb.collect_seeds(
