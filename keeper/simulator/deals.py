@@ -37,7 +37,8 @@ from keeper.simulator.selection import DEALS_PER_PAGE, KNOWN_TEXTS, MAX_DEALS, U
 # What a change must be younger than, by `dateRange`, and what its averages cover.
 RANGE_DAYS = (1, 7, 31, 90)
 AVERAGED_DAYS = (2, 7, 30, 90)
-# Their average to compare with is Amazon's price or the lowest new one (Keepa API docs, deals).
+# Their average to compare with is Amazon's price or the lowest new one (Keepa API docs, deals), and recorded rows give the
+# difference of the month as their last one, too.
 REFERRING = frozenset({LIGHTNING_DEAL, WAREHOUSE, PRIME_EXCL})
 CACHED_SECONDS = 120.0
 CACHED_PAGES = 32

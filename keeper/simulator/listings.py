@@ -14,7 +14,7 @@ from keeper.simulator.columns import NONE, Column
 from keeper.simulator.prices import DAY, FAMILIES, SEGMENT, History, Traits, derive, make_recent, visit_rhythm
 
 # Products of a catalog that lists know: all of a small one, this many of a large one.
-LISTED = 2_000
+LISTED = 1_500
 NO_AVERAGE = -2
 # How far back the columns reach: the longest window, and room for the last change before it.
 _REACH = 100 * DAY

@@ -57,8 +57,9 @@ SELECTION = {"domainId": 3, "priceTypes": [1], "page": 0, "dateRange": 2, "inclu
 
 
 def test_selection_may_be_posted_or_sent_in_the_url(client: httpx.Client) -> None:
-    get = client.get("/deal", params={"selection": json.dumps(SELECTION)})
-    post = client.post("/deal/", json=SELECTION)
+    by_age = SELECTION | {"sortType": 1}
+    get = client.get("/deal", params={"selection": json.dumps(by_age)})
+    post = client.post("/deal/", json=by_age)
     assert (get.status_code, post.status_code) == (200, 200)
     assert len(get.json()["deals"]["dr"]) > 10
     assert get.json()["deals"] == post.json()["deals"]

@@ -405,3 +405,17 @@ def test_log_names_the_selection_and_no_key(new_world: WorldMaker) -> None:
     assert (call["path"], call["tokens_consumed"]) == ("/deal", 5)
     assert json.loads(call["parameters"]["selection"])["domainId"] == 3
     assert DEFAULT_KEY not in json.dumps(call)
+
+
+def test_large_catalog_shows_the_real_keyboards_and_a_share_of_the_others(new_world: WorldMaker) -> None:
+    world = new_world(products=100_000, listed=100)
+    asins = {deal["asin"] for deal in world.rows(dateRange=3)}
+    assert 60 < len(asins) <= 100
+    assert len(asins & set(world.keepa.catalog.asins(0, 47))) > 40
+    for deal in world.rows(dateRange=3)[:5]:
+        assert world.get(asin=deal["asin"], domain=3, update=-1, stats=1)["products"][0]["stats"]["current"][1] == deal["current"][1]
+
+
+def test_share_of_nothing_is_refused(new_world: WorldMaker) -> None:
+    with pytest.raises(ValueError, match="listed"):
+        new_world(listed=0)
