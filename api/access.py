@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Path, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
@@ -51,6 +51,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+Token = Annotated[
+    str,
+    Path(
+        pattern=r"^keeper_[A-Za-z0-9_-]{43}$",
+        description="A key of scope `feed`, which `POST /api/v1/api-keys` makes",
+    ),
+]
+
+
 async def _caller(
     scopes: SecurityScopes,
     request: Request,
@@ -58,12 +67,22 @@ async def _caller(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
     header: Annotated[str | None, Depends(_header)],
 ) -> Caller:
-    needed = Scope(scopes.scopes[0])
     if live.settings.api.auth == "off":
         return await run_in_threadpool(_anybody, live, request)
     key = bearer.credentials if bearer else header
     if key is None:
         raise KeyRefused("this needs an API key: send it as `Authorization: Bearer keeper_…`; `keeper user add NAME` prints one")
+    return await _admit(live, request, key, Scope(scopes.scopes[0]))
+
+
+async def _feeder(token: Token, request: Request, live: House) -> Caller:
+    """The key in the path must be of scope `feed`: one that may do more does not belong in an address."""
+    if live.settings.api.auth == "off":
+        return await run_in_threadpool(_anybody, live, request)
+    return await _admit(live, request, token, Scope.FEED)
+
+
+async def _admit(live: Live, request: Request, key: str, needed: Scope) -> Caller:
     found = live.keys.recall(key)
     if found is None:
         found = await run_in_threadpool(_look_up, live, request, key)
@@ -122,3 +141,4 @@ def _check_is_local(request: Request, origins: Collection[str]) -> None:
 Reader = Annotated[Caller, Security(_caller, scopes=[Scope.READ.value])]
 Writer = Annotated[Caller, Security(_caller, scopes=[Scope.WRITE.value])]
 Admin = Annotated[Caller, Security(_caller, scopes=[Scope.ADMIN.value])]
+Feeder = Annotated[Caller, Depends(_feeder)]

@@ -12,7 +12,24 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
 from starlette.routing import compile_path
 
-from api import alerts, api_keys, channels, checks, health, prices, products, status, tokens, users, watch_list, watches
+from api import (
+    alerts,
+    api_keys,
+    channels,
+    checks,
+    deal_filters,
+    deals,
+    feeds,
+    health,
+    prices,
+    products,
+    reindex,
+    status,
+    tokens,
+    users,
+    watch_list,
+    watches,
+)
 from api.edge import Edge
 from api.live import Live
 from api.problems import MEDIA_TYPE, add_handlers
@@ -40,6 +57,7 @@ _TAGS = [
     {"name": "watches", "description": "What is watched, and at which price you want to hear of it"},
     {"name": "prices", "description": "A price now, over time, and what it was worth"},
     {"name": "products", "description": "Search"},
+    {"name": "deals", "description": "Search, filters of your own, and their feeds"},
     {"name": "alerts", "description": "What you were told, and where alerts go"},
     {"name": "you", "description": "You and your API keys"},
     {"name": "tokens", "description": "What Keepa allows, and who spends it"},
@@ -87,13 +105,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.api.cors_origins),
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-ID"],
             expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"],
         )
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
-    for room in (status, watch_list, watches, checks, prices, products, alerts, channels, users, api_keys, tokens):
+    rooms = (
+        status, watch_list, watches, checks, prices, products, deals, deal_filters, feeds, alerts, channels, users, api_keys, tokens,
+        reindex,
+    )  # fmt: skip
+    for room in rooms:
         v1.include_router(room.router)
     app.include_router(v1)
     return app

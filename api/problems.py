@@ -27,6 +27,8 @@ from api.paging import CursorInvalid
 from api.runs import DeploymentMissing, PrefectUnreachable
 from keeper.accounts import KeyRefused, ScopeMissing, ScopeTooWide, mask_keys
 from keeper.check import NotChecked
+from keeper.domain.deal import DealInvalid
+from keeper.domain.deal_filter import DealFilterInvalid
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.money import AmountInvalid
 from keeper.domain.search import SearchInvalid
@@ -35,6 +37,7 @@ from keeper.domain.watch_list import WatchListUnreadable
 from keeper.keepa.errors import KeepaError, OutOfTokens, ServerDown
 from keeper.notify.channels import ChannelUrlRefused
 from keeper.notify.sender import ChannelRefused, ChannelUnreachable
+from keeper.postgres.deal_filters import DealUnknown, FilterExists, FilterUnknown, TooManyFilters
 from keeper.postgres.embedded_errors import EmbeddedServerError
 from keeper.postgres.engine import is_away
 from keeper.postgres.history import ProductUnknown
@@ -42,7 +45,7 @@ from keeper.postgres.installation import ChannelKeyMismatch, SchemaMismatch, Sou
 from keeper.postgres.users import ChannelExists, ChannelUnknown, KeyUnknown, UserUnknown
 from keeper.postgres.watches import WatchExists, WatchUnknown
 from keeper.resources import ChannelKeyMissing, DatabaseUnreachable, NoKeepa, NotMigrated
-from keeper.search.connection import SearchDown
+from keeper.search.connection import SearchDown, SearchNotConfigured, SearchRefused
 from keeper.tokens import TokensUnaffordable, TokensUnavailable
 from keeper.watchlist import WatchListChanged
 
@@ -91,6 +94,7 @@ _UNFORESEEN = Kind(500, "unforeseen", "Something went wrong that nobody foresaw"
 _TRY_AGAIN = Kind(503, "not-now", "Not possible just now", "try again after Retry-After")
 _NOT_READY = Kind(503, "not-ready", "Keeper cannot work as it is set up", "`keeper doctor` says what is wrong")
 _REFUSED = Kind(422, "refused", "Keeper cannot do this")
+_ELSEWHERE = "watches, prices and POST /api/v1/deals/search, which asks PostgreSQL, work meanwhile"
 
 # The first that fits.
 _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
@@ -127,7 +131,15 @@ _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
         Kind(409, "request-interrupted", "The same request was begun and never finished", "look, then send a new key"),
     ),
     (SearchInvalid, Kind(422, "search-invalid", "The search cannot be answered")),
-    (SearchDown, Kind(503, "search-down", "The search engine does not answer", "watches and prices work meanwhile; try again later")),
+    (DealUnknown, Kind(404, "deal-unknown", "No such deal", "POST /api/v1/deals/search finds those there are")),
+    (FilterUnknown, Kind(404, "filter-unknown", "No such filter", "GET /api/v1/deals/filters lists yours")),
+    (FilterExists, Kind(409, "filter-exists", "There is a filter of this name", "PUT the one you have, or choose another name")),
+    (TooManyFilters, Kind(409, "too-many-filters", "There are as many filters as there may be", "DELETE one first")),
+    (DealFilterInvalid, Kind(422, "filter-invalid", "The filter cannot be")),
+    (DealInvalid, Kind(422, "deal-invalid", "The deal cannot be")),
+    (SearchNotConfigured, Kind(503, "search-not-configured", "There is no Elasticsearch", _ELSEWHERE)),
+    (SearchDown, Kind(503, "search-down", "The search engine does not answer", _ELSEWHERE)),
+    (SearchRefused, Kind(503, "search-refused", "The search engine does not answer this", _ELSEWHERE)),
     (
         TokensUnavailable,
         Kind(503, "tokens-unavailable", "The token budget is empty", "take a stored price (`max_age_seconds`), or wait"),
@@ -226,12 +238,22 @@ async def _tell_keeper_error(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     errors = []
     if isinstance(error, SearchInvalid):
-        errors.append(FieldProblem(field=f"query.{_PARAMETERS.get(error.field, error.field)}", message=str(error)))
+        is_body = request.method == "POST"
+        place = f"body.{error.field}" if is_body else f"query.{_PARAMETERS.get(error.field, error.field)}"
+        errors.append(FieldProblem(field=place, message=str(error)))
+    elif isinstance(error, DealFilterInvalid) and request.method != "GET":
+        errors.append(FieldProblem(field=_field_of_filter(request, error.field), message=str(error)))
     if kind.status >= 500:
         logger.warning("%s: %s", kind.name, mask_keys(str(error)))
     # Where the database is, and as whom it is asked, is nobody's business who has shown no key.
     detail = "PostgreSQL does not answer" if kind is _DATABASE else str(error)
     return problem_response(request, kind, detail, headers=headers, errors=errors)
+
+
+def _field_of_filter(request: Request, field: str) -> str:
+    """A filter's own names have units, those of a body have none."""
+    named = field.removesuffix("_minor").removesuffix("_pct")
+    return f"body.{named}" if field == "name" or request.scope["path"].endswith("/preview") else f"body.rules.{named}"
 
 
 def _tell_validation(request: Request, error: Exception) -> Response:

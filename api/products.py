@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -91,6 +92,17 @@ class Suggestions(Answer):
     titles: list[str]
 
 
+class ProductSort(StrEnum):
+    """The order of products: a SearchSort, but for the score, which only deals have."""
+
+    RELEVANCE = SearchSort.RELEVANCE.value
+    PRICE_ASCENDING = SearchSort.PRICE_ASCENDING.value
+    PRICE_DESCENDING = SearchSort.PRICE_DESCENDING.value
+    DISCOUNT = SearchSort.DISCOUNT.value
+    RATING = SearchSort.RATING.value
+    NEWEST = SearchSort.NEWEST.value
+
+
 @contextmanager
 def _searcher(live: Live) -> Iterator[Searcher]:
     """Elasticsearch is waited for in one of the places for that; PostgreSQL ends a slow query by itself."""
@@ -144,7 +156,7 @@ def search_products(
     rating_from: Annotated[float | None, Query(ge=0, le=5, allow_inf_nan=False, description="Stars")] = None,
     brand: Choices = [],  # noqa: B006  FastAPI copies it
     category: Choices = [],  # noqa: B006
-    sort: SearchSort = SearchSort.RELEVANCE,
+    sort: ProductSort = ProductSort.RELEVANCE,
     facets: Annotated[bool, Query(description="Count hits by brand, category, store, price and discount, too")] = False,
     limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Hits on a page")] = 20,
     cursor: Annotated[str | None, Query(max_length=1000, description="From `next` of the page before")] = None,
@@ -160,7 +172,7 @@ def search_products(
         rating_from,
         tuple(brand),
         tuple(category),
-        sort=sort,
+        sort=SearchSort(sort.value),
         has_facets=facets,
         limit=limit,
         cursor=cursor,

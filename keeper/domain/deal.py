@@ -136,6 +136,10 @@ class RootCategory(NamedTuple):
     deal_count: int
 
 
+class DealInvalid(KeeperError):
+    """A deal that cannot be."""
+
+
 class DealQueryInvalid(KeeperError):
     """A question to the feed that cannot be asked.
 

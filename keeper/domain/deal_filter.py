@@ -1,6 +1,7 @@
 """Which deals somebody wants to hear of."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -134,7 +135,7 @@ def check_name(name: str) -> str:
         DealFilterInvalid: there is none, or it is too long.
     """
     trimmed = " ".join(name.split())
-    if not 0 < len(trimmed) <= LONGEST_NAME or not trimmed.isprintable():
+    if not 0 < len(trimmed) <= LONGEST_NAME or any(unicodedata.category(sign) in ("Cc", "Cs") for sign in trimmed):
         raise DealFilterInvalid("name", f"must have 1 to {LONGEST_NAME} characters that can be seen")
     return trimmed
 

@@ -25,6 +25,10 @@ class FilterUnknown(KeeperError):
     """The user has no filter of that id."""
 
 
+class DealUnknown(KeeperError):
+    """There is no such deal."""
+
+
 class FilterExists(KeeperError):
     """The user has a filter of that name."""
 
@@ -137,7 +141,7 @@ class Match:
     """A deal that a filter wants; several filters share one `deal`.
 
     Attributes:
-        rank: from 1, the best score first.
+        rank: from 1, the best score or the newest first.
     """
 
     filter_id: int
@@ -208,9 +212,7 @@ _DEALS = """
                 SELECT lower(said) FROM unnest(p.category_path || CAST(p.category_ids AS text[]) || d.category) said
             ) END AS categories,
             t.words,
-            row_number() OVER (
-                ORDER BY coalesce(d.deal_score, '-infinity') DESC, d.changed_at DESC, d.asin, d.marketplace, d.price_type
-            ) AS place
+            row_number() OVER (ORDER BY {order}, d.asin, d.marketplace, d.price_type, d.changed_at) AS place
         FROM collected_deals d
         LEFT JOIN products p ON p.asin = d.asin AND p.marketplace = d.marketplace
         LEFT JOIN product_texts t ON t.asin = d.asin AND t.marketplace = d.marketplace
@@ -218,6 +220,12 @@ _DEALS = """
         ORDER BY place
     )
 """
+
+
+_ORDERS: Final = {
+    False: "coalesce(d.deal_score, '-infinity') DESC, d.changed_at DESC",
+    True: "d.announced_at DESC",
+}
 
 
 def insert_filter(
@@ -362,6 +370,7 @@ def select_matches(
     until: datetime | None = None,
     deal_keys: Collection[DealKey] | None = None,
     with_ended: bool = False,
+    newest_first: bool = False,
     limit_per_filter: int,
 ) -> list[Match]:
     """The best deals of each filter, in the filters' order and each filter's by rank. Three statements, however many filters there are.
@@ -373,10 +382,13 @@ def select_matches(
         until: announced before then.
         deal_keys: of these only.
         with_ended: deals that are over, too.
+        newest_first: the last announced come first, not the best score.
     """
     if not filters or (deal_keys is not None and not deal_keys):
         return []
-    with_deals, parameters = _asked(filters, since=since, until=until, deal_keys=deal_keys, with_ended=with_ended)
+    with_deals, parameters = _asked(
+        filters, since=since, until=until, deal_keys=deal_keys, with_ended=with_ended, order=_ORDERS[newest_first]
+    )
     connection.execute(text("SELECT set_config('work_mem', :memory, true)"), {"memory": _MEMORY})
     found = connection.execute(
         text(
@@ -405,7 +417,8 @@ def count_matches_by_day(
     connection: Connection, wanted: DealFilter, *, since: datetime, until: datetime, timezone: str
 ) -> list[tuple[date, int]]:
     """How many deals a filter would have told of, by the day they were announced, oldest first; days without any are left out."""
-    with_deals, parameters = _asked([AskedFilter(0, 0, "", wanted)], since=since, until=until, deal_keys=None, with_ended=True)
+    asked = [AskedFilter(0, 0, "", wanted)]
+    with_deals, parameters = _asked(asked, since=since, until=until, deal_keys=None, with_ended=True, order=_ORDERS[True])
     rows = connection.execute(
         text(
             f"""
@@ -438,6 +451,41 @@ def select_deals(connection: Connection, keys: Collection[DealKey]) -> list[Foun
     return [FoundDeal(*row) for row in rows]
 
 
+def find_deal(connection: Connection, key: DealKey) -> FoundDeal:
+    """One deal as it stands.
+
+    Raises:
+        DealUnknown: see there.
+    """
+    for deal in select_deals(connection, [key]):
+        return deal
+    raise DealUnknown(f"there is no deal on {key.asin} in {key.marketplace} ({key.price_type}) since {key.changed_at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def select_sightings(connection: Connection, key: DealKey, *, limit: int) -> list[tuple[datetime, str | None, int | None]]:
+    """When a deal was seen, by which query of the feed or file of seeds, and its sales rank then, the latest first."""
+    rows = connection.execute(
+        text(
+            "SELECT seen_at, query, sales_rank FROM deal_sightings WHERE asin = :asin AND marketplace = :marketplace "
+            "AND price_type = :price_type AND changed_at = :changed_at ORDER BY seen_at DESC LIMIT :most"
+        ),
+        {
+            "asin": key.asin,
+            "marketplace": key.marketplace,
+            "price_type": key.price_type,
+            "changed_at": key.changed_at,
+            "most": limit,
+        },
+    )
+    return [(seen_at, query, sales_rank) for seen_at, query, sales_rank in rows]
+
+
+def select_timezone(connection: Connection, user_id: int) -> str:
+    """In which a user's days begin."""
+    timezone: str = connection.execute(text("SELECT timezone FROM users WHERE id = :user_id"), {"user_id": user_id}).scalar_one()
+    return timezone
+
+
 _COLUMNS = "id, user_id, name, rules, is_active, is_instant, created_at"
 
 
@@ -448,6 +496,7 @@ def _asked(
     until: datetime | None,
     deal_keys: Collection[DealKey] | None,
     with_ended: bool,
+    order: str,
 ) -> tuple[str, dict[str, Any]]:
     """The two lists, `filters` by their number and `deals` by their place, and their parameters."""
     conditions = ["d.announced_at IS NOT NULL"]
@@ -469,7 +518,7 @@ def _asked(
             "CAST(:kinds AS text[]), CAST(:times AS timestamptz[])))"
         )
         parameters |= _of_keys(deal_keys)
-    return f"{_FILTERS}, {_DEALS.format(conditions=' AND '.join(conditions))}", parameters
+    return f"{_FILTERS}, {_DEALS.format(conditions=' AND '.join(conditions), order=order)}", parameters
 
 
 def _row(number: int, wanted: DealFilter) -> dict[str, Any]:

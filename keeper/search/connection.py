@@ -42,6 +42,10 @@ class SearchDown(TransientError):
     """Elasticsearch cannot be used now."""
 
 
+class SearchNotConfigured(KeeperError):
+    """There is no Elasticsearch."""
+
+
 class SearchRefused(KeeperError):
     """Elasticsearch answers and will not do it.
 

@@ -123,9 +123,10 @@ def ben(api_url: str, make_person: MakePerson) -> Person:
 
 @pytest.fixture
 def deployed(prefect_server: "PrefectServer", monkeypatch: pytest.MonkeyPatch) -> str:
-    """The deployment that check-all starts, on a real Prefect server; nobody works on its runs. Returns the server's API."""
+    """The deployments that the API starts, on a real Prefect server; nobody works on its runs. Returns the server's API."""
     monkeypatch.setenv("PREFECT_API_URL", prefect_server.url)
     with httpx.Client(base_url=prefect_server.url, timeout=30) as client:
-        flow = client.post("/flows/", json={"name": "price-watch"}).raise_for_status().json()
-        client.post("/deployments/", json={"name": "tick", "flow_id": flow["id"], "enforce_parameter_schema": False}).raise_for_status()
+        for flow_name, name in (("price-watch", "tick"), ("reindex", "by-hand")):
+            flow = client.post("/flows/", json={"name": flow_name}).raise_for_status().json()
+            client.post("/deployments/", json={"name": name, "flow_id": flow["id"], "enforce_parameter_schema": False}).raise_for_status()
     return prefect_server.url

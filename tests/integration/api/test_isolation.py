@@ -1,6 +1,7 @@
 """A user sees and changes only what is theirs, on every path there is."""
 
 import json
+from string import Formatter
 from typing import Any
 
 from sqlalchemy import Engine, text
@@ -20,12 +21,14 @@ def _possessions(anna: Person) -> dict[str, int]:
     key = anna.post("/api/v1/api-keys", {"label": _MARK})
     # The price is below the target, so that there is an alert.
     anna.post("/api/v1/price/check", {"asin": ASIN}, status=200)
-    return {"watch_id": watch["id"], "channel_id": channel["id"], "key_id": key["id"]}
+    kept = anna.post("/api/v1/deals/filters", {"name": _MARK, "rules": {"words": _MARK}})
+    return {"watch_id": watch["id"], "channel_id": channel["id"], "key_id": key["id"], "filter_id": kept["id"]}
 
 
 def _rows(engine: Engine, user_id: int) -> Any:
     """Everything that belongs to a user, but for when their key was used."""
     tables = {"watched_products": "user_id", "channels": "user_id", "api_keys": "user_id", "price_alerts": "user_id", "users": "id"}
+    tables["deal_filters"] = "user_id"
     with engine.begin() as connection:
         return {
             table: connection.execute(
@@ -51,13 +54,16 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
         # A price is checked for everybody who watches it, so this one is of a product that anna does not.
         ("POST", "/api/v1/price/check"): {"asin": "B08DG4C63H"},
     }
+    own[("POST", "/api/v1/deals/filters")] = {"name": "bens", "rules": {"words": "tastatur"}}
+    bodies[("PUT", "/api/v1/deals/filters/{filter_id}")] = {"name": "bens", "rules": {}}
+    token = ben.post("/api/v1/api-keys", {"label": "feed", "scope": "feed"})["key"]
     queries: dict[tuple[str, str], Any] = {("DELETE", "/api/v1/watches"): {"id": mine["watch_id"]}}
     before = _rows(engine, anna.user_id)
     walked = 0
     for method, path in list_routes(create_app(settings)):
-        names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+        names = [name for _, name, _, _ in Formatter().parse(path) if name]
         owned = [name for name in names if name in mine]
-        filled = path.format(**{name: mine.get(name, ASIN) for name in names})
+        filled = path.format(**{name: mine.get(name, token if name == "token" else ASIN) for name in names})
         body = (bodies | own).get((method, path), {} if method in ("POST", "PATCH") else None)
 
         answered = ben.ask(method, filled, json=body, params=queries.get((method, path)))
@@ -75,7 +81,8 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
         assert len(anna.get(path)[name]) == 1
     assert {one["asin"]: one["target"] for one in ben.get("/api/v1/watches")["watches"]} == {ASIN: 5.0, "B08DG4C63H": 7.0}
     assert [one["name"] for one in ben.get("/api/v1/channels")["channels"]] == ["bens"]
-    assert [one["label"] for one in ben.get("/api/v1/api-keys")["api_keys"]] == ["first", "bens"]
+    assert [one["label"] for one in ben.get("/api/v1/api-keys")["api_keys"]] == ["first", "feed", "bens"]
+    assert [one["name"] for one in ben.get("/api/v1/deals/filters")["filters"]] == ["bens"]
     assert ben.get("/api/v1/alerts")["alerts"] == []
 
 
