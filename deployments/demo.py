@@ -29,6 +29,7 @@ from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.watch import Watch
 from keeper.postgres import alerts, watches
+from keeper.postgres.deals import BestDeal, select_best_running
 from keeper.postgres.totals import Totals, select_largest_drops, select_totals
 from keeper.resources import Resources, embedded_server, jump_clock, keepa_url, make_resources, now_of
 from keeper.settings import Settings, read_settings
@@ -51,7 +52,14 @@ _OWN_SETTINGS = {
     "KEEPER_KEEPA_SIMULATOR_URL": "",
     "KEEPER_KAFKA_BOOTSTRAP_SERVERS": "",
     "KEEPER_ELASTICSEARCH_URL": "",
+    "KEEPER_DEALS_QUERIES": "",
+    "KEEPER_DEALS_SEEDS": "",
+    "KEEPER_DEALS_GROUPS": "",
+    "KEEPER_DEALS_MARKETPLACES": "",
+    "KEEPER_DEALS_SHARE_PCT": "",
 }
+# With a key each token is somebody's money: no seeds, and of the feed about a page.
+_FRUGAL_SETTINGS = {"KEEPER_DEALS_SEEDS": "none", "KEEPER_DEALS_SHARE_PCT": "0.5"}
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -100,7 +108,10 @@ def _run(stack: Stack, folder: Path) -> dict[str, Any]:
     settings = read_settings()
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
         step = progress.add_task("starting Prefect's server", total=None)
-        if settings.is_simulated:
+        if not settings.is_simulated:
+            for environment in (os.environ, stack.environment):
+                environment |= _FRUGAL_SETTINGS
+        else:
             os.environ["KEEPER_KEEPA_SIMULATOR_URL"] = start_simulator(stack, "--products", "47", "--seed", "7")
             stack.environment["KEEPER_KEEPA_SIMULATOR_URL"] = os.environ["KEEPER_KEEPA_SIMULATOR_URL"]
         start_prefect(stack, free_port())
@@ -132,6 +143,8 @@ def _watch(stack: Stack, resources: Resources, mail: "MailServer", progress: Pro
         done.add(second)
     else:
         second = first
+    progress.update(step, description="collecting deals")
+    _run_flow(stack, "flows.deal_collection")
     progress.stop()
     return _show(resources, mail, first, second, done)
 
@@ -169,15 +182,20 @@ def _currency(settings: Settings, seen_on: str) -> str:
     return "EUR" if settings.is_simulated else Marketplace(seen_on).currency
 
 
-def _check(stack: Stack, resources: Resources) -> Checked:
-    """One run of the flow in a process of its own; Prefect's server says how it ended."""
-    before = _totals(resources)
-    stack.run("flows.price_watch")
+def _run_flow(stack: Stack, flow: str) -> None:
+    """One run of a flow in a process of its own; Prefect's server says how it ended."""
+    stack.run(flow)
     with get_client(sync_client=True) as client:
         run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
     if run.state is None or not run.state.is_completed():
         raise KeeperError(f"the run {run.name} ended {run.state_name}: {run.state and run.state.message}")
     console.print(f"Prefect: run [bold]{run.name}[/bold] {run.state_name}, {run.state.message}")
+
+
+def _check(stack: Stack, resources: Resources) -> Checked:
+    """One run of the price watch."""
+    before = _totals(resources)
+    _run_flow(stack, "flows.price_watch")
     after = _totals(resources)
     return Checked(
         checked=after.checks - before.checks,
@@ -197,6 +215,8 @@ def _show(resources: Resources, mail: "MailServer", first: Checked, second: Chec
     with resources.engine.begin() as connection:
         rows = alerts.select_alerts(connection, limit=_MOST_ROWS)
         drops = select_largest_drops(connection, limit=_MOST_ROWS)
+        best = select_best_running(connection, limit=_MOST_ROWS)
+    _show_deals(best)
     table = Table(title="Largest drops")
     for heading in ("ASIN", "Keyboard", "Before", "Now", "Fall", "Since"):
         table.add_column(heading, justify="right" if heading in ("Before", "Now", "Fall") else "left", no_wrap=True)
@@ -237,9 +257,27 @@ def _show(resources: Resources, mail: "MailServer", first: Checked, second: Chec
         "price_points": totals.price_points,
         "alerts": totals.alerts,
         "delivered": totals.delivered,
+        "deals": totals.deals,
+        "reports": totals.reports,
         "tokens_spent": totals.tokens,
         "tokens_per_check": tokens_per_check,
     }
+
+
+def _show_deals(best: list[BestDeal]) -> None:
+    table = Table(title="The best deals")
+    for heading in ("Score", "Keyboard", "Price", "List", "Below its median", ""):
+        table.add_column(heading, justify="left" if heading in ("Keyboard", "") else "right", no_wrap=True)
+    for deal in best:
+        table.add_row(
+            f"{deal.deal_score:.0f}",
+            (deal.title or deal.asin)[:44],
+            str(Money(deal.amount_minor, deal.currency)),
+            str(Money(deal.list_price_minor, deal.currency)) if deal.list_price_minor else "",
+            "" if deal.below_median_pct is None else f"{deal.below_median_pct:.0f} %",
+            "lowest ever" if deal.is_all_time_low else "lowest of the year" if deal.is_year_low else "",
+        )
+    console.print(table)
 
 
 def _show_mail(message: EmailMessage, folder: Path, count: int) -> None:

@@ -521,25 +521,31 @@ class BestDeal:
     url: str
 
 
+_BEST = """
+    SELECT * FROM (
+        SELECT DISTINCT ON (d.asin, d.marketplace)
+            d.asin, d.marketplace, d.price_type, p.title, d.amount_minor, d.list_price_minor, d.currency, d.discount_pct::float8,
+            d.below_median_pct::float8, d.deal_score, d.is_year_low, d.is_all_time_low, d.url
+        FROM {source} LEFT JOIN products p ON p.asin = d.asin AND p.marketplace = d.marketplace
+        ORDER BY d.asin, d.marketplace, d.deal_score DESC
+    ) best
+    ORDER BY deal_score DESC, asin LIMIT :limit
+"""
+
+
 def select_best(connection: Connection, keys: Collection[Key], *, limit: int) -> list[BestDeal]:
     """Of these deals the best, best first; of each product one."""
-    rows = connection.execute(
-        text(
-            f"""
-            SELECT * FROM (
-                SELECT DISTINCT ON (d.asin, d.marketplace)
-                    d.asin, d.marketplace, d.price_type, p.title, d.amount_minor, d.list_price_minor, d.currency, d.discount_pct::float8,
-                    d.below_median_pct::float8, d.deal_score, d.is_year_low, d.is_all_time_low, d.url
-                FROM {_STAGED} JOIN collected_deals d USING (asin, marketplace, price_type, changed_at)
-                LEFT JOIN products p USING (asin, marketplace)
-                ORDER BY d.asin, d.marketplace, d.deal_score DESC
-            ) best
-            ORDER BY deal_score DESC, asin LIMIT :limit
-            """
-        ),
-        _columns_of_keys(keys) | {"limit": limit},
+    source = f"{_STAGED} JOIN collected_deals d USING (asin, marketplace, price_type, changed_at)"
+    return [BestDeal(*row) for row in connection.execute(text(_BEST.format(source=source)), _columns_of_keys(keys) | {"limit": limit})]
+
+
+def select_best_running(connection: Connection, *, limit: int) -> list[BestDeal]:
+    """The same of all that run and may be told."""
+    source = (
+        "(SELECT * FROM collected_deals WHERE ended_at IS NULL AND announced_at IS NOT NULL "
+        "ORDER BY coalesce(deal_score, -1000) DESC LIMIT :limit * 10) d"
     )
-    return [BestDeal(*row) for row in rows]
+    return [BestDeal(*row) for row in connection.execute(text(_BEST.format(source=source)), {"limit": limit})]
 
 
 def delete_old_sightings(connection: Connection, *, before: datetime) -> int:

@@ -21,6 +21,8 @@ class Totals:
     price_points: int
     alerts: int
     delivered: int
+    deals: int
+    reports: int
 
 
 def select_totals(connection: Connection) -> Totals:
@@ -31,7 +33,8 @@ def select_totals(connection: Connection) -> Totals:
             SELECT (SELECT count(*) FROM watched_products WHERE is_active),
                 (SELECT coalesce(sum(asin_count), 0) FROM keepa_calls WHERE success),
                 (SELECT coalesce(sum(tokens_consumed), 0) FROM keepa_calls), (SELECT count(*) FROM price_history),
-                (SELECT count(*) FROM price_alerts), (SELECT count(*) FROM deliveries WHERE status = 'delivered')
+                (SELECT count(*) FROM price_alerts), (SELECT count(*) FROM deliveries WHERE status = 'delivered'),
+                (SELECT count(*) FROM collected_deals), (SELECT count(*) FROM deal_reports)
             """
         )
     ).one()
