@@ -18,6 +18,7 @@ from keeper.kafka.producer import Publisher
 from keeper.kafka.products import EnrichedTopic
 from keeper.kafka.schema import load_schema
 from keeper.kafka.topics import Group, Topic, TopicSettings
+from keeper.postgres.deals import DEAL_ID
 from keeper.search import indices
 from keeper.search.connection import SearchConnection, open_client
 from keeper.search.mapping import Alias, alias_name
@@ -27,6 +28,7 @@ from tests.services.session import ElasticsearchService, KafkaService
 from tests.services.waiting import wait_until
 
 WATCH = "price_watch.price_watch"
+COLLECTION = "deal_collection.deal_collection"
 
 
 @dataclass
@@ -87,6 +89,27 @@ def test_what_a_check_recorded_is_in_all_three_when_the_run_ends(streams: Stream
     assert sorted(json.loads(message.value or b"")["event_id"] for message in messages) == sorted(events)
     assert {message.key for message in messages} == {asin.encode() for asin in asins}
     assert streams.installation.count("outbox") == streams.installation.rows("SELECT count(*) FROM outbox WHERE sink = 'search'")[0][0]
+
+
+def test_what_was_collected_is_in_all_three_when_the_run_ends(streams: Streams) -> None:
+    end = streams.installation.run(COLLECTION)
+    assert end.state == "Completed", end.message
+    deals = {row.deal_id: row for row in streams.installation.rows(f"SELECT *, {DEAL_ID} AS deal_id FROM collected_deals d")}
+    documents = streams.documents(Alias.DEALS)
+    assert {name: body["revision"] for name, body in documents.items()} == {name: row.revision for name, row in deals.items()}
+    announced = {str(row.event_id) for row in deals.values() if row.announced_at is not None}
+    messages = [json.loads(message.value or b"") for message in streams.messages(Topic.DEAL_UPDATES, len(announced))]
+    assert announced <= {message["event_id"] for message in messages}
+    assert all(row.announced_at is not None for name, row in deals.items() if name in {message["deal_id"] for message in messages})
+    assert streams.installation.rows("SELECT 1 FROM outbox WHERE sink IN ('kafka', 'search')") == []
+
+
+def test_a_deals_message_and_its_raw_row_are_as_their_schemas_say(streams: Streams) -> None:
+    streams.installation.run(COLLECTION, is_with_seeds=False)
+    for topic in (Topic.DEAL_UPDATES, Topic.RAW_DEALS):
+        validator = Draft202012Validator(load_schema(topic), format_checker=Draft202012Validator.FORMAT_CHECKER)
+        for message in streams.messages(topic, 1):
+            validator.validate(json.loads(message.value or b""))
 
 
 def test_every_message_of_a_check_is_as_its_schema_says(streams: Streams) -> None:
