@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 CACHE_TIME = timedelta(seconds=120)
 # What counts against the share, whoever asked for it.
 OPERATIONS = frozenset({"deal", "bestsellers", "query", "category", "search"})
-_SEED_PRICE_TYPES = (PriceType.NEW, PriceType.AMAZON, PriceType.BUY_BOX_SHIPPING)
+# The lowest new one, Amazon's own counted too: a product is one deal, not three.
+_SEED_PRICE_TYPES = (PriceType.NEW,)
 _HISTORY_DAYS = 365
 _HOUR = timedelta(hours=1)
 _LONGEST_REASON = 300
