@@ -16,6 +16,8 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_val
 WORK_POOLS = frozenset({"keeper-process"})
 WORK_QUEUES = frozenset({"default"})
 TAGS = frozenset({"keeper", "keepa", "critical"})
+# What runs when somebody asks for it.
+BY_HAND = "by-hand"
 SHORTEST_GAP = timedelta(minutes=5)
 # Enough to see each gap of a schedule that repeats within a day.
 _FIRINGS_LOOKED_AT = 300
@@ -87,7 +89,13 @@ class Deployment(_Strict):
     work_pool: WorkPool
     concurrency_limit: ConcurrencyLimit
     parameters: dict[str, Any] = Field(default_factory=dict)
-    schedules: list[Schedule] = Field(min_length=1)
+    schedules: list[Schedule]
+
+    @model_validator(mode="after")
+    def _says_when(self) -> "Deployment":
+        if bool(self.schedules) == (self.name == BY_HAND):
+            raise ValueError(f"a deployment has a schedule, or its name is {BY_HAND}")
+        return self
 
     @model_validator(mode="after")
     def _fits_its_flow(self) -> "Deployment":

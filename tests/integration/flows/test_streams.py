@@ -214,3 +214,19 @@ def test_another_process_without_the_settings_loses_nothing_for_kafka(streams: S
     streams.installation.environment["KEEPER_KAFKA_BOOTSTRAP_SERVERS"] = kept
     streams.installation.run("delivery.delivery")
     assert len(streams.messages(Topic.PRICE_UPDATES, 2)) == 2
+
+
+def test_an_index_is_built_anew_by_a_run(streams: Streams) -> None:
+    streams.installation.watch(2)
+    streams.installation.run(WATCH)
+    known = streams.documents(Alias.PRICES)
+    end = streams.installation.run("reindex.reindex", alias="keeper-prices")
+    assert end.state == "Completed"
+    assert end.message.startswith(f"keeper-prices: {len(known)} documents in ") and end.message.endswith(" is kept")
+    assert streams.documents(Alias.PRICES) == known
+
+
+def test_a_run_that_cannot_build_an_index_says_why(installation: Installation) -> None:
+    end = installation.run("reindex.reindex", alias="keeper-deals")
+    assert end.state == "Failed"
+    assert "KEEPER_ELASTICSEARCH_URL" in end.message

@@ -30,11 +30,16 @@ def test_file_is_understood(parsed: Parsed) -> None:
 def test_two_deployments_watch_prices_and_never_share_a_name(parsed: Parsed) -> None:
     read = DeploymentFile.model_validate(parsed)
 
-    jobs = {one.name: (one.entrypoint, one.schedules[0].cron) for one in read.deployments}
+    jobs = {one.name: (one.entrypoint, one.schedules[0].cron) for one in read.deployments if one.schedules}
     assert jobs["every-6h"] == ("flows.price_watch.price_watch", "2 */6 * * *")
     assert jobs["tick"] == ("flows.price_watch.price_watch", "*/5 * * * *")
     assert jobs["every-5min"][0] == "flows.delivery.delivery"
     assert jobs["daily"][0] == "flows.maintenance.maintenance"
+
+
+def test_an_index_is_built_anew_by_hand_only(parsed: Parsed) -> None:
+    by_hand = [one.entrypoint for one in DeploymentFile.model_validate(parsed).deployments if not one.schedules]
+    assert "flows.reindex.reindex" in by_hand
 
 
 def _first(parsed: Parsed) -> Parsed:
@@ -71,7 +76,7 @@ MISTAKES: dict[str, tuple[Callable[[Parsed], object], str]] = {
     "unknown queue": (lambda file: _first(file)["work_pool"].update(work_queue_name="defualt"), "is none of"),
     "unknown pool": (lambda file: _first(file)["work_pool"].update(name="keeper-proces"), "is none of"),
     "unknown tag": (lambda file: _first(file).update(tags=["kepa"]), "is none of"),
-    "no tags": (lambda file: _first(file).update(tags=[]), "at least 1 item"),
+    "no tags": (lambda file: _first(file).update(tags=[]), "has a schedule, or its name is by-hand"),
     "unknown parameter": (lambda file: _first(file)["parameters"].update(intervall=1), "unexpected keyword argument"),
     "parameter of another type": (lambda file: _first(file)["parameters"].update(interval_minutes="six"), "valid number"),
     "path entrypoint": (lambda file: _first(file).update(entrypoint="flows/price_watch.py:price_watch"), "should match pattern"),
@@ -79,7 +84,7 @@ MISTAKES: dict[str, tuple[Callable[[Parsed], object], str]] = {
     "missing function": (lambda file: _first(file).update(entrypoint="flows.price_watch.price_watsh"), "cannot be imported"),
     "no flow": (lambda file: _first(file).update(entrypoint="flows.price_watch.show_checks"), "is no flow"),
     "a step that pulls code": (lambda file: file.update(pull=[{"step": {}}]), "at most 0 items"),
-    "no schedule": (lambda file: _first(file).update(schedules=[]), "at least 1 item"),
+    "no schedule": (lambda file: _first(file).update(schedules=[]), "has a schedule, or its name is by-hand"),
 }
 
 
