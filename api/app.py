@@ -24,6 +24,7 @@ from api import (
     prices,
     products,
     reindex,
+    reports,
     status,
     tokens,
     users,
@@ -59,6 +60,7 @@ _TAGS = [
     {"name": "products", "description": "Search"},
     {"name": "deals", "description": "Search, filters of your own, and their feeds"},
     {"name": "alerts", "description": "What you were told, and where alerts go"},
+    {"name": "reports", "description": "Your day: deals by filter, and what became cheaper of what you watch"},
     {"name": "you", "description": "You and your API keys"},
     {"name": "tokens", "description": "What Keepa allows, and who spends it"},
     {"name": "health", "description": "For probes and people who run it"},
@@ -112,8 +114,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     v1 = APIRouter(prefix="/api/v1")
     rooms = (
-        status, watch_list, watches, checks, prices, products, deals, deal_filters, feeds, alerts, channels, users, api_keys, tokens,
-        reindex,
+        status, watch_list, watches, checks, prices, products, deals, deal_filters, feeds, alerts, reports, channels, users,
+        api_keys, tokens, reindex,
     )  # fmt: skip
     for room in rooms:
         v1.include_router(room.router)

@@ -418,7 +418,15 @@ def index_deal(body: PostedDeal, _: Admin, live: House, once: OnceOnly) -> Taken
     def effect(connection: Connection) -> TakenDeal:
         now = installation.select_now(connection)
         sighting = body.sighting(now)
-        done = collect(connection, [sighting], now=now, source=DealSource.POSTED, groups=groups, only_groups=False)
+        done = collect(
+            connection,
+            [sighting],
+            now=now,
+            source=DealSource.POSTED,
+            groups=groups,
+            only_groups=False,
+            instant_per_hour=live.settings.reports.instant_per_hour,
+        )
         changed_second = sighting.changed_minute * 60
         deal_id = deal_id_of(sighting.asin, sighting.marketplace.value, sighting.price_type.value, changed_second)
         if not done.kept:

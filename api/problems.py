@@ -31,6 +31,7 @@ from keeper.domain.deal import DealInvalid
 from keeper.domain.deal_filter import DealFilterInvalid
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.money import AmountInvalid
+from keeper.domain.report import TimezoneUnknown
 from keeper.domain.search import SearchInvalid
 from keeper.domain.watch import WatchInvalid
 from keeper.domain.watch_list import WatchListUnreadable
@@ -42,6 +43,7 @@ from keeper.postgres.embedded_errors import EmbeddedServerError
 from keeper.postgres.engine import is_away
 from keeper.postgres.history import ProductUnknown
 from keeper.postgres.installation import ChannelKeyMismatch, SchemaMismatch, SourceMismatch
+from keeper.postgres.reports import ReportUnknown
 from keeper.postgres.users import ChannelExists, ChannelUnknown, KeyUnknown, UserUnknown
 from keeper.postgres.watches import WatchExists, WatchUnknown
 from keeper.resources import ChannelKeyMissing, DatabaseUnreachable, NoKeepa, NotMigrated
@@ -106,6 +108,8 @@ _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
     (WatchUnknown, Kind(404, "watch-unknown", "No such watch", "GET /api/v1/watches lists yours")),
     (WatchExists, Kind(409, "watch-exists", "This price is watched already", "PATCH the watch you have")),
     (WatchInvalid, Kind(422, "watch-invalid", "The watch cannot be")),
+    (TimezoneUnknown, Kind(422, "timezone-unknown", "No such time zone", "take a name of the IANA database, like Europe/Berlin")),
+    (ReportUnknown, Kind(404, "report-unknown", "No such report", "GET /api/v1/reports lists yours")),
     (
         ProductUnknown,
         Kind(404, "product-unknown", "No such product yet", "watch it (POST /api/v1/watches), or check it now (POST /api/v1/price/check)"),

@@ -8,10 +8,14 @@ from sqlalchemy import Engine
 from keeper.check import Checked
 from keeper.collection import Gathered
 from keeper.domain.money import Money
+from keeper.domain.operations import OperationsReport, write_markdown
+from keeper.domain.report import Report
 from keeper.postgres.deals import select_best
+from keeper.report import Reported
 
 logger = logging.getLogger(__name__)
 _MOST_FAILURES = 100
+_MOST_READERS = 100
 _MOST_DEALS = 20
 _LONGEST_TITLE = 80
 
@@ -56,6 +60,45 @@ def show_deals(job: str, engine: Engine, gathered: Gathered) -> None:
         lines += [f"- {what}: {_cell(one)}" for one in list(said)[:_MOST_FAILURES]]
     try:
         create_markdown_artifact("\n".join(lines), key=job.lower().replace("/", "-"), description=gathered.sentence)
+    except Exception:
+        logger.exception("the artifact of %s could not be written", job)
+
+
+def show_reports(job: str, done: Reported) -> None:
+    """A row for each report that was made."""
+    lines = [f"## {done.sentence}", ""]
+    if done.users:
+        lines += ["| User | Day | Deals | New or cheaper | Watched prices fell | Held back | Sent |", "|---|---|---|---|---|---|---|"]
+        for one in done.users[:_MOST_READERS]:
+            sent = f"{'yes' if one.is_told else 'empty'}, report {one.report_id}"
+            cells = (_cell(one.user), one.report_date, one.deals, one.news, one.drops, one.held, sent)
+            lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
+        if len(done.users) > _MOST_READERS:
+            lines.append(f"| and {len(done.users) - _MOST_READERS} more | | | | | | |")
+    for report in done.examples:
+        lines += ["", *_deals_of(report)]
+    _write(job, lines, done.sentence)
+
+
+def _deals_of(report: Report) -> list[str]:
+    """The best of one report, so that one sees what people get."""
+    lines = [f"### {_cell(report.user)}, {report.report_date}", "", "| Deal | Price | Median | | Filter |", "|---|---|---|---|---|"]
+    for part in report.parts:
+        for entry in part.entries[:_MOST_DEALS]:
+            deal = entry.deal
+            title = _cell(deal.title)[:_LONGEST_TITLE].replace("[", "(").replace("]", ")")
+            lines.append(f"| [{title}]({deal.link}) | {deal.price} | {deal.median_90 or '–'} | {entry.mark} | {_cell(part.name)} |")
+    return lines
+
+
+def show_operations(job: str, report: OperationsReport) -> None:
+    """The whole of it."""
+    _write(job, write_markdown(report).splitlines(), f"{len(report.warnings)} things to look at")
+
+
+def _write(job: str, lines: list[str], description: str) -> None:
+    try:
+        create_markdown_artifact("\n".join(lines), key=job.lower().replace("/", "-"), description=description)
     except Exception:
         logger.exception("the artifact of %s could not be written", job)
 

@@ -11,6 +11,7 @@ from hashlib import sha256
 from sqlalchemy import Connection
 
 from keeper.domain.errors import KeeperError
+from keeper.domain.report import read_timezone
 from keeper.notify.channels import ChannelCipher, check_channel_url, mask_url, scheme_of
 from keeper.postgres import installation, users
 
@@ -97,6 +98,46 @@ def add_user(connection: Connection, name: str, *, is_admin: bool = False) -> Ne
     user_id = users.insert_user(connection, name, role="admin" if is_admin else "user")
     key = add_api_key(connection, user_id, label="first", scope=Scope.ADMIN if is_admin else Scope.WRITE)
     return NewUser(user_id, key.shown_key)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderChange:
+    """What of a user's reports is to be another; None leaves a thing as it is.
+
+    Attributes:
+        timezone: by its name in the IANA database.
+        report_hour: 0 to 23, of the user's own day.
+        is_without_reports: no reports any more, whatever hour is said.
+        wants_empty_reports: reports on days without deals, too.
+    """
+
+    timezone: str | None = None
+    report_hour: int | None = None
+    is_without_reports: bool = False
+    wants_empty_reports: bool | None = None
+
+
+def change_reader(connection: Connection, user_id: int, change: ReaderChange) -> users.UserRow:
+    """Change when and where a user reads reports. Returns the user as they are now.
+
+    Raises:
+        TimezoneUnknown, UserUnknown: see there.
+        ValueError: an hour that no day has.
+    """
+    known = users.select_user(connection, user_id)
+    if change.timezone is not None:
+        read_timezone(change.timezone)
+    if change.report_hour is not None and not 0 <= change.report_hour <= 23:
+        raise ValueError(f"{change.report_hour} is no hour of a day")
+    hour = known.report_hour if change.report_hour is None else change.report_hour
+    users.update_reader(
+        connection,
+        user_id,
+        timezone=known.timezone if change.timezone is None else change.timezone,
+        report_hour=None if change.is_without_reports else hour,
+        wants_empty_reports=known.wants_empty_reports if change.wants_empty_reports is None else change.wants_empty_reports,
+    )
+    return users.select_user(connection, user_id)
 
 
 def add_api_key(connection: Connection, user_id: int, *, label: str, scope: Scope, lasts: timedelta | None = None) -> NewKey:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from keeper import cli_collect, cli_deals, cli_streams
+from keeper import cli_collect, cli_deals, cli_reports, cli_streams
 from keeper.cli_common import (
     HOUSE,
     MARKET,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from keeper.check import Checked
+    from keeper.postgres.users import UserRow
     from keeper.relay import Relayed
     from keeper.resources import Resources
     from keeper.settings import Settings
@@ -184,6 +185,7 @@ app.add_typer(simulator_app, name="simulator", rich_help_panel=HOUSE)
 cli_collect.add_commands(app)
 cli_deals.add_commands(app)
 cli_streams.add_commands(app)
+cli_reports.add_commands(app)
 
 
 def _reader(read: Callable[[str], T]) -> Callable[[str], T]:
@@ -275,10 +277,43 @@ def user_list(is_json: Json = False) -> None:
         show_json(found)
         return
     show_table(
-        ["Name", "Role", "Watches", "Channels", "API keys", "Since"],
-        [(one.name, one.role, one.watches, one.channels, one.api_keys, f"{one.created_at:%Y-%m-%d}") for one in found],
+        ["Name", "Role", "Watches", "Channels", "API keys", "Report", "Since"],
+        [(one.name, one.role, one.watches, one.channels, one.api_keys, _report_time(one), f"{one.created_at:%Y-%m-%d}") for one in found],
         right=["Watches", "Channels", "API keys"],
     )
+
+
+def _report_time(user: "UserRow") -> str:
+    return "–" if user.report_hour is None else f"{user.report_hour:02d}:00 {user.timezone}"
+
+
+@user_app.command("set")
+def user_set(
+    name: Annotated[str, typer.Argument(help="Who")],
+    timezone: Annotated[str | None, typer.Option(help="Where their day is, like Europe/Berlin")] = None,
+    report_hour: Annotated[int | None, typer.Option(min=0, max=23, help="When their daily report comes, an hour of their own day")] = None,
+    is_without_reports: Annotated[bool, typer.Option("--no-reports", help="No daily report")] = False,
+    wants_empty: Annotated[
+        bool | None, typer.Option("--empty-reports/--no-empty-reports", help="A report on days without deals, too")
+    ] = None,
+    is_json: Json = False,
+) -> None:
+    """Say when somebody's daily report comes. What is not named stays.
+
+    Example: [bold]keeper user set anna --timezone Europe/Vienna --report-hour 6 --empty-reports[/bold]
+    """
+    from keeper.accounts import ReaderChange, change_reader
+    from keeper.postgres.users import find_user
+    from keeper.terminal import say
+
+    with open_resources() as resources, resources.engine.begin() as connection:
+        change = ReaderChange(timezone, report_hour, is_without_reports, wants_empty)
+        user = change_reader(connection, find_user(connection, name), change)
+    if is_json:
+        show_json(user)
+        return
+    when = "no daily report" if user.report_hour is None else f"the daily report at {user.report_hour:02d}:00 {user.timezone}"
+    say(f"{user.name}: {when}{', on days without deals too' if user.wants_empty_reports else ''}")
 
 
 @channel_app.command("add")

@@ -89,7 +89,7 @@ def collect(
         raise ValueError(f"at most {LARGEST_BATCH} deals in one transaction, got {len(sightings)}")
     mine = [one for one in _newest(sightings, groups) if one.group is not None or not (groups and only_groups)]
     if not mine:
-        return Collected(seen=len(sightings))
+        return _noted(connection, Collected(seen=len(sightings)), source, query, now)
     keys = [one.key for one in mine]
     known = deals.select_known_products(connection, sorted({key[:2] for key in keys}))
     record(connection, [_seen_product(one, known.get(one.key[:2]), now) for one in _one_a_product(mine)], now=now, falls_kept=0)
@@ -119,7 +119,7 @@ def collect(
         written = {row.asin for row in writer.rows}
         insert_events(connection, _raw_events([one.deal for one in mine if one.deal.asin in written], raw), routes)
     told = tell_deals(connection, writer.announced, now=now, routes=routes, most_per_hour=instant_per_hour)
-    return Collected(
+    done = Collected(
         seen=len(sightings),
         kept=len(writer.seen),
         added=writer.added,
@@ -131,6 +131,15 @@ def collect(
         held=told.held,
         announced=tuple(writer.announced),
     )
+    return _noted(connection, done, source, query, now)
+
+
+def _noted(connection: Connection, done: Collected, source: DealSource, query: str | None, now: datetime) -> Collected:
+    """For the operations report, which tells how much of what is paid for is kept."""
+    deals.insert_collection(
+        connection, source=source, query=query, seen=done.seen, kept=done.kept, added=done.added, glitches=done.glitches, now=now
+    )
+    return done
 
 
 def end_deals(connection: Connection, *, now: datetime, ends_after: timedelta) -> int:

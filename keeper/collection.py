@@ -53,6 +53,7 @@ class CollectSettings:
     ends_after: timedelta
     max_wait_seconds: float
     most_pages: int = MOST_PAGES
+    instant_per_hour: int = 5
 
 
 @dataclass(slots=True)
@@ -220,7 +221,13 @@ def walk_seeds(
 
 
 def collect_seeds(
-    engine: Engine, seeds: Seeds, marketplace: Marketplace, *, groups: Sequence[ProductGroup], least_fall_pct: float
+    engine: Engine,
+    seeds: Seeds,
+    marketplace: Marketplace,
+    *,
+    groups: Sequence[ProductGroup],
+    least_fall_pct: float,
+    instant_per_hour: int = 5,
 ) -> Gathered:
     """Deals among the seeds, by the prices that are recorded of them."""
     done = Gathered()
@@ -239,6 +246,7 @@ def collect_seeds(
                     groups=groups,
                     only_groups=False,
                     least_fall_pct=least_fall_pct,
+                    instant_per_hour=instant_per_hour,
                 )
             )
     return done
@@ -318,7 +326,7 @@ def first_page(engine: Engine, query: DealQuery) -> int:
 
 
 def keep_page(
-    engine: Engine, query: DealQuery, page: int, answer: DealAnswer, *, groups: Sequence[ProductGroup]
+    engine: Engine, query: DealQuery, page: int, answer: DealAnswer, *, groups: Sequence[ProductGroup], instant_per_hour: int = 5
 ) -> tuple[Collected, int | None]:
     """Collect one page and note where the pass stands, in one transaction. Returns the next page too; None when the pass is through.
 
@@ -335,6 +343,7 @@ def keep_page(
             groups=[group for group in groups if query.group in (None, group.name)],
             only_groups=query.group is not None,
             raw=answer.raw_deal,
+            instant_per_hour=instant_per_hour,
         )
         state = deals.select_query(connection, query)
         known_until = None if state is None else state.newest_at if page == 0 else state.mark_at
@@ -396,14 +405,21 @@ def collect_all(
         )
 
     def keep_seeds(some: Seeds, marketplace: Marketplace) -> Gathered:
-        return collect_seeds(engine, some, marketplace, groups=groups, least_fall_pct=settings.least_fall_pct)
+        return collect_seeds(
+            engine,
+            some,
+            marketplace,
+            groups=groups,
+            least_fall_pct=settings.least_fall_pct,
+            instant_per_hour=settings.instant_per_hour,
+        )
 
     def fetch_page(query: DealQuery, page: int) -> DealAnswer:
         reservation_id = pay_page(engine, share_pct=settings.share_pct, settings=token_settings, max_wait_seconds=settings.max_wait_seconds)
         return fetch_deals(engine, client, query, page, reservation_id=reservation_id)
 
     def keep(query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
-        return keep_page(engine, query, page, answer, groups=groups)
+        return keep_page(engine, query, page, answer, groups=groups, instant_per_hour=settings.instant_per_hour)
 
     for some, marketplace in seeds:
         walk_seeds(engine, some, marketplace, plan=plan, check=check, keep=keep_seeds, share_pct=settings.share_pct, gathered=gathered)

@@ -23,11 +23,10 @@ from keeper.domain.alert import AlertUnreadable, PriceAlert, decode_alert
 from keeper.domain.delivery import Outcome, SinkDown, Turn
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import EventKind, OutboxMessage, Sink
-from keeper.domain.operations import decode_operations
-from keeper.domain.report import ReportKind, ReportUnreadable, decode_deal_alert, decode_report
+from keeper.domain.report import ReportUnreadable, decode_deal_alert
 from keeper.notify.channels import ChannelCipher
 from keeper.notify.message import Message
-from keeper.notify.report import compose_deal_alert, compose_operations, compose_report
+from keeper.notify.report import compose_content, compose_deal_alert
 from keeper.notify.sender import ChannelRefused, ChannelSender, ChannelUnreachable
 from keeper.postgres import alerts, outbox
 from keeper.postgres.alerts import PendingDelivery
@@ -822,6 +821,4 @@ def _told(message: OutboxMessage, pending: PendingDelivery) -> PriceAlert | Mess
     content = pending.content or {}
     if message.kind is EventKind.DEAL_ALERT:
         return compose_deal_alert(decode_deal_alert(content))
-    if content.get("kind") == ReportKind.OPERATIONS:
-        return compose_operations(decode_operations(content))
-    return compose_report(decode_report(content))
+    return compose_content(content)

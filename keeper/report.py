@@ -46,6 +46,7 @@ _UTC = ZoneInfo("UTC")
 _CHART_BARS = 30
 _MOST_DROPS = 10
 _MOST_HELD = 20
+_MOST_EXAMPLES = 3
 
 
 class _OfUser(Protocol):
@@ -92,9 +93,11 @@ class Reported:
         users: whose reports are new.
         deliveries: to channels, of which none is made yet.
         published: deals that went to Kafka once more.
+        examples: the first reports with deals, for people who look at the run.
     """
 
     users: list[ReportedUser] = field(default_factory=list)
+    examples: list[Report] = field(default_factory=list)
     deliveries: int = 0
     published: int = 0
 
@@ -145,9 +148,14 @@ def report(engine: Engine, *, now: datetime, settings: ReportSettings) -> Report
 def preview(connection: Connection, user_id: int, *, now: datetime, settings: ReportSettings) -> Report:
     """What a user's report would be now; nothing is kept."""
     reader = reports.find_reader(connection, user_id)
-    due = _Due(reader, now.astimezone(_timezone(reader)).date())
+    due = _Due(reader, local_date(now, reader.timezone))
     (composed,) = _compose(connection, [due], now=now, settings=settings)
     return composed.report
+
+
+def local_date(now: datetime, timezone: str) -> date:
+    """The day it is there; by UTC where the name is not known."""
+    return now.astimezone(_zone(timezone)).date()
 
 
 def report_deal(deal: FoundDeal, chart: tuple[int | None, ...] = ()) -> ReportDeal:
@@ -182,20 +190,20 @@ def report_deal(deal: FoundDeal, chart: tuple[int | None, ...] = ()) -> ReportDe
     )
 
 
-def _due(readers: Sequence[Reader], now: datetime) -> Iterator[_Due]:
-    for reader in readers:
-        day = due_date(now, timezone=_timezone(reader), report_hour=reader.report_hour, last_date=reader.last_date)
-        if day is not None:
-            yield _Due(reader, day)
-
-
-def _timezone(reader: Reader) -> ZoneInfo:
+def _zone(name: str) -> ZoneInfo:
     try:
-        return read_timezone(reader.timezone)
+        return read_timezone(name)
     except TimezoneUnknown as error:
         # Known when it was set, by another machine or an older database of zones.
-        logger.warning("the reports of user %s follow UTC: %s", reader.user_id, error)
+        logger.warning("somebody's reports follow UTC: %s", error)
         return _UTC
+
+
+def _due(readers: Sequence[Reader], now: datetime) -> Iterator[_Due]:
+    for reader in readers:
+        day = due_date(now, timezone=_zone(reader.timezone), report_hour=reader.report_hour, last_date=reader.last_date)
+        if day is not None:
+            yield _Due(reader, day)
 
 
 def _compose(connection: Connection, due: Sequence[_Due], *, now: datetime, settings: ReportSettings) -> list[_Composed]:
@@ -357,6 +365,8 @@ def _note(done: Reported, composed: Sequence[_Composed], kept: Kept) -> None:
         if report_id is None:
             continue
         told = one.report
+        if told.deal_count and len(done.examples) < _MOST_EXAMPLES:
+            done.examples.append(told)
         done.users.append(
             ReportedUser(
                 user=told.user,

@@ -32,6 +32,7 @@ from keeper.postgres.embedded import EmbeddedServer
 from keeper.postgres.engine import open_engine
 from keeper.postgres.installation import KEEPA, SIMULATOR, ClockNumbers
 from keeper.relay import AlertSink, Circuit, DeliverySink, RelaySettings, UnusableSink
+from keeper.report import ReportSettings
 from keeper.settings import HOME, Settings, read_settings
 from keeper.sinks import switch_configured
 from keeper.tokens import TokenSettings, learn_bucket
@@ -164,6 +165,7 @@ class Resources:
             seeds_fresh_for=timedelta(minutes=deals.seeds_minutes),
             ends_after=timedelta(hours=deals.ends_after_hours),
             max_wait_seconds=self.settings.tokens.longest_wait_seconds,
+            instant_per_hour=self.settings.reports.instant_per_hour,
         )
 
     @property
@@ -217,6 +219,12 @@ class Resources:
             WordsUnclear: one of them is none.
         """
         return read_marketplaces(self.settings.deals.marketplaces)
+
+    @property
+    def report_settings(self) -> ReportSettings:
+        """What a daily report holds."""
+        reports = self.settings.reports
+        return ReportSettings(reports.deals_per_filter, reports.chart_days, reports.users_at_once)
 
     def cipher(self) -> ChannelCipher:
         """The cipher of channel URLs, checked against the fingerprint the database keeps.

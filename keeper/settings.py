@@ -210,12 +210,29 @@ class DealsSettings(_Group):
     _split = field_validator("queries", "seeds", "groups", "marketplaces", mode="before")(_words)
 
 
+class ReportsSettings(_Group):
+    """What people are told of deals."""
+
+    deals_per_filter: int = Field(10, ge=1, le=100, description="Deals of each filter in a daily report")
+    chart_days: int = Field(90, ge=7, le=365, description="How far back the price charts of a report reach, days")
+    users_at_once: int = Field(1000, ge=1, le=10_000, description="Users whose reports are composed together, with the same few queries")
+    instant_per_hour: int = Field(
+        5, ge=0, le=1000, description="Deals told at once to one user within an hour; the rest waits for their report"
+    )
+    api_url: str | None = Field(
+        None,
+        description="Address of the REST API whose answer time the operations report tells, like http://127.0.0.1:8000; unset: not asked",
+    )
+    api_asks: int = Field(5, ge=1, le=100, description="How often it is asked for that")
+
+
 class KeepSettings(_Group):
     """What is kept how long."""
 
     events_days: int = Field(7, ge=1, le=3650, description="Events are kept so long, and longer while a sink waits for them, days")
     calls_days: int = Field(90, ge=1, le=3650, description="Rows of keepa_calls are kept so long, days")
     dead_letters_days: int = Field(90, ge=1, le=3650, description="Dead letters are kept in PostgreSQL so long, days")
+    reports_days: int = Field(400, ge=1, le=3650, description="Reports and alerts of deals are kept so long, days")
 
 
 class PrefectSettings(_Group):
@@ -265,6 +282,7 @@ class Settings(BaseSettings):
     consume: ConsumeSettings = Field(default_factory=ConsumeSettings, description="")
     api: ApiSettings = Field(default_factory=ApiSettings, description="")
     deals: DealsSettings = Field(default_factory=DealsSettings, description="")
+    reports: ReportsSettings = Field(default_factory=ReportsSettings, description="")
     keep: KeepSettings = Field(default_factory=KeepSettings, description="")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
 

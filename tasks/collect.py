@@ -60,6 +60,7 @@ def collect_seeds(seeds: Seeds, marketplace: Marketplace) -> Gathered:
         marketplace,
         groups=resources.product_groups(),
         least_fall_pct=resources.collect_settings.least_fall_pct,
+        instant_per_hour=resources.collect_settings.instant_per_hour,
     )
 
 
@@ -75,7 +76,14 @@ def collect_seeds(seeds: Seeds, marketplace: Marketplace) -> Gathered:
 def collect(query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
     """Record one page. A retry here pays no token twice."""
     resources = process_resources()
-    return verb.keep_page(resources.engine, query, page, answer, groups=resources.product_groups())
+    return verb.keep_page(
+        resources.engine,
+        query,
+        page,
+        answer,
+        groups=resources.product_groups(),
+        instant_per_hour=resources.collect_settings.instant_per_hour,
+    )
 
 
 @task(

@@ -325,6 +325,28 @@ def measure_lag(connection: KafkaConnection, topic: Topic, group: Group) -> dict
     return _measure_lag(connection, topic_name(connection, topic), group_name(connection, group), None)
 
 
+def count_messages(connection: KafkaConnection, topic: Topic) -> int:
+    """How many messages a topic holds at present.
+
+    Raises:
+        SinkDown: no broker answers in time, or the topic is not there.
+    """
+    voice = BrokerVoice(connection)
+    name = topic_name(connection, topic)
+    client = open_client(connection, Consumer, consumer_config(connection, f"{name}-count"), voice)
+    deadline = time.monotonic() + connection.connect_timeout_seconds
+    try:
+        bounds = [
+            select_bounds(client, voice, name, partition, deadline=deadline)
+            for partition in select_partitions(client, connection, voice, name)
+        ]
+    except KafkaException as error:
+        raise voice.down(told(error)) from error
+    finally:
+        client.close()
+    return sum(end - oldest for oldest, end in bounds)
+
+
 def select_partitions(client: Consumer, connection: KafkaConnection, voice: BrokerVoice, name: str) -> list[int]:
     """The partitions of a topic.
 

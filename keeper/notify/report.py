@@ -5,16 +5,28 @@ Gmail cuts what is longer than 102 KB. Price charts are cells of a table, so tha
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from keeper.domain.money import Money
-from keeper.domain.operations import OperationsReport
-from keeper.domain.report import DealAlert, FilterPart, GoneDeal, HeldAlert, Mark, Report, ReportDeal, ReportEntry, WatchDrop
+from keeper.domain.operations import OperationsReport, decode_operations
+from keeper.domain.report import (
+    DealAlert,
+    FilterPart,
+    GoneDeal,
+    HeldAlert,
+    Mark,
+    Report,
+    ReportDeal,
+    ReportEntry,
+    ReportKind,
+    WatchDrop,
+    decode_report,
+)
 from keeper.notify.message import Message, one_line, shown_image
 
 _TITLE_LENGTH = 140
@@ -73,6 +85,17 @@ class _Bar(NamedTuple):
 def compose_report(report: Report) -> Message:
     """The message of a day."""
     return Message(title=_subject(report), text=_text(report), html=render_report(report), chat=_chat(report))
+
+
+def compose_content(content: Mapping[str, Any]) -> Message:
+    """The message of a kept report, of whatever kind.
+
+    Raises:
+        ReportUnreadable: another version of Keeper wrote it.
+    """
+    if content.get("kind") == ReportKind.OPERATIONS:
+        return compose_operations(decode_operations(content))
+    return compose_report(decode_report(content))
 
 
 def compose_deal_alert(alert: DealAlert) -> Message:

@@ -320,6 +320,19 @@ def insert_sightings(connection: Connection, seen: Collection[tuple[Key, int | N
         )
 
 
+def insert_collection(
+    connection: Connection, *, source: DealSource, query: str | None, seen: int, kept: int, added: int, glitches: int, now: datetime
+) -> None:
+    """Note what a page came to, for those who look at the quality of a day."""
+    connection.execute(
+        text(
+            "INSERT INTO deal_collections (collected_at, source, query, seen, kept, added, glitches) "
+            "VALUES (:now, :source, :query, :seen, :kept, :added, :glitches)"
+        ),
+        {"now": now, "source": source.value, "query": query, "seen": seen, "kept": kept, "added": added, "glitches": glitches},
+    )
+
+
 def end_deals(connection: Connection, ended: Sequence[tuple[KnownDeal, datetime, UUID]]) -> None:
     """They are over since then; the event id is that of their new revision."""
     if ended:

@@ -75,14 +75,20 @@ _USERS = """
         (SELECT count(*) FROM watched_products w WHERE w.user_id = u.id AND w.is_active AND w.removed_at IS NULL),
         (SELECT count(*) FROM channels c WHERE c.user_id = u.id),
         (SELECT count(*) FROM api_keys k WHERE k.user_id = u.id AND k.revoked_at IS NULL
-            AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp()))
+            AND (k.expires_at IS NULL OR k.expires_at > clock_timestamp())),
+        u.timezone, u.report_hour, u.wants_empty_reports
     FROM users u {condition}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class UserRow:
-    """A user with what belongs to them."""
+    """A user with what belongs to them.
+
+    Attributes:
+        report_hour: of their own day; None for no report.
+        wants_empty_reports: a report on days without deals, too.
+    """
 
     user_id: int
     name: str
@@ -91,6 +97,9 @@ class UserRow:
     watches: int
     channels: int
     api_keys: int
+    timezone: str
+    report_hour: int | None
+    wants_empty_reports: bool
 
 
 def select_users(connection: Connection) -> list[UserRow]:
@@ -108,6 +117,23 @@ def select_user(connection: Connection, user_id: int) -> UserRow:
     if row is None:
         raise UserUnknown("this user is gone")
     return UserRow(*row)
+
+
+def update_reader(connection: Connection, user_id: int, *, timezone: str, report_hour: int | None, wants_empty_reports: bool) -> None:
+    """When and where a user reads reports.
+
+    Raises:
+        UserUnknown: see there.
+    """
+    updated = connection.execute(
+        text(
+            "UPDATE users SET timezone = :timezone, report_hour = :report_hour, wants_empty_reports = :wants_empty_reports "
+            "WHERE id = :user_id"
+        ),
+        {"timezone": timezone, "report_hour": report_hour, "wants_empty_reports": wants_empty_reports, "user_id": user_id},
+    )
+    if updated.rowcount == 0:
+        raise UserUnknown("this user is gone")
 
 
 def insert_api_key(

@@ -50,6 +50,18 @@ CREATE TABLE deal_sightings (
 CREATE INDEX deal_sightings_by_time ON deal_sightings USING brin (seen_at);
 COMMENT ON TABLE deal_sightings IS 'Every run in which a deal was seen';
 
+CREATE TABLE deal_collections (
+    collected_at timestamptz NOT NULL,
+    source text NOT NULL,
+    query text,
+    seen integer NOT NULL,
+    kept integer NOT NULL,
+    added integer NOT NULL,
+    glitches integer NOT NULL
+);
+CREATE INDEX deal_collections_by_time ON deal_collections (collected_at);
+COMMENT ON TABLE deal_collections IS 'What each page of deals came to: rows seen, kept as of a product group, new, suspected glitches';
+
 CREATE TABLE deal_queries (
     name text NOT NULL,
     price_type text NOT NULL,
@@ -159,7 +171,7 @@ CREATE TABLE deal_reports (
 );
 ALTER TABLE deal_filters DROP COLUMN is_instant;
 ALTER TABLE users DROP COLUMN timezone, DROP COLUMN report_hour, DROP COLUMN wants_empty_reports;
-DROP TABLE candidates, bestseller_lists, deal_queries, deal_sightings;
+DROP TABLE candidates, bestseller_lists, deal_queries, deal_collections, deal_sightings;
 DROP INDEX collected_deals_best, collected_deals_announced, collected_deals_running;
 ALTER TABLE collected_deals
     DROP COLUMN source, DROP COLUMN query, DROP COLUMN product_group, DROP COLUMN layout, DROP COLUMN median_90_minor,

@@ -1,20 +1,26 @@
 """A user sees and changes only what is theirs, on every path there is."""
 
 import json
+from dataclasses import replace
 from string import Formatter
 from typing import Any
 
 from sqlalchemy import Engine, text
 
 from api.app import create_app, list_routes
+from keeper.domain.report import ReportKind, encode_report
+from keeper.postgres.reports import NewReport, insert_reports
+from keeper.postgres.sinks import lock_routes
+from keeper.report import ReportSettings, preview
 from keeper.settings import Settings
 from tests.integration.api.conftest import Person
+from tests.integration.makers import NOW
 
 ASIN = "B00OCMRV40"
 _MARK = "annas-secret"
 
 
-def _possessions(anna: Person) -> dict[str, int]:
+def _possessions(anna: Person, engine: Engine) -> dict[str, int]:
     """One of each thing a user can have, by the name of the parameter that names it in a path."""
     watch = anna.post("/api/v1/watches", {"asin": ASIN, "target": 10_000})
     channel = anna.post("/api/v1/channels", {"name": _MARK, "url": f"ntfy://127.0.0.1:9/{_MARK}"})
@@ -22,13 +28,25 @@ def _possessions(anna: Person) -> dict[str, int]:
     # The price is below the target, so that there is an alert.
     anna.post("/api/v1/price/check", {"asin": ASIN}, status=200)
     kept = anna.post("/api/v1/deals/filters", {"name": _MARK, "rules": {"words": _MARK}})
-    return {"watch_id": watch["id"], "channel_id": channel["id"], "key_id": key["id"], "filter_id": kept["id"]}
+    with engine.begin() as connection:
+        report = preview(connection, anna.user_id, now=NOW, settings=ReportSettings())
+        content = json.dumps(encode_report(replace(report, problems=(_MARK,))))
+        new = NewReport(anna.user_id, ReportKind.DEALS, report.report_date, 0, content, is_told=True)
+        report_id = insert_reports(connection, [new], now=NOW, routes=lock_routes(connection)).by_user[anna.user_id]
+    return {"watch_id": watch["id"], "channel_id": channel["id"], "key_id": key["id"], "filter_id": kept["id"], "report_id": report_id}
 
 
 def _rows(engine: Engine, user_id: int) -> Any:
     """Everything that belongs to a user, but for when their key was used."""
-    tables = {"watched_products": "user_id", "channels": "user_id", "api_keys": "user_id", "price_alerts": "user_id", "users": "id"}
-    tables["deal_filters"] = "user_id"
+    tables = {
+        "watched_products": "user_id",
+        "channels": "user_id",
+        "api_keys": "user_id",
+        "price_alerts": "user_id",
+        "deal_filters": "user_id",
+        "deal_reports": "user_id",
+        "users": "id",
+    }
     with engine.begin() as connection:
         return {
             table: connection.execute(
@@ -42,13 +60,14 @@ def _rows(engine: Engine, user_id: int) -> Any:
 
 
 def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Settings, anna: Person, ben: Person, engine: Engine) -> None:
-    mine = _possessions(anna)
+    mine = _possessions(anna, engine)
     # So that what both may see, the prices of a product, is all that a check could change.
     bodies: dict[tuple[str, str], Any] = {("PATCH", "/api/v1/watches"): {"ids": [mine["watch_id"]], "is_paused": True}}
     # These make or ask something of ben's own, and are not to touch what is anna's.
     own: dict[tuple[str, str], Any] = {
         ("POST", "/api/v1/watches"): {"asin": ASIN, "target": 5},
         ("POST", "/api/v1/watches/import"): {"watches": [{"asin": "B08DG4C63H", "target": 7}]},
+        ("PATCH", "/api/v1/users/me"): {"timezone": "UTC", "report_hour": 3},
         ("POST", "/api/v1/channels"): {"name": "bens", "url": "ntfy://127.0.0.1:9/bens"},
         ("POST", "/api/v1/api-keys"): {"label": "bens"},
         # A price is checked for everybody who watches it, so this one is of a product that anna does not.
@@ -77,13 +96,19 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
 
     assert walked >= 20
     assert _rows(engine, anna.user_id) == before
-    for path, name in (("/api/v1/watches", "watches"), ("/api/v1/channels", "channels"), ("/api/v1/alerts", "alerts")):
+    for path, name in (
+        ("/api/v1/watches", "watches"),
+        ("/api/v1/channels", "channels"),
+        ("/api/v1/alerts", "alerts"),
+        ("/api/v1/reports", "reports"),
+    ):
         assert len(anna.get(path)[name]) == 1
     assert {one["asin"]: one["target"] for one in ben.get("/api/v1/watches")["watches"]} == {ASIN: 5.0, "B08DG4C63H": 7.0}
     assert [one["name"] for one in ben.get("/api/v1/channels")["channels"]] == ["bens"]
     assert [one["label"] for one in ben.get("/api/v1/api-keys")["api_keys"]] == ["first", "feed", "bens"]
     assert [one["name"] for one in ben.get("/api/v1/deals/filters")["filters"]] == ["bens"]
     assert ben.get("/api/v1/alerts")["alerts"] == []
+    assert ben.get("/api/v1/reports")["reports"] == []
 
 
 def test_what_was_kept_for_another_users_key_is_not_replayed(anna: Person, ben: Person) -> None:

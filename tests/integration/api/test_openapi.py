@@ -101,6 +101,7 @@ def test_every_path_says_what_it_does(settings: Settings) -> None:
         "/rate-limit", "/products/search", "/deals/search", "/deals/es-search", "/deals/aggregations", "/deals/suggest", "/deals/index",
         "/deals/{deal_id}", "/deals/filters", "/deals/filters/{filter_id}", "/deals/preview", "/reindex",
         "/feeds/{token}/deals/{filter_id}.atom", "/feeds/{token}/deals/{filter_id}.csv",
+        "/reports", "/reports/{report_id}", "/reports/{report_id}.html",
     }  # fmt: skip
 
 
