@@ -22,13 +22,15 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from deployments.stack import ROOT, Stack, free_port, start_prefect, start_simulator
-from keeper.accounts import add_channel, add_user
+from keeper.accounts import ReaderChange, add_channel, add_user, change_reader
 from keeper.check import Checked
+from keeper.domain.deal_filter import DealFilter
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
 from keeper.domain.watch import Watch
 from keeper.postgres import alerts, watches
+from keeper.postgres.deal_filters import insert_filter
 from keeper.postgres.deals import BestDeal, select_best_running
 from keeper.postgres.totals import Totals, select_largest_drops, select_totals
 from keeper.resources import Resources, embedded_server, jump_clock, keepa_url, make_resources, now_of
@@ -58,6 +60,8 @@ _OWN_SETTINGS = {
     "KEEPER_DEALS_MARKETPLACES": "",
     "KEEPER_DEALS_SHARE_PCT": "",
 }
+_FILTER_NAME = "Good keyboards"
+_FILTER = DealFilter(group="keyboards", score_from=20)
 # With a key each token is somebody's money: no seeds, and of the feed about a page.
 _FRUGAL_SETTINGS = {"KEEPER_DEALS_SEEDS": "none", "KEEPER_DEALS_SHARE_PCT": "0.5"}
 
@@ -145,6 +149,8 @@ def _watch(stack: Stack, resources: Resources, mail: "MailServer", progress: Pro
         second = first
     progress.update(step, description="collecting deals")
     _run_flow(stack, "flows.deal_collection")
+    progress.update(step, description="making the report of the day")
+    _run_flow(stack, "flows.reports")
     progress.stop()
     return _show(resources, mail, first, second, done)
 
@@ -173,6 +179,9 @@ def _import_watches(resources: Resources, mail_port: int) -> None:
             for row in keyboards
         ]
         watches.insert_watches(connection, user.user_id, wanted, now=now_of(connection))
+        insert_filter(connection, user.user_id, _FILTER_NAME, _FILTER, is_active=True, is_instant=False, now=now_of(connection))
+        # Of the day in UTC that has begun, so that the hour of the report has come whenever somebody runs this.
+        change_reader(connection, user.user_id, ReaderChange(timezone="UTC", report_hour=0))
     console.print(
         f"User anna with API key {user.shown_key[:12]}… and {len(wanted)} keyboards to watch, targets 10 % below the prices last seen"
     )
@@ -242,8 +251,14 @@ def _show(resources: Resources, mail: "MailServer", first: Checked, second: Chec
             f"{alert.status} after {alert.tries} tries" if alert.tries != 1 else str(alert.status),
         )
     console.print(table)
-    if mail.messages:
-        _show_mail(mail.messages[-1], resources.settings.data / "mail", len(mail.messages))
+    alert_mails = [message for message in mail.messages if not _is_report(message)]
+    if alert_mails:
+        _show_mail(alert_mails[-1], resources.settings.data / "mail", len(mail.messages))
+    for message in mail.messages:
+        if _is_report(message):
+            page = resources.settings.data / "report.html"
+            page.write_text(_html_of(message), encoding="utf-8")
+            console.print(f"The report of the day, [bold]{message['subject']}[/bold], as a page: {page}")
     tokens_per_check = round(done.tokens / max(1, done.checked), 2)
     console.print(
         f"{done.tokens} tokens for {done.checked} checks ({tokens_per_check} each): {first.tokens} for the first with a year of history"
@@ -278,6 +293,15 @@ def _show_deals(best: list[BestDeal]) -> None:
             "lowest ever" if deal.is_all_time_low else "lowest of the year" if deal.is_year_low else "",
         )
     console.print(table)
+
+
+def _html_of(message: EmailMessage) -> str:
+    body = message.get_body(("html",))
+    return "" if body is None else str(body.get_content())
+
+
+def _is_report(message: EmailMessage) -> bool:
+    return _FILTER_NAME in _html_of(message)
 
 
 def _show_mail(message: EmailMessage, folder: Path, count: int) -> None:
