@@ -80,14 +80,14 @@ def record(
     products.lock_products(connection, now=now)
     price_lines = (line for product in batch for line in _price_lines(product, history_lines))
     staged = prices.stage_prices(connection, price_lines, history_lines)
-    changes, events = prices.keep_changes(connection)
+    changes, events, near = prices.keep_changes(connection)
     prices.move_current_prices(connection, now=now, staged=staged)
     prices.insert_history(connection)
     changed = products.update_products(connection, now=now)
     if events:
         prices.insert_price_events(connection, routes)
     insert_events(connection, _product_events(batch, changed, raw, routes), routes)
-    alerted = _raise_alerts(connection, now=now, routes=routes)
+    alerted = _raise_alerts(connection, now=now, routes=routes) if near else 0
     watches.reschedule_checked(connection, now=now, buybox=buybox)
     return Recorded(
         products=len(batch),

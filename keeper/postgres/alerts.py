@@ -37,7 +37,7 @@ class Candidate:
 
 
 def select_candidates(connection: Connection) -> list[Candidate]:
-    """Watches on the staged prices that are armed with the price at the target, or unarmed with a price above it.
+    """Of the watches in `stage_near` those that are armed with the staged price at the target, or unarmed with a price above it.
 
     `previous_minor`: the price before this one, also where it changed at an earlier check (a new watch, another target).
     `highest_since_minor`, of unarmed watches: the highest staged price since the last alert, so that a price that left the target and
@@ -46,12 +46,6 @@ def select_candidates(connection: Connection) -> list[Candidate]:
     rows = connection.execute(
         text(
             """
-            WITH near AS MATERIALIZED (
-                -- Most watches are far from their target: those are passed over before anything else is looked up.
-                SELECT w.id, s.asin, s.marketplace, s.price_type, s.amount_minor
-                FROM stage_price s JOIN watched_products w USING (asin, marketplace, price_type)
-                WHERE w.is_active AND (s.amount_minor <= w.target_minor OR NOT w.is_armed)
-            )
             SELECT w.id, w.user_id, w.asin, w.marketplace, w.price_type, c.amount_minor,
                 CASE WHEN change.asin IS NOT NULL OR NOT w.is_armed THEN change.previous_minor ELSE
                     (SELECT h.amount_minor FROM price_history h
@@ -66,8 +60,8 @@ def select_candidates(connection: Connection) -> list[Candidate]:
                      WHERE h.asin = s.asin AND h.marketplace = s.marketplace AND h.price_type = s.price_type
                         AND to_timestamp(h.minute * 60.0) > (SELECT max(a.observed_at) FROM price_alerts a WHERE a.watch_id = w.id))
                 END
-            FROM near s
-            JOIN watched_products w USING (id)
+            FROM stage_near s
+            JOIN watched_products w ON w.id = s.watch_id
             JOIN current_prices c ON c.asin = s.asin AND c.marketplace = s.marketplace AND c.price_type = s.price_type
             LEFT JOIN change ON change.asin = s.asin AND change.marketplace = s.marketplace AND change.price_type = s.price_type
             WHERE w.is_active AND w.target_minor IS NOT NULL AND s.amount_minor IS NOT NULL

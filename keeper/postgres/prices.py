@@ -34,6 +34,17 @@ _STAGES = (
         is_watched boolean, target_minor integer, event_id uuid, event_seq bigint
     ) ON COMMIT DELETE ROWS
     """,
+    """
+    CREATE TEMPORARY TABLE IF NOT EXISTS stage_near (
+        watch_id bigint, asin text, marketplace text, price_type text, amount_minor integer
+    ) ON COMMIT DELETE ROWS
+    """,
+    # A batch is looked up by key, each row once, in tables whose keys are in memory: neither are these read as a whole for it, as they
+    # would be where a batch is a tenth of them, nor is what was found kept for a second look.
+    """
+    SELECT set_config('random_page_cost', '1.1', true), set_config('enable_memoize', 'off', true),
+        set_config('enable_mergejoin', 'off', true)
+    """,
 )
 
 
@@ -55,7 +66,7 @@ class Change:
 
 
 def make_stages(connection: Connection) -> None:
-    """The temporary tables of this session; empty in every transaction."""
+    """The temporary tables of this session, empty in every transaction, and how this one shall look rows up."""
     for statement in _STAGES:
         connection.execute(text(statement))
 
@@ -81,38 +92,48 @@ _BEFORE = "CASE WHEN to_timestamp(s.prior_minute * 60::float8) > c.observed_at T
 _IS_CHANGE = f"({_AT} > c.observed_at AND s.amount_minor IS DISTINCT FROM {_BEFORE})"
 
 
-def keep_changes(connection: Connection) -> tuple[int, int]:
+def keep_changes(connection: Connection) -> tuple[int, int, int]:
     """Keep in the temporary table `change` what is staged and differs from `current_prices`, which are still those before.
 
-    With it which changes somebody watches, the highest active target, and the numbers of their events.
+    With it which changes somebody watches, the highest active target, and the numbers of their events. In `stage_near` go the watches
+    that a staged price, changed or not, may concern: most are far from their target and are looked at here only.
 
     Returns:
-        How many prices changed, first sightings included, and how many of them are watched.
+        How many prices changed, first sightings included, how many of them are watched, and how many watches are near.
     """
     counts = connection.execute(
         text(
             f"""
-            WITH kept AS (
-                INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, event_id,
-                    is_watched, target_minor, event_seq)
-                SELECT s.asin, s.marketplace, s.price_type, s.currency, {_AT}, s.amount_minor,
-                    CASE WHEN c.asin IS NULL THEN s.prior_minor ELSE {_BEFORE} END, s.event_id,
-                    w.is_watched, w.target_minor, CASE WHEN w.is_watched THEN nextval('event_seq') END
+            WITH looked AS MATERIALIZED (
+                SELECT s.asin, s.marketplace, s.price_type, s.currency, {_AT} AS observed_at, s.amount_minor,
+                    CASE WHEN c.asin IS NULL THEN s.prior_minor ELSE {_BEFORE} END AS previous_minor, s.event_id,
+                    w.is_watched, w.target_minor, w.near, c.asin IS NULL OR {_IS_CHANGE} AS is_change
                 FROM stage_price s
                 LEFT JOIN current_prices c ON c.asin = s.asin AND c.marketplace = s.marketplace AND c.price_type = s.price_type
                 LEFT JOIN LATERAL (
-                    SELECT true AS is_watched, max(target_minor) AS target_minor FROM watched_products w
+                    SELECT true AS is_watched, max(target_minor) AS target_minor,
+                        array_agg(id) FILTER (WHERE s.amount_minor <= w.target_minor OR NOT w.is_armed) AS near
+                    FROM watched_products w
                     WHERE w.asin = s.asin AND w.marketplace = s.marketplace AND w.price_type = s.price_type AND w.is_active
                     HAVING count(*) > 0
                 ) w ON true
-                WHERE c.asin IS NULL OR {_IS_CHANGE}
+            ), kept AS (
+                INSERT INTO change (asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, event_id,
+                    is_watched, target_minor, event_seq)
+                SELECT asin, marketplace, price_type, currency, observed_at, amount_minor, previous_minor, event_id,
+                    is_watched, target_minor, CASE WHEN is_watched THEN nextval('event_seq') END
+                FROM looked WHERE is_change
                 RETURNING is_watched
+            ), near AS (
+                INSERT INTO stage_near (watch_id, asin, marketplace, price_type, amount_minor)
+                SELECT unnest(near), asin, marketplace, price_type, amount_minor FROM looked WHERE near IS NOT NULL
+                RETURNING 1
             )
-            SELECT count(*) AS changes, count(is_watched) AS watched FROM kept
+            SELECT count(*) AS changes, count(is_watched) AS watched, (SELECT count(*) FROM near) AS near FROM kept
             """
         )
     ).one()
-    return counts.changes, counts.watched
+    return counts.changes, counts.watched, counts.near
 
 
 def move_current_prices(connection: Connection, *, now: datetime, staged: int) -> None:
@@ -148,23 +169,24 @@ def move_current_prices(connection: Connection, *, now: datetime, staged: int) -
         )
 
 
+_HISTORY_OF_CHANGES = """
+    INSERT INTO price_history (asin, marketplace, price_type, observed_at, amount_minor, currency, event_id, event_version,
+        previous_minor, target_minor)
+    SELECT asin, marketplace, price_type, observed_at, amount_minor, currency, CASE WHEN is_watched THEN event_id END,
+        CASE WHEN is_watched THEN 1 END, CASE WHEN is_watched THEN previous_minor END, target_minor
+    FROM change
+"""
+_UNLESS_THERE = """
+    ON CONFLICT (asin, marketplace, price_type, observed_at) DO UPDATE SET amount_minor = excluded.amount_minor,
+        event_id = excluded.event_id, event_version = excluded.event_version, previous_minor = excluded.previous_minor,
+        target_minor = excluded.target_minor
+    WHERE price_history.event_id IS NULL AND excluded.event_id IS NOT NULL
+"""
+
+
 def insert_history(connection: Connection) -> None:
     """Changes with their events, then the older points. A point that is there already stays as it is."""
-    connection.execute(
-        text(
-            """
-            INSERT INTO price_history (asin, marketplace, price_type, observed_at, amount_minor, currency, event_id, event_version,
-                previous_minor, target_minor)
-            SELECT asin, marketplace, price_type, observed_at, amount_minor, currency, CASE WHEN is_watched THEN event_id END,
-                CASE WHEN is_watched THEN 1 END, CASE WHEN is_watched THEN previous_minor END, target_minor
-            FROM change
-            ON CONFLICT (asin, marketplace, price_type, observed_at) DO UPDATE SET amount_minor = excluded.amount_minor,
-                event_id = excluded.event_id, event_version = excluded.event_version, previous_minor = excluded.previous_minor,
-                target_minor = excluded.target_minor
-            WHERE price_history.event_id IS NULL AND excluded.event_id IS NOT NULL
-            """
-        )
-    )
+    connection.execute(text(_HISTORY_OF_CHANGES + _UNLESS_THERE))
     connection.execute(
         text(
             """

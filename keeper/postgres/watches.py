@@ -1,6 +1,5 @@
 """Watches: what users want checked, what is due, who is checking it."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from keeper.domain.errors import KeeperError
 from keeper.domain.product import ProductKind
 from keeper.domain.watch import Watch, WatchChange, WatchInvalid, WatchState
 
-_FAILURES = json.dumps({kind.value: kind.failure for kind in ProductKind if kind.failure})
+_FAILURES = " ".join(f"WHEN '{kind.value}' THEN '{kind.failure}'" for kind in ProductKind if kind.failure)
 _LARGEST_ID = 2**63 - 1
 _MOST_NAMED = 20
 _STATES = {WatchState.ACTIVE: "AND w.is_active", WatchState.PAUSED: "AND NOT w.is_active", WatchState.ALL: ""}
@@ -610,15 +609,15 @@ def reschedule_checked(connection: Connection, *, now: datetime, buybox: bool) -
     """
     connection.execute(
         text(
-            """
+            f"""
             UPDATE watched_products w SET last_checked_at = :now, next_check_at = :now + make_interval(secs => w.interval_seconds),
-                last_failure = CAST(:failures AS json) ->> s.kind
+                last_failure = CASE s.kind {_FAILURES} END
             FROM stage_product s
             WHERE w.asin = s.asin AND w.marketplace = s.marketplace AND w.is_active AND NOT s.is_partial
                 AND (:buybox OR w.price_type <> 'BUY_BOX_SHIPPING')
             """
         ),
-        {"now": now, "buybox": buybox, "failures": _FAILURES},
+        {"now": now, "buybox": buybox},
     )
     connection.execute(
         text(
