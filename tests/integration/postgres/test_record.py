@@ -333,6 +333,25 @@ def test_history_keeps_what_its_event_said(engine: Engine) -> None:
     assert one(engine, "SELECT event_id, version FROM events") == (event_id, 1)
 
 
+def test_a_point_that_was_known_before_its_change_gets_the_event_and_one_with_an_event_stays(engine: Engine) -> None:
+    add_watch(engine, add_user(engine))
+    run_record(engine, product([(ago(days=9), 5000)]))
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO price_history (asin, marketplace, price_type, observed_at, amount_minor, currency, event_id, event_version) "
+                "VALUES (:asin, 'DE', 'NEW', :first, 4001, 'EUR', NULL, NULL), (:asin, 'DE', 'NEW', :second, 3001, 'EUR', :other, 1)"
+            ),
+            {"asin": ASIN, "first": ago(days=2), "second": ago(days=1), "other": UUID(int=1)},
+        )
+    run_record(engine, product([(ago(days=9), 5000), (ago(days=2), 4000)]))
+    run_record(engine, product([(ago(days=9), 5000), (ago(days=2), 4000), (ago(days=1), 3000)]))
+    found = rows(engine, "SELECT amount_minor, event_id FROM price_history WHERE price_type = 'NEW' ORDER BY observed_at OFFSET 1")
+    known = price_event_id(ASIN, "DE", "NEW", round(ago(days=2).timestamp()), 4000)
+    assert [tuple(row) for row in found] == [(4000, known), (3001, UUID(int=1))]
+    assert len(price_events(engine)) == 3
+
+
 def test_the_target_of_an_event_is_the_highest_active_one(engine: Engine) -> None:
     for name, target in (("anna", 4000), ("bert", 4700), ("carl", None)):
         add_watch(engine, add_user(engine, name), target)
