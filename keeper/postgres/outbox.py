@@ -163,10 +163,16 @@ _PAGE = """
                 LATERAL (
                     SELECT event_seq, key, event_on, tries, refusals, failing_since FROM outbox o
                     WHERE sink = %(sink)s AND o.shard = place.shard AND event_seq > place.after_seq
-                        AND NOT EXISTS (
-                            SELECT 1 FROM outbox held WHERE held.sink = %(sink)s AND held.shard = place.shard AND held.key = o.key
-                                AND held.event_seq <= o.event_seq AND held.next_try_at IS NOT NULL
-                                AND (held.event_seq <= place.after_seq OR held.next_try_at > clock_timestamp())
+                        -- Mostly nothing waits for a later try: that is asked once, and of a key only where something does.
+                        AND (
+                            NOT EXISTS (
+                                SELECT 1 FROM outbox any_held WHERE any_held.sink = %(sink)s
+                                    AND any_held.shard = ANY(%(shards)s::smallint[]) AND any_held.next_try_at IS NOT NULL
+                            ) OR NOT EXISTS (
+                                SELECT 1 FROM outbox held WHERE held.sink = %(sink)s AND held.shard = place.shard AND held.key = o.key
+                                    AND held.event_seq <= o.event_seq AND held.next_try_at IS NOT NULL
+                                    AND (held.event_seq <= place.after_seq OR held.next_try_at > clock_timestamp())
+                            )
                         )
                     ORDER BY event_seq LIMIT %(limit)s
                 ) waiting
