@@ -92,10 +92,13 @@ def collect(
         return _noted(connection, Collected(seen=len(sightings)), source, query, now)
     keys = [one.key for one in mine]
     known = deals.select_known_products(connection, sorted({key[:2] for key in keys}))
-    record(connection, [_seen_product(one, known.get(one.key[:2]), now) for one in _one_a_product(mine)], now=now, falls_kept=0)
     routes = lock_routes(connection)
-    before = deals.select_deals(connection, keys)
-    past = deals.select_past(connection, keys, now=now)
+    told_of = [_seen_product(one, known.get(one.key[:2]), now) for one in _one_a_product(mine)]
+    recorded = record(connection, told_of, now=now, falls_kept=0, routes=routes)
+    # A product that was not known has neither deals nor a history.
+    older = [key for key in keys if key[:2] not in recorded.added]
+    before = deals.select_deals(connection, older)
+    past = deals.select_past(connection, older, now=now)
     same = {(deal.asin, deal.marketplace, deal.price_type, deal.changed_at): deal for deal in before}
     running = [deal for deal in before if deal.ended_at is None]
     newest = _newest_change(running)
@@ -118,7 +121,7 @@ def collect(
     if raw is not None and EventKind.RAW_DEAL in routes:
         written = {row.asin for row in writer.rows}
         insert_events(connection, _raw_events([one.deal for one in mine if one.deal.asin in written], raw), routes)
-    told = tell_deals(connection, writer.announced, now=now, routes=routes, most_per_hour=instant_per_hour)
+    alerted = tell_deals(connection, writer.announced, now=now, routes=routes, most_per_hour=instant_per_hour)
     done = Collected(
         seen=len(sightings),
         kept=len(writer.seen),
@@ -127,8 +130,8 @@ def collect(
         changed=len(writer.rows) - writer.added,
         ended=len(over),
         glitches=writer.glitches,
-        told=told.told,
-        held=told.held,
+        told=alerted.told,
+        held=alerted.held,
         announced=tuple(writer.announced),
     )
     return _noted(connection, done, source, query, now)

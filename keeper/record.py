@@ -30,6 +30,7 @@ class Recorded:
     """What one transaction recorded.
 
     Attributes:
+        added: ASIN and marketplace of the products that were not known.
         observations: current prices seen.
         changes: new current prices, first sightings included.
         events: changes that somebody watches.
@@ -39,6 +40,7 @@ class Recorded:
     """
 
     products: int = 0
+    added: frozenset[tuple[str, str]] = frozenset()
     observations: int = 0
     changes: int = 0
     events: int = 0
@@ -55,6 +57,7 @@ def record(
     raw: Callable[[str], bytes] | None = None,
     buybox: bool = False,
     falls_kept: int = 10,
+    routes: Routes | None = None,
 ) -> Recorded:
     """Record what Keepa answered. Idempotent: the same products again change nothing but the time of the check.
 
@@ -66,18 +69,25 @@ def record(
         now: business time of the check.
         buybox: whether the request asked for the buy box.
         raw: Keepa's own JSON of a product by its ASIN; None where the products come from elsewhere.
+        routes: where this transaction has locked them already.
     """
     batch = sorted(answered, key=lambda product: (product.asin, product.marketplace))
     if not batch:
         return Recorded()
     if len(batch) > LARGEST_BATCH:
         raise ValueError(f"at most {LARGEST_BATCH} products in one transaction, got {len(batch)}")
+    if routes is None:
+        routes = lock_routes(connection)
+    if all(product.is_partial and not product.series and product.stats is None for product in batch):
+        # Without a price there is no history, alert, watch or claim to look at.
+        added, changed = products.write_seen(connection, batch, now=now)
+        insert_events(connection, _product_events(batch, changed, raw, routes), routes)
+        return Recorded(products=len(batch), added=added)
     history_lines: list[str] = []
-    routes = lock_routes(connection)
     products.make_stage(connection)
     prices.make_stages(connection)
     products.stage_products(connection, batch)
-    products.lock_products(connection, now=now)
+    added = products.lock_products(connection, now=now)
     price_lines = (line for product in batch for line in _price_lines(product, history_lines))
     staged = prices.stage_prices(connection, price_lines, history_lines)
     changes, events, near = prices.keep_changes(connection)
@@ -91,6 +101,7 @@ def record(
     watches.reschedule_checked(connection, now=now, buybox=buybox)
     return Recorded(
         products=len(batch),
+        added=added,
         observations=staged,
         changes=changes,
         events=events,

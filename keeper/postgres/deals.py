@@ -1,7 +1,6 @@
 """Deals: what is known of them, the writes of a collection, and their document, composed whole."""
 
-import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -14,7 +13,7 @@ from keeper.domain.events import EventKind, Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_series import minute_of
 from keeper.domain.price_type import PriceType
-from keeper.postgres.engine import copy_rows, copy_text
+from keeper.postgres.engine import json_rows
 from keeper.postgres.outbox import SHARD_OF_KEY, notify_relays
 from keeper.postgres.rebuild import Row
 from keeper.postgres.sinks import Routes
@@ -183,6 +182,8 @@ class KnownDeal:
 
 def select_known_products(connection: Connection, places: Collection[Place]) -> dict[Place, KnownProduct]:
     """Those of the products that are known, by ASIN and marketplace."""
+    if not places:
+        return {}
     rows = connection.execute(
         text(
             """
@@ -208,6 +209,8 @@ def select_past(connection: Connection, keys: Collection[Key], *, now: datetime)
     Args:
         keys: with the time from which the present price is.
     """
+    if not keys:
+        return {}
     rows = connection.execute(
         text(
             f"""
@@ -238,9 +241,13 @@ def select_past(connection: Connection, keys: Collection[Key], *, now: datetime)
                 ) before
             ) past
             WHERE past.known_days > 0
+                -- What has a history has a current price; most of what the feed tells of has neither.
+                AND EXISTS (
+                    SELECT 1 FROM current_prices c WHERE c.asin = s.asin AND c.marketplace = s.marketplace AND c.price_type = s.price_type
+                )
             """
         ),
-        _columns_of([key[:2] for key in keys]) | {"price_types": [key[2] for key in keys], "times": [key[3] for key in keys], "now": now},
+        _columns_of_keys(keys) | {"now": now},
     )
     return {
         (row.asin, row.marketplace, row.price_type): PastPrices(
@@ -252,6 +259,8 @@ def select_past(connection: Connection, keys: Collection[Key], *, now: datetime)
 
 def select_deals(connection: Connection, keys: Collection[Key]) -> list[KnownDeal]:
     """The deals of these keys, and those that run on the same price, locked in their order."""
+    if not keys:
+        return []
     rows = connection.execute(
         text(
             f"""
@@ -271,19 +280,16 @@ def write_deals(connection: Connection, rows: Sequence[DealRow]) -> None:
     """Insert the new ones, move those that are there; each key once."""
     if not rows:
         return
-    connection.execute(
-        text("CREATE TEMPORARY TABLE IF NOT EXISTS stage_deal (LIKE collected_deals INCLUDING DEFAULTS) ON COMMIT DELETE ROWS")
-    )
-    connection.execute(text("TRUNCATE stage_deal"))
     columns = ", ".join(_COLUMNS)
-    copy_rows(connection, f"stage_deal ({columns})", [_deal_line(row) for row in rows])
     connection.execute(
         text(
             f"""
-            INSERT INTO collected_deals ({columns}) SELECT {columns} FROM stage_deal ORDER BY {_KEY_COLUMNS}
+            INSERT INTO collected_deals ({columns})
+            SELECT {columns} FROM json_populate_recordset(CAST(NULL AS collected_deals), CAST(:rows AS json)) ORDER BY {_KEY_COLUMNS}
             ON CONFLICT ({_KEY_COLUMNS}) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _MOVED)}
             """
-        )
+        ),
+        {"rows": json_rows(rows)},
     )
 
 
@@ -300,7 +306,7 @@ def touch_deals(connection: Connection, keys: Collection[Key], looked_at: Sequen
                 WHERE d.asin = s.asin AND d.marketplace = s.marketplace AND d.price_type = s.price_type AND d.changed_at = s.changed_at
                 """
             ),
-            _columns_of_keys(keys) | {"looked": list(looked_at), "now": now},
+            _columns_of_keys(keys) | {"looked": _array(at.isoformat() for at in looked_at), "now": now},
         )
 
 
@@ -316,7 +322,8 @@ def insert_sightings(connection: Connection, seen: Collection[tuple[Key, int | N
                 ON CONFLICT DO NOTHING
                 """
             ),
-            _columns_of_keys([key for key, _ in seen]) | {"ranks": [rank for _, rank in seen], "now": now, "query": query},
+            _columns_of_keys([key for key, _ in seen])
+            | {"ranks": _array("NULL" if rank is None else str(rank) for _, rank in seen), "now": now, "query": query},
         )
 
 
@@ -596,26 +603,16 @@ def insert_deal_events(connection: Connection, event_ids: Collection[UUID], rout
 
 
 def _columns_of(places: Collection[Place]) -> dict[str, Any]:
-    return {"asins": [asin for asin, _ in places], "marketplaces": [str(marketplace) for _, marketplace in places]}
+    return {"asins": _array(asin for asin, _ in places), "marketplaces": _array(str(marketplace) for _, marketplace in places)}
 
 
 def _columns_of_keys(keys: Collection[Key]) -> dict[str, Any]:
-    return _columns_of([key[:2] for key in keys]) | {"price_types": [key[2] for key in keys], "times": [key[3] for key in keys]}
+    return _columns_of([key[:2] for key in keys]) | {
+        "price_types": _array(str(key[2]) for key in keys),
+        "times": _array(key[3].isoformat() for key in keys),
+    }
 
 
-def _deal_line(row: DealRow) -> str:
-    return "\t".join([_deal_field(getattr(row, name)) for name in _COLUMNS]) + "\n"
-
-
-def _deal_field(value: Any) -> str:
-    if value is None:
-        return "\\N"
-    if isinstance(value, str):
-        return copy_text(value)
-    if isinstance(value, bool):
-        return "t" if value else "f"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return copy_text(json.dumps(value))
-    return str(value)
+def _array(plain: Iterable[str]) -> str:
+    """As PostgreSQL writes an array of words without signs: the driver takes longer for its own than the server for the whole statement."""
+    return "{" + ",".join(plain) + "}"

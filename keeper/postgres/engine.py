@@ -1,11 +1,12 @@
 """The one way to open PostgreSQL: a bounded pool with timeouts everywhere."""
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar, cast
 
+import msgspec
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
@@ -152,6 +153,23 @@ def copy_rows(connection: Connection, target: str, lines: Iterable[str]) -> int:
             while share := list(islice(waiting, _COPY_LINES)):
                 copy.write("".join(share))
         return cursor.rowcount
+
+
+def json_rows(rows: Sequence[object]) -> str:
+    """Dataclasses or dicts as a JSON array, for `json_to_recordset`: of a few hundred rows that takes less than COPY and a stage do.
+
+    A NUL, which PostgreSQL cannot hold, is dropped.
+    """
+    body = msgspec.json.encode(rows)
+    return (msgspec.json.encode(_without_nuls(msgspec.json.decode(body))) if rb"\u0000" in body else body).decode()
+
+
+def _without_nuls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nuls(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nuls(part) for part in value]
+    return value.replace("\x00", "") if isinstance(value, str) else value
 
 
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\x00": ""})

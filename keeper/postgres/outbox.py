@@ -35,6 +35,9 @@ FIRST_OF_SHARDS = f"""
 _MOST_STORED_BYTES = 4 * 1024 * 1024
 KINDS_BY_VALUE = {kind.value: kind for kind in EventKind}
 
+# JSON has no such sign in it.
+_BETWEEN = "\x1e"
+
 
 def insert_events(connection: Connection, events: Sequence[Event], routes: Mapping[EventKind, Sequence[str]]) -> None:
     """Store events and a thin outbox row for each sink of their kind, in their order. The caller has locked what they tell of.
@@ -54,7 +57,10 @@ def insert_events(connection: Connection, events: Sequence[Event], routes: Mappi
                 WITH added AS (
                     INSERT INTO events (event_id, kind, key, version, payload)
                     SELECT event_id, :kind, key, version, payload
-                    FROM unnest(CAST(:ids AS uuid[]), CAST(:keys AS text[]), CAST(:versions AS bigint[]), CAST(:payloads AS json[]))
+                    FROM unnest(
+                            CAST(:ids AS uuid[]), CAST(:keys AS text[]), CAST(:versions AS bigint[]),
+                            CAST(string_to_array(:payloads, :between) AS json[])
+                        )
                         WITH ORDINALITY AS new (event_id, key, version, payload, position)
                     ORDER BY position
                     RETURNING key, recorded_on, seq
@@ -66,10 +72,12 @@ def insert_events(connection: Connection, events: Sequence[Event], routes: Mappi
             ),
             {
                 "kind": kind.value,
-                "ids": [event.event_id for event in group],
+                "ids": "{" + ",".join(str(event.event_id) for event in group) + "}",
                 "keys": [event.key for event in group],
                 "versions": [event.version for event in group],
-                "payloads": [event.body for event in group],
+                # An array of the driver's escapes every quote, twice as slow as all the rest.
+                "payloads": _BETWEEN.join(event.body for event in group),
+                "between": _BETWEEN,
                 "sinks": list(routes.get(kind, ())),
             },
         )

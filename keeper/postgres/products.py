@@ -2,12 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from keeper.domain.product import Product
-from keeper.postgres.engine import copy_rows, copy_text
+from keeper.postgres.engine import copy_rows, copy_text, json_rows
 
 _CONTENT = (
     ("kind", "text"),
@@ -42,6 +43,12 @@ _CONTENT = (
     ("listed_at", "timestamptz"),
 )
 _NAMES = [name for name, _ in _CONTENT]
+_FACTS_OF = attrgetter("asin", "marketplace", "updated_at", *(name for name in _NAMES if name not in ("image_url", "kind")))
+_FACTS = ("asin", "marketplace", "keepa_updated_at", *(name for name in _NAMES if name not in ("image_url", "kind")))
+_SEEN = f"""
+    json_to_recordset(CAST(:rows AS json)) AS s
+    (asin text, marketplace text, keepa_updated_at timestamptz, {", ".join(f"{name} {kind}" for name, kind in _CONTENT)})
+"""
 # Not asked in every request (rating) or not said in every answer: what was known stays known.
 _STICKY = {"rating_tenths", "review_count", "monthly_sold", "sales_rank", "prime_eligible"}
 
@@ -68,22 +75,89 @@ def stage_products(connection: Connection, products: Sequence[Product]) -> None:
     connection.execute(text("ANALYZE stage_product"))
 
 
-def lock_products(connection: Connection, *, now: datetime) -> None:
-    """Insert the new ones and lock all staged, in order: from here on each product has one writer.
+def write_seen(
+    connection: Connection, products: Sequence[Product], *, now: datetime
+) -> tuple[frozenset[tuple[str, str]], list[tuple[str, str]]]:
+    """All at once what the stages do for products seen by the way, which have no prices: what they do not say stays as it is known.
 
-    Where a later answer has been recorded already, the staged content becomes that of the row: a late answer moves nothing back.
+    Locks as `lock_products` does: new ones in order, then known ones in order.
+
+    Returns:
+        ASIN and marketplace of the new ones, and of all whose content is new or another.
     """
+    seen = {(one.asin, one.marketplace.value): _seen_row(one) for one in products}
+    added = _insert_new(connection, _SEEN, {"now": now, "rows": json_rows(list(seen.values()))})
+    known = {place: row for place, row in seen.items() if place not in added}
+    if not known:
+        return added, list(added)
     connection.execute(
+        text(
+            """
+            SELECT 1 FROM products p JOIN unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[])) AS s (asin, marketplace)
+                USING (asin, marketplace)
+            ORDER BY p.asin, p.marketplace FOR UPDATE OF p
+            """
+        ),
+        {"asins": [asin for asin, _ in known], "marketplaces": [marketplace for _, marketplace in known]},
+    )
+    is_other = f"({', '.join(f'p.{name}' for name in _NAMES[1:])}) IS DISTINCT FROM ({', '.join(_or_known(name) for name in _NAMES[1:])})"
+    rows = connection.execute(
+        text(
+            f"""
+            UPDATE products p SET {", ".join(f"{name} = {_or_known(name)}" for name in _NAMES[1:])},
+                keepa_updated_at = coalesce(s.keepa_updated_at, p.keepa_updated_at),
+                revision = p.revision + CASE WHEN {is_other} THEN 1 ELSE 0 END,
+                changed_at = CASE WHEN {is_other} THEN :now ELSE p.changed_at END
+            FROM {_SEEN}
+            WHERE p.asin = s.asin AND p.marketplace = s.marketplace
+                AND NOT coalesce(s.keepa_updated_at < p.keepa_updated_at, false)
+                AND ({is_other} OR s.keepa_updated_at IS DISTINCT FROM coalesce(p.keepa_updated_at, s.keepa_updated_at))
+            RETURNING p.asin, p.marketplace, p.changed_at = :now
+            """
+        ),
+        {"now": now, "rows": json_rows(list(known.values()))},
+    )
+    return added, [*added, *((asin, marketplace) for asin, marketplace, is_changed in rows if is_changed)]
+
+
+def _or_known(name: str) -> str:
+    return f"coalesce(s.{name}, p.{name})"
+
+
+def _seen_row(product: Product) -> dict[str, Any]:
+    """What it says, by column; what it does not is left out."""
+    row = {name: value for name, value in zip(_FACTS, _FACTS_OF(product), strict=True) if value is not None and value != ()}
+    row["kind"] = product.kind
+    if product.image_urls:
+        row["image_url"] = product.image_urls[0]
+    return row
+
+
+def _insert_new(connection: Connection, source: str, parameters: dict[str, Any]) -> frozenset[tuple[str, str]]:
+    """Insert the products of `source AS s` that are not there, in order. Returns their ASINs and marketplaces."""
+    rows = connection.execute(
         text(
             f"""
             INSERT INTO products (asin, marketplace, {", ".join(_NAMES)}, keepa_updated_at, first_seen_at, checked_at, changed_at)
-            SELECT asin, marketplace, {", ".join(_NAMES)}, keepa_updated_at, :now, :now, :now FROM stage_product s
+            SELECT asin, marketplace, {", ".join(_NAMES)}, keepa_updated_at, :now, :now, :now FROM {source}
             WHERE NOT EXISTS (SELECT 1 FROM products p WHERE p.asin = s.asin AND p.marketplace = s.marketplace)
-            ORDER BY asin, marketplace ON CONFLICT DO NOTHING
+            ORDER BY asin, marketplace ON CONFLICT DO NOTHING RETURNING asin, marketplace
             """
         ),
-        {"now": now},
+        parameters,
     )
+    return frozenset((asin, marketplace) for asin, marketplace in rows)
+
+
+def lock_products(connection: Connection, *, now: datetime) -> frozenset[tuple[str, str]]:
+    """Insert the new ones and lock all staged, in order: from here on each product has one writer.
+
+    Where a later answer has been recorded already, the staged content becomes that of the row: a late answer moves nothing back.
+
+    Returns:
+        ASIN and marketplace of the new ones.
+    """
+    added = _insert_new(connection, "stage_product s", {"now": now})
     found = connection.execute(
         text(
             """
@@ -113,6 +187,7 @@ def lock_products(connection: Connection, *, now: datetime) -> None:
                 """
             )
         )
+    return added
 
 
 def update_products(connection: Connection, *, now: datetime) -> list[tuple[str, str]]:

@@ -7,10 +7,15 @@ from datetime import date, datetime
 from sqlalchemy import Connection, text
 
 from keeper.domain.events import EventKind
+from keeper.postgres.engine import driver_of
 from keeper.postgres.outbox import KINDS_BY_VALUE, SHARD_OF_KEY, SHARDS, notify_relays
 
 # Whoever records holds it shared, so that one who switches a sink waits until no event is under way that does not know of it.
 _LOCK = "hashtext('keeper.sinks')"
+_LOCK_ROUTES = f"""
+    SELECT pg_advisory_xact_lock_shared({_LOCK});
+    SELECT kind, array_agg(name ORDER BY name) FROM sinks, unnest(kinds) AS kind GROUP BY kind
+"""
 
 Routes = Mapping[EventKind, Sequence[str]]
 
@@ -31,8 +36,11 @@ class SinkRow:
 
 def lock_routes(connection: Connection) -> Routes:
     """The sinks of each kind, unchanged until this transaction ends. Before anything else of the transaction is locked."""
-    connection.execute(text(f"SELECT pg_advisory_xact_lock_shared({_LOCK})"))
-    rows = connection.execute(text("SELECT kind, array_agg(name ORDER BY name) FROM sinks, unnest(kinds) AS kind GROUP BY kind"))
+    with driver_of(connection).cursor() as cursor:
+        # Two statements, so that the second sees what was committed while the first waited, and one way there and back.
+        cursor.execute(_LOCK_ROUTES, prepare=False)
+        cursor.nextset()
+        rows = cursor.fetchall()
     return {KINDS_BY_VALUE[kind]: names for kind, names in rows if kind in KINDS_BY_VALUE}
 
 

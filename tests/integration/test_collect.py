@@ -99,6 +99,22 @@ def test_what_keepa_said_of_the_product_outlives_what_the_feed_says(engine: Engi
     )
 
 
+def test_what_keepa_says_with_signs_a_database_cannot_hold_is_kept_without_them(engine: Engine) -> None:
+    run_collect(engine, sighting(title='Cherry\x00 \\u0000 "Tastatur"\t,{}', category="Computer\x00"))
+    assert one(engine, "SELECT title FROM products") == 'Cherry \\u0000 "Tastatur"\t,{}'
+    assert one(engine, "SELECT category FROM collected_deals") == "Computer"
+
+
+def test_known_and_new_products_of_one_page_are_told_apart(engine: Engine) -> None:
+    run_record(engine, product([(ago(days=80), 6000)], title="Cherry KC 1000 Tastatur", brand="CHERRY GmbH"))
+    run_collect(engine, sighting(sales_rank=7), sighting(asin="B000000002", sales_rank=8))
+    assert rows(engine, "SELECT asin, brand, sales_rank, revision FROM products ORDER BY asin") == [
+        ("B000000002", None, 8, 1),
+        (ASIN, "CHERRY GmbH", 7, 3),
+    ]
+    assert rows(engine, "SELECT asin, median_90_minor FROM collected_deals ORDER BY asin") == [("B000000002", None), (ASIN, 6000)]
+
+
 def test_the_same_deal_twice_is_one_deal_and_one_event(engine: Engine) -> None:
     use_sinks(engine, ALL_SINKS)
     for hour in range(3):
