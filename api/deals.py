@@ -190,7 +190,7 @@ class DealPage(Answer):
     """One page of hits."""
 
     deals: list[DealHit]
-    total: int | None = Field(description="All hits, 10,000 meaning so many or more; null on later pages")
+    total: int | None = Field(description="All hits, 1,000 meaning so many or more; null on later pages")
     alike: list[str] = Field(description="Words nothing has, for which similar ones were taken")
     facets: dict[str, list[Tally]] = Field(description="Hits by value, where `facets` was asked for")
     next_cursor: str | None = Field(description="Send the same body with it as `cursor` for the next page; null on the last one")

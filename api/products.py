@@ -80,7 +80,7 @@ class ProductPage(Answer):
     """One page of hits."""
 
     products: list[ProductHit]
-    total: int | None = Field(description="All hits, 10,000 meaning so many or more; null on later pages")
+    total: int | None = Field(description="All hits, 1,000 meaning so many or more; null on later pages")
     alike: list[str] = Field(description="Words nothing has, for which similar ones were taken")
     facets: dict[str, list[Count]] = Field(description="Hits by value, where `facets` was asked for")
     next: str | None

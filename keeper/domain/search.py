@@ -24,7 +24,7 @@ MOST_CHOICES: Final = 50
 LARGEST_COUNT: Final = 2_000_000_000
 LARGEST_AMOUNT_MINOR: Final = 1_000_000_000
 # Beyond this a total is "so many or more": an exact one costs a look at every match.
-LARGEST_TOTAL: Final = 10_000
+LARGEST_TOTAL: Final = 1_000
 MOST_SUGGESTIONS: Final = 20
 # How many of a facet's values are counted.
 MOST_COUNTS: Final = 20
@@ -62,8 +62,8 @@ class SearchSubject(StrEnum):
 class SearchSort(StrEnum):
     """The order of the hits; what has no such value comes last, equal ones by id.
 
-    RELEVANCE without words is NEWEST. NEWEST is the first sight of a product, and the change of price of a deal. SCORE is how good a
-    deal is.
+    RELEVANCE without words is NEWEST, and of deals may be so where LARGEST_TOTAL or more have the words: they tell nothing apart. NEWEST is
+    the first sight of a product, and the change of price of a deal. SCORE is how good a deal is.
     """
 
     RELEVANCE = "relevance"

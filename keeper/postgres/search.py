@@ -147,10 +147,18 @@ class PostgresSearcher:
 
     def search(self, query: SearchQuery, terms: Sequence[SearchTerm], *, after: Position | None) -> Found:
         """See `keeper.find.Searcher`."""
+        query = self._lowered(query)
         table = _TABLES[query.subject]
         words = self._words_of(terms)
         if words is None and query.sort is SearchSort.RELEVANCE:
             query = replace(query, sort=SearchSort.NEWEST)
+        total = None
+        if query.subject is SearchSubject.DEALS and query.sort is SearchSort.RELEVANCE:
+            # A word that most titles have puts nothing in order, and to rank a million by it takes seconds. A cursor tells by its key.
+            if after is None:
+                total = self._count(*_matching(query, words))
+            if total == LARGEST_TOTAL or (after is not None and isinstance(after.key, int)):
+                query = replace(query, sort=SearchSort.NEWEST)
         source, conditions, parameters = _matching(query, words, with_prices=query.sort in _BY_PRICE)
         key, is_falling = _sort_key(query.sort, table)
         beyond = ""
@@ -174,8 +182,7 @@ class PostgresSearcher:
         ).all()
         hits = tuple(_hit(row) for row in rows[: query.limit])
         end = _position(query.subject, rows[query.limit - 1]) if len(rows) > query.limit else None
-        total = None
-        if after is None:
+        if after is None and total is None:
             total = len(rows) if end is None else self._count(*_matching(query, words))
         return Found(hits, total, end)
 
@@ -199,6 +206,7 @@ class PostgresSearcher:
 
     def count_facets(self, query: SearchQuery, terms: Sequence[SearchTerm]) -> tuple[Facet, ...]:
         """See `keeper.find.Searcher`. One look at the matches of all marketplaces."""
+        query = self._lowered(query)
         table = _TABLES[query.subject]
         source, conditions, parameters = _matching(query, self._words_of(terms), with_prices=True, everywhere=True)
         here, more = _here(query, "matched.price", "matched.marketplace")
@@ -272,6 +280,15 @@ class PostgresSearcher:
         )
         return tuple(row.title for row in rows)
 
+    def _lowered(self, query: SearchQuery) -> SearchQuery:
+        """With its brands as the database has them in lower case; as values, whose frequency it knows."""
+        if not query.brands:
+            return query
+        lowered: list[str] = self._connection.execute(
+            text("SELECT array_agg(lower(said)) FROM unnest(CAST(:brands AS text[])) said"), {"brands": list(query.brands)}
+        ).scalar_one()
+        return replace(query, brands=tuple(lowered))
+
     def _words_of(self, terms: Sequence[SearchTerm]) -> str | None:
         """All terms as the text of a tsquery; None where none of them holds a word that counts."""
         if not terms:
@@ -335,13 +352,15 @@ def _matching(
         conditions.append(here)
         parameters |= parameters_here
     if query.discount_from_pct is not None:
-        conditions.append(f"{table.discount} >= CAST(:discount_from AS numeric)")
+        # As its index has it.
+        discount = table.discount if table.prices else f"coalesce({table.discount}, {_NOTHING})"
+        conditions.append(f"{discount} >= CAST(:discount_from AS numeric)")
         parameters["discount_from"] = str(query.discount_from_pct)
     if query.rating_from is not None:
         conditions.append("s.rating_tenths >= CAST(:rating_from AS numeric) * 10")
         parameters["rating_from"] = str(query.rating_from)
     if query.brands:
-        conditions.append(f"lower({table.brand}) IN (SELECT lower(b) FROM unnest(CAST(:brands AS text[])) b)")
+        conditions.append(f"lower({table.brand}) = ANY(:brands)")
         parameters["brands"] = list(query.brands)
     if query.categories:
         conditions.append(table.has_category)
@@ -357,7 +376,8 @@ def _matching(
             ("s.below_median_pct >= CAST(:below_median AS numeric)", "below_median", _exact(query.below_median_from_pct)),
             ("s.review_count >= :reviews_from", "reviews_from", query.reviews_from),
             ("s.sales_rank <= :rank_to", "rank_to", query.rank_to),
-            ("s.deal_score >= :score_from", "score_from", query.score_from),
+            # As its index has it.
+            (f"coalesce(s.deal_score, {_NOTHING}) >= CAST(:score_from AS float8)", "score_from", query.score_from),
             ("s.layout = ANY(:layouts)", "layouts", list(query.layouts) or None),
             ("s.product_group = :product_group", "product_group", query.group),
         ):

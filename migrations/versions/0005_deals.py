@@ -33,6 +33,10 @@ COMMENT ON COLUMN collected_deals.sightings IS 'Times it was seen with a later l
 COMMENT ON COLUMN collected_deals.announced_at IS 'Since when it may be told to people; null while it may be a glitch';
 -- As the score and the price a deal is found by, these do not move with a sighting.
 CREATE INDEX collected_deals_best ON collected_deals (marketplace, coalesce(deal_score, -1000)) WHERE ended_at IS NULL;
+CREATE INDEX collected_deals_rated ON collected_deals (marketplace, coalesce(rating_tenths, -1000)) WHERE ended_at IS NULL;
+CREATE INDEX collected_deals_ranked ON collected_deals (marketplace, sales_rank) WHERE ended_at IS NULL;
+CREATE INDEX collected_deals_layouts ON collected_deals (marketplace, layout) WHERE ended_at IS NULL AND layout IS NOT NULL;
+CREATE INDEX products_of_brand ON products (marketplace, lower(brand));
 CREATE INDEX collected_deals_announced ON collected_deals (announced_at) WHERE announced_at IS NOT NULL;
 CREATE INDEX collected_deals_running ON collected_deals (last_seen_at) WHERE ended_at IS NULL;
 
@@ -201,7 +205,8 @@ CREATE TABLE deal_reports (
 ALTER TABLE deal_filters DROP COLUMN is_instant;
 ALTER TABLE users DROP COLUMN timezone, DROP COLUMN report_hour, DROP COLUMN wants_empty_reports;
 DROP TABLE candidates, bestseller_lists, deal_queries, deal_collections, deal_sightings;
-DROP INDEX collected_deals_best, collected_deals_announced, collected_deals_running;
+DROP INDEX collected_deals_best, collected_deals_rated, collected_deals_ranked, collected_deals_layouts, products_of_brand,
+    collected_deals_announced, collected_deals_running;
 ALTER TABLE collected_deals
     DROP COLUMN source, DROP COLUMN query, DROP COLUMN product_group, DROP COLUMN layout, DROP COLUMN median_90_minor,
     DROP COLUMN average_90_minor, DROP COLUMN below_median_pct, DROP COLUMN lowest_year_minor, DROP COLUMN lowest_ever_minor,

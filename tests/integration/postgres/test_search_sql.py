@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, Engine, event, text
 
 from keeper.domain.product import Product
-from keeper.domain.search import SearchQuery, SearchSort, SearchSubject
+from keeper.domain.search import LARGEST_TOTAL, SearchQuery, SearchSort, SearchSubject
 from keeper.find import find, suggest
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.postgres.engine import open_engine
@@ -126,7 +126,7 @@ def large(postgres: EmbeddedServer) -> Iterator[Engine]:
                 """
                 INSERT INTO products (asin, marketplace, kind, title, brand, first_seen_at, checked_at, changed_at)
                 SELECT 'B' || lpad(n::text, 9, '0'), 'DE', 'standard', concat_ws(' ', 'Tastatur', substr(md5(n::text), 1, 9), md5(n::text)),
-                    'Cherry', :now, :now, :now
+                    CASE WHEN n % 1000 = 0 THEN 'Cherry-2' ELSE 'Cherry' END, :now, :now, :now
                 FROM generate_series(1, 3000) n
                 """
             ),
@@ -136,9 +136,11 @@ def large(postgres: EmbeddedServer) -> Iterator[Engine]:
             text(
                 """
                 INSERT INTO collected_deals (asin, marketplace, price_type, changed_at, amount_minor, currency, discount_pct, first_seen_at,
-                    last_seen_at)
+                    last_seen_at, sales_rank, layout, deal_score)
                 SELECT asin, 'DE', 'NEW', CAST(:now AS timestamptz) - row_number() OVER () * interval '1 minute',
-                    row_number() OVER (), 'EUR', row_number() OVER () % 90, :now, :now
+                    row_number() OVER (), 'EUR', row_number() OVER () % 90, :now, :now,
+                    row_number() OVER (), CASE WHEN row_number() OVER () % 500 = 0 THEN 'azerty' ELSE 'qwertz' END,
+                    row_number() OVER () % 100
                 FROM products
                 """
             ),
@@ -178,10 +180,29 @@ def plans(engine: Engine, ask: Callable[[PostgresSearcher], object]) -> str:
         (SearchQuery(DEALS), "collected_deals_newest"),
         (SearchQuery(DEALS, sort=SearchSort.DISCOUNT), "collected_deals_largest"),
         (SearchQuery(DEALS, sort=SearchSort.SCORE), "collected_deals_best"),
+        (SearchQuery(DEALS, sort=SearchSort.RATING), "collected_deals_rated"),
+        (SearchQuery(DEALS, rank_to=1), "collected_deals_ranked"),
+        (SearchQuery(DEALS, layouts=("azerty",)), "collected_deals_layouts"),
+        (SearchQuery(DEALS, brands=("CHERRY-2",)), "products_of_brand"),
         (SearchQuery(DEALS, sort=SearchSort.PRICE_ASCENDING), "collected_deals_cheapest"),
         (SearchQuery(DEALS, sort=SearchSort.PRICE_DESCENDING), "collected_deals_cheapest"),
     ],
-    ids=["word", "phrase", "typo", "deals by word", "newest deals", "largest discounts", "best deals", "cheapest deals", "dearest deals"],
+    ids=[
+        "word",
+        "phrase",
+        "typo",
+        "deals by word",
+        "newest deals",
+        "largest discounts",
+        "best deals",
+        "best rated",
+        "sales rank",
+        "layout",
+        "score",
+        "brand",
+        "cheapest deals",
+        "dearest deals",
+    ],
 )
 def test_a_search_uses_its_index(large: Engine, query: SearchQuery, index: str) -> None:
     assert index in plans(large, lambda searcher: find(searcher, query))
@@ -196,6 +217,16 @@ def test_a_later_page_begins_in_the_index(large: Engine, sort: SearchSort) -> No
     column = {SearchSort.NEWEST: "changed_at <=", SearchSort.DISCOUNT: "'-1000'", SearchSort.PRICE_ASCENDING: "amount_minor >="}[sort]
     [condition, *_] = [line for line in shown.splitlines() if "Index Cond" in line and "marketplace" in line and column in line]
     assert condition
+
+
+def test_words_that_most_deals_have_leave_the_newest_first(large: Engine) -> None:
+    with large.begin() as connection:
+        searcher = PostgresSearcher(connection)
+        first = find(searcher, SearchQuery(DEALS, "tastatur", limit=3))
+        second = find(searcher, SearchQuery(DEALS, "tastatur", limit=3, cursor=first.next_cursor))
+        newest = find(searcher, SearchQuery(DEALS, "tastatur", limit=6, sort=SearchSort.NEWEST))
+    assert (*first.hits, *second.hits) == newest.hits
+    assert first.total == LARGEST_TOTAL
 
 
 def test_suggestions_use_the_trigrams(large: Engine) -> None:
