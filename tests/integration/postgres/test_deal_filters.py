@@ -6,11 +6,14 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from sqlalchemy import Connection, Engine, event, text
 
 from keeper.domain.deal_filter import DealFilter
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
+from keeper.kafka.schema import load_schema
+from keeper.kafka.topics import Topic
 from keeper.postgres.deal_filters import (
     AskedFilter,
     DealKey,
@@ -25,6 +28,7 @@ from keeper.postgres.deal_filters import (
     select_matches,
     update_filter,
 )
+from keeper.postgres.deals import walk_deals
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.postgres.engine import open_engine
 from tests.integration.deal_makers import add_deal
@@ -258,3 +262,14 @@ def test_a_name_is_a_users_own(engine: Engine) -> None:
         keep(engine, anna, "a")
     with pytest.raises(FilterExists), engine.begin() as connection:
         update_filter(connection, anna, other, "a", DealFilter(), is_active=True, is_instant=False)
+
+
+def test_the_document_of_a_deal_is_as_its_schema_says(engine: Engine) -> None:
+    add_deal(
+        engine, event_id="6f1c4a52-6f0e-5c0e-9a52-6b6565706572", deal_score=71, score_parts={"below_median": 30, "rating": None},
+        median_90_minor=7999, below_median_pct=37.5, layout="qwertz", product_group="keyboards", is_glitch=True, glitch_reason="absurd",
+    )  # fmt: skip
+    [[row]] = list(walk_deals(engine, page=10))
+    document, schema = json.loads(row.body), load_schema(Topic.DEAL_UPDATES)
+    Draft202012Validator(schema).validate(document)
+    assert set(document) <= set(schema["properties"])
