@@ -13,6 +13,7 @@ from keeper.domain.events import Event, EventKind, Sink, deal_alert_event_id, re
 from keeper.domain.price_series import PriceSeries
 from keeper.domain.report import OfferKey, ReportKind
 from keeper.postgres.deals import DEAL_ID, Key, insert_deal_events
+from keeper.postgres.engine import copy_rows, copy_text
 from keeper.postgres.outbox import insert_events
 from keeper.postgres.sinks import Routes
 
@@ -272,40 +273,38 @@ def insert_reports(connection: Connection, reports: Sequence[NewReport], *, now:
         reports: at most one of a user.
         routes: of `sinks.lock_routes` in this transaction.
     """
+    connection.execute(
+        text(
+            "CREATE TEMPORARY TABLE IF NOT EXISTS stage_report (user_id bigint, kind text, report_date date, deal_count integer, "
+            "is_told boolean, content json) ON COMMIT DELETE ROWS"
+        )
+    )
+    connection.execute(text("TRUNCATE stage_report"))
+    # As one parameter, thirty megabytes take the driver ten times as long.
+    copy_rows(connection, "stage_report (user_id, kind, report_date, deal_count, is_told, content)", [_report_line(one) for one in reports])
     rows = connection.execute(
         text(
             """
             WITH present AS MATERIALIZED (
                 -- A user who has gone meanwhile must not take the others' reports along.
-                SELECT id FROM users WHERE id = ANY(CAST(:user_ids AS bigint[])) ORDER BY id FOR KEY SHARE
-            ), composed AS (
-                SELECT c.* FROM unnest(CAST(:user_ids AS bigint[]), CAST(:kinds AS text[]), CAST(:dates AS date[]),
-                    CAST(:counts AS integer[]), CAST(:contents AS json[]), CAST(:told AS boolean[]))
-                    AS c (user_id, kind, report_date, deal_count, content, is_told)
-                JOIN present ON present.id = c.user_id
+                SELECT id FROM users WHERE id IN (SELECT user_id FROM stage_report) ORDER BY id FOR KEY SHARE
             ), added AS (
                 -- In one order, so that two who compose at once wait for one another and never both.
                 INSERT INTO deal_reports (user_id, kind, report_date, deal_count, content, created_at)
-                SELECT user_id, kind, report_date, deal_count, content, :now FROM composed ORDER BY user_id
+                SELECT user_id, kind, report_date, deal_count, content, :now FROM stage_report
+                WHERE user_id = ANY(ARRAY(SELECT id FROM present)) ORDER BY user_id
                 ON CONFLICT (user_id, kind, report_date) DO NOTHING RETURNING id, user_id
             ), sent AS (
                 INSERT INTO deliveries (report_id, channel_id)
-                SELECT added.id, channels.id FROM added JOIN composed USING (user_id) JOIN channels USING (user_id)
-                WHERE composed.is_told ORDER BY channels.id RETURNING id, report_id, channel_id
+                SELECT added.id, channels.id FROM added JOIN channels USING (user_id)
+                WHERE added.user_id IN (SELECT user_id FROM stage_report WHERE is_told) ORDER BY channels.id
+                RETURNING id, report_id, channel_id
             )
             SELECT added.id AS report_id, added.user_id, sent.id AS delivery_id, sent.channel_id
             FROM added LEFT JOIN sent ON sent.report_id = added.id ORDER BY sent.id
             """
         ),
-        {
-            "user_ids": [one.user_id for one in reports],
-            "kinds": [one.kind.value for one in reports],
-            "dates": [one.report_date for one in reports],
-            "counts": [one.deal_count for one in reports],
-            "contents": [one.content for one in reports],
-            "told": [one.is_told for one in reports],
-            "now": now,
-        },
+        {"now": now},
     ).all()
     by_user = {row.user_id: row.report_id for row in rows}
     mine = [one for one in reports if one.user_id in by_user]
@@ -323,6 +322,12 @@ def insert_reports(connection: Connection, reports: Sequence[NewReport], *, now:
     ]
     insert_events(connection, events, routes)
     return Kept(by_user, len(events), published)
+
+
+def _report_line(report: NewReport) -> str:
+    is_told = "t" if report.is_told else "f"
+    fields = (report.user_id, report.kind.value, report.report_date, report.deal_count, is_told, copy_text(report.content))
+    return "\t".join(str(field) for field in fields) + "\n"
 
 
 def _mark_reported(connection: Connection, told: Sequence[tuple[int, int]]) -> None:

@@ -34,9 +34,12 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     if "Idempotency-Key" in (case.headers or {}):
         case.headers["Idempotency-Key"] = str(uuid4())
     for one in case.body if isinstance(case.body, list) else [case.body]:
-        # A yen has no cents, which no schema can say.
-        if isinstance(one, dict) and one.get("marketplace") == "JP" and one.get("target"):
+        # A yen has no cents, which no schema can say; whose watch a change is of, none knows.
+        if isinstance(one, dict) and (one.get("marketplace") == "JP" or case.method == "PATCH") and one.get("target"):
             one["target"] = max(1, round(float(str(one["target"]))))
+    if isinstance(case.body, dict) and isinstance(case.body.get("timezone"), str):
+        # Which zones there are, the machine's database says.
+        case.body["timezone"] = "Pacific/Auckland"
     if "/deals/" in case.operation.path and isinstance(case.body, dict):
         rules = case.body.get("rules", case.body)
         if isinstance(rules, dict):
