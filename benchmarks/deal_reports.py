@@ -4,7 +4,6 @@ Each deal has a product and 20 recorded prices; each user a channel, 5 watches o
 (words and a price, a discount, a score). The baseline composes the same reports user by user, as one would who has a function for one.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event, text
 
-from benchmarks.figures import database, say
+from benchmarks.figures import database
 from keeper.domain.deal_filter import DealFilter, write_rules
 from keeper.domain.events import KINDS, Sink
 from keeper.domain.marketplace import Marketplace
@@ -33,15 +32,11 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 Figure = tuple[str, float, str, str]
 
 
-def main() -> None:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--users", type=int, default=USERS)
-    parser.add_argument("--deals", type=int, default=DEALS)
-    arguments = parser.parse_args()
+def report_figures() -> list[Figure]:
+    """On a database of its own."""
     with database() as engine:
-        fill_deals(engine, arguments.deals)
-        say("deal_reports", measure_reports(engine, users=arguments.users, deals=arguments.deals))
+        fill_deals(engine, DEALS)
+        return measure_reports(engine)
 
 
 def measure_reports(engine: Engine, *, users: int = USERS, few: int = FEW, deals: int = DEALS) -> list[Figure]:
@@ -209,7 +204,3 @@ def _counted(engine: Engine) -> Iterator[list[str]]:
         yield counted
     finally:
         event.remove(engine, "before_cursor_execute", count)
-
-
-if __name__ == "__main__":
-    main()

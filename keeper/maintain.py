@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 
 from keeper.domain.errors import KeeperError
-from keeper.postgres import deals, idempotency, ingested, ledger, outbox, partitions, watches
+from keeper.postgres import deals, idempotency, ingested, ledger, outbox, partitions, reports, watches
 from keeper.postgres.partitions import PartitionsBusy
 from keeper.search.connection import SearchConnection, open_client
 from keeper.search.indices import delete_older
@@ -31,6 +31,7 @@ class Retention:
     ingested: int
     dead_letters: int
     sightings: int
+    reports: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Maintained:
     dead_letters_removed: int
     answers_forgotten: int
     sightings_forgotten: int
+    reports_forgotten: int
     problem: str = ""
 
 
@@ -78,6 +80,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         forgotten = ingested.delete_old(connection, days=retention.ingested)
         dead_letters = outbox.delete_old_dead_letters(connection, days=retention.dead_letters)
         answers = idempotency.delete_old(connection)
+        old_reports = reports.delete_old(connection, before=now - timedelta(days=retention.reports))
         sightings = deals.delete_old_sightings(connection, before=now - timedelta(days=retention.sightings))
     made, made_problem = _until_done(engine, partial(partitions.make_partitions, now=now, at_most=1, lock_seconds=_LOCK_SECONDS))
     dropped, dropped_problem = _until_done(
@@ -91,6 +94,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         dead_letters_removed=dead_letters,
         answers_forgotten=answers,
         sightings_forgotten=sightings,
+        reports_forgotten=old_reports,
         problem=made_problem or dropped_problem,
     )
 

@@ -353,8 +353,13 @@ def _encode(composed: Sequence[_Composed]) -> Iterator[NewReport]:
             content=msgspec.json.encode(encode_report(one.report, encode)).decode(),
             is_told=not one.report.is_empty or one.reader.wants_empty,
             held_ids=one.held_ids,
-            deals=tuple({(*entry.deal.offer, entry.deal.changed_at) for part in one.report.parts for entry in part.entries}),
+            deals=tuple({(*deal.offer, deal.changed_at) for deal in _deals_of(one.report)}),
         )
+
+
+def _deals_of(report: Report) -> Iterator[ReportDeal]:
+    yield from (entry.deal for part in report.parts for entry in part.entries)
+    yield from (one.deal for one in report.held)
 
 
 def _note(done: Reported, composed: Sequence[_Composed], kept: Kept) -> None:

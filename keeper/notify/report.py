@@ -199,7 +199,8 @@ def _words() -> dict[str, object]:
         "short": lambda text, asin: one_line(text, _ROW_TITLE_LENGTH) or asin,
         "name": lambda text: one_line(text, 100),
         "image": _small_image,
-        "facts": lambda deal: [*_prices(deal), *_standing(deal)],
+        # A fact is not broken over two lines.
+        "facts": lambda deal: [fact.replace(" ", "\u00a0") for fact in (*_prices(deal), *_standing(deal))],
         "chart_range": lambda deal: _range(deal.chart, deal.price.currency),
         "kind": _kind,
         "Mark": Mark,

@@ -534,12 +534,11 @@ def find_report(connection: Connection, user_id: int, report_id: int | None, *, 
     return _report_row(row[:-1]), row[-1]
 
 
-def delete_reports(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Forget reports that are older; what waits for delivery goes with them. Returns how many, at most `limit`."""
-    oldest = "SELECT id FROM deal_reports WHERE created_at < :before ORDER BY id LIMIT :limit"
-    return connection.execute(
-        text(f"DELETE FROM deal_reports WHERE id = ANY(ARRAY({oldest}))"), {"before": before, "limit": limit}
-    ).rowcount
+def delete_old(connection: Connection, *, before: datetime) -> int:
+    """Forget older reports and alerts of deals, with what waits for delivery, and what pages of deals came to. Returns the reports."""
+    connection.execute(text("DELETE FROM deal_alerts WHERE created_at < :before"), {"before": before})
+    connection.execute(text("DELETE FROM deal_collections WHERE collected_at < :before"), {"before": before})
+    return connection.execute(text("DELETE FROM deal_reports WHERE created_at < :before"), {"before": before}).rowcount
 
 
 def _report_row(row: Sequence[Any]) -> ReportRow:

@@ -260,7 +260,7 @@ def test_what_belongs_to_no_group_is_kept_without_one_where_the_source_is_truste
 def test_old_sightings_are_forgotten_and_the_deal_stays(engine: Engine) -> None:
     for days in (100, 80):
         run_collect(engine, sighting(), now=ago(days=days))
-    maintain(engine, now=NOW, retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90))
+    maintain(engine, now=NOW, retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, reports=400))
     assert rows(engine, "SELECT seen_at FROM deal_sightings") == [ago(days=80)]
     assert one(engine, "SELECT count(*) FROM collected_deals") == 1
 

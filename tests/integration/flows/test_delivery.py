@@ -78,7 +78,9 @@ def test_maintenance_runs_green_again_and_again(installation: Installation) -> N
     ends = [installation.run("maintenance.maintenance") for _ in range(2)]
 
     assert [end.state for end in ends] == ["Completed", "Completed"]
-    nothing = "removed 0 calls, 0 dead letters, 0 ids of foreign events, 0 kept answers of the API, 0 documents"
+    nothing = (
+        "removed 0 calls, 0 dead letters, 0 ids of foreign events, 0 kept answers of the API, 0 sightings of deals, 0 reports, 0 documents"
+    )
     assert ends[-1].message == f"made 0 partitions, dropped 0 days of events, {nothing}"
 
 
@@ -133,6 +135,26 @@ def test_maintenance_forgets_dead_letters_and_foreign_events_in_time(installatio
 
     assert "1 dead letters, 1 ids of foreign events" in end.message
     assert (installation.count("dead_letters"), installation.count("ingested_events")) == (1, 1)
+
+
+def test_maintenance_forgets_reports_and_alerts_of_deals_in_time(installation: Installation) -> None:
+    installation.environment["KEEPER_KEEP_REPORTS_DAYS"] = "30"
+    installation.add_mail(9)
+    with installation.engine.begin() as connection:
+        for days in (31, 29):
+            connection.exec_driver_sql(
+                "INSERT INTO deal_reports (user_id, report_date, deal_count, content, created_at) "
+                f"SELECT id, current_date - {days}, 0, '{{}}', keeper_now() - interval '{days} days' FROM users"
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO deal_collections (collected_at, source, seen, kept, added, glitches) "
+                f"VALUES (keeper_now() - interval '{days} days', 'feed', 1, 1, 1, 0)"
+            )
+
+    end = installation.run("maintenance.maintenance")
+
+    assert "1 reports" in end.message
+    assert (installation.count("deal_reports"), installation.count("deal_collections")) == (1, 1)
 
 
 def test_maintenance_deletes_old_documents(installation: Installation, elasticsearch: ElasticsearchService) -> None:

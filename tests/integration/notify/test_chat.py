@@ -1,3 +1,4 @@
+import json
 import logging
 import socket
 import ssl
@@ -14,10 +15,13 @@ from apprise.plugins.slack import NotifySlack
 from apprise.plugins.telegram import NotifyTelegram
 
 from keeper.domain.errors import KeeperError
+from keeper.domain.report import Report
 from keeper.notify.message import Message, compose_alert
+from keeper.notify.report import compose_report
 from keeper.notify.sender import ChannelRefused, ChannelSender, ChannelUnreachable
 from tests.integration.notify.alerts import ALERT
 from tests.integration.notify.http_edge import HttpServer
+from tests.unit.notify.reports import REPORT, full
 
 TOKEN = "AAbbCCddEEffGGhhIIjjKKllMMnnOOppQQr"
 HOOK_TOKEN = "abcdefghijklmnopqrstuvwxyz0123456789-abcdefghijklmnopqrstuvwxyz"
@@ -57,6 +61,23 @@ def edge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edge]:
 
 def shown(error: BaseException) -> str:
     return f"{error} {error!r} {vars(error)} {''.join(traceback.format_exception(error))}"
+
+
+# What one message may have, by the services' own words.
+LONGEST = {"telegram": ("text", 4096), "discord": ("content", 2000), "slack": ("attachments", 3000), "ntfy": ("message", 4096)}
+
+
+@pytest.mark.parametrize("service", URLS)
+@pytest.mark.parametrize("report", [REPORT, full(200, 5)], ids=["usual", "largest"])
+def test_report_is_one_message_within_the_services_bounds(edge: Edge, service: str, report: Report) -> None:
+    edge.server.body = b"ok" if service == "slack" else b"{}"
+    edge.send(service, compose_report(report))
+
+    [asked] = edge.server.asked
+    said = asked.body.decode() if service == "ntfy" else json.dumps(asked.json.get(LONGEST[service][0], asked.json), ensure_ascii=False)
+    assert len(said) <= LONGEST[service][1]
+    assert "https://www.amazon.de/dp/" in said
+    assert " more: `keeper report show`" in said
 
 
 def test_telegram_gets_one_send_message_with_every_fact(edge: Edge) -> None:
