@@ -28,6 +28,7 @@ from typing import Any
 from sqlalchemy import Engine, event, text
 
 from benchmarks.deal_reports import report_figures
+from benchmarks.deal_search import search_figures
 from benchmarks.decode import GOAL, seconds
 from benchmarks.figures import database, say
 from keeper.collect import collect
@@ -58,7 +59,7 @@ def main() -> None:
     if parser.parse_args().profile:
         profile_recording()
         return
-    say("deals", [*decode_figures(), *recorded_figures(), *report_figures()])
+    say("deals", [*decode_figures(), *recorded_figures(), *report_figures(), *search_figures()])
 
 
 def decode_figures() -> list[Figure]:
