@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from keeper.domain.dated_rows import TableInvalid, TableRow, find_valid, read_rows
+from keeper.domain.dated_rows import TableInvalid, TableRow, find_own_or_general, read_rows
 from keeper.domain.vat import DEFAULT
 
 _COLUMNS = (
@@ -55,10 +55,11 @@ class BorderTable:
     terms: tuple[BorderTerms, ...] = ()
 
     def find_terms(self, from_area: str, to_area: str, category: str | None, on: date) -> BorderTerms | None:
-        """The category's own row, else the lane's `default`; None where neither holds on that day."""
-        of_lane = [terms for terms in self.terms if (terms.from_area, terms.to_area) == (from_area, to_area)]
-        own = find_valid((terms for terms in of_lane if terms.category == category), on)
-        return own or find_valid((terms for terms in of_lane if terms.category == DEFAULT), on)
+        """The category's own row, or the lane's `default` where it has none; None where that does not hold on the day."""
+        lane = (from_area, to_area)
+        own = [terms for terms in self.terms if (terms.from_area, terms.to_area) == lane and terms.category == category]
+        general = [terms for terms in self.terms if (terms.from_area, terms.to_area) == lane and terms.category == DEFAULT]
+        return find_own_or_general(own, general, on)
 
 
 def parse_borders(name: str, text: str) -> BorderTable:

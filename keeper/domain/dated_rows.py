@@ -80,6 +80,14 @@ def read_day(text: str) -> date | None:
         return None
 
 
+def find_own_or_general(own: Sequence[D], general: Sequence[D], on: date) -> D | None:
+    """The row that holds on a day: of those of its own where it has any, else of those for all.
+
+    Where it has some but none that early, nothing is known: the general one was not its own then either.
+    """
+    return find_valid(own or general, on)
+
+
 @dataclass(frozen=True, slots=True)
 class Cells:
     """One line of a table; each method reads one cell.

@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 from itertools import pairwise
 
-from keeper.domain.dated_rows import ANY, Cells, TableInvalid, TableRow, find_valid, read_rows
+from keeper.domain.dated_rows import ANY, Cells, TableInvalid, TableRow, find_own_or_general, read_rows
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.rounding import PERCENT_PARTS, divide_half_up
 from keeper.domain.vat import DEFAULT
@@ -132,22 +132,22 @@ class FeeTables:
     digital: tuple[DigitalServicesFee, ...]
 
     def find_referral(self, marketplace: Marketplace, category: str, on: date) -> ReferralFee | None:
-        """The category's own schedule, else the store's `default`; None where neither holds on that day."""
-        of_store = [fee for fee in self.referral if fee.marketplace == marketplace]
-        own = find_valid((fee for fee in of_store if fee.category == category), on)
-        return own or find_valid((fee for fee in of_store if fee.category == DEFAULT), on)
+        """The category's own schedule, or the store's `default` where it has none; None where that does not hold on the day."""
+        own = [fee for fee in self.referral if (fee.marketplace, fee.category) == (marketplace, category)]
+        general = [fee for fee in self.referral if (fee.marketplace, fee.category) == (marketplace, DEFAULT)]
+        return find_own_or_general(own, general, on)
 
     def find_closing(self, marketplace: Marketplace, category: str, on: date) -> ClosingFee | None:
-        """The category's own row, else the store's `default`; None where neither holds on that day."""
-        of_store = [fee for fee in self.closing if fee.marketplace == marketplace]
-        own = find_valid((fee for fee in of_store if fee.category == category), on)
-        return own or find_valid((fee for fee in of_store if fee.category == DEFAULT), on)
+        """The category's own row, or the store's `default` where it has none; None where that does not hold on the day."""
+        own = [fee for fee in self.closing if (fee.marketplace, fee.category) == (marketplace, category)]
+        general = [fee for fee in self.closing if (fee.marketplace, fee.category) == (marketplace, DEFAULT)]
+        return find_own_or_general(own, general, on)
 
     def find_digital(self, seller_country: str, marketplace: Marketplace, on: date) -> DigitalServicesFee | None:
-        """The row for the seller's country, else that for others; None where neither holds on that day."""
-        of_store = [fee for fee in self.digital if fee.marketplace == marketplace]
-        own = find_valid((fee for fee in of_store if fee.seller_country == seller_country), on)
-        return own or find_valid((fee for fee in of_store if fee.seller_country == ANY), on)
+        """The row for the seller's country, or that for others where it has none; None where that does not hold on the day."""
+        own = [fee for fee in self.digital if (fee.marketplace, fee.seller_country) == (marketplace, seller_country)]
+        general = [fee for fee in self.digital if (fee.marketplace, fee.seller_country) == (marketplace, ANY)]
+        return find_own_or_general(own, general, on)
 
 
 def flat_referral(marketplace: Marketplace, rate_pct: Decimal, minimum_minor: int | None, valid_from: date, source: str) -> ReferralFee:

@@ -5,7 +5,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
-from keeper.domain.dated_rows import TableInvalid, TableRow, find_valid, read_rows
+from keeper.domain.dated_rows import TableInvalid, TableRow, find_own_or_general, read_rows
 
 DEFAULT: Final = "default"
 
@@ -44,10 +44,10 @@ class VatTable:
     rates: tuple[VatRate, ...]
 
     def find_rate(self, country: str, category: str, on: date) -> VatRate | None:
-        """The category's own row, else the country's `default`; None where neither holds on that day."""
-        of_country = [rate for rate in self.rates if rate.country == country]
-        own = find_valid((rate for rate in of_country if rate.category == category), on)
-        return own or find_valid((rate for rate in of_country if rate.category == DEFAULT), on)
+        """The category's own row, or the country's `default` where it has none; None where that does not hold on the day."""
+        own = [rate for rate in self.rates if (rate.country, rate.category) == (country, category)]
+        general = [rate for rate in self.rates if (rate.country, rate.category) == (country, DEFAULT)]
+        return find_own_or_general(own, general, on)
 
 
 def parse_vat(name: str, text: str) -> VatTable:

@@ -113,6 +113,11 @@ def test_before_the_digital_fee_was_told_apart_nothing_is_known() -> None:
     assert FEES.find_closing(Marketplace.DE, "default", on) is None
 
 
+def test_a_category_with_rows_of_its_own_is_unknown_before_the_first_and_not_the_default() -> None:
+    assert FEES.find_referral(Marketplace.DE, "clothing", date(2025, 12, 1)) is None
+    assert FEES.find_referral(Marketplace.DE, "toys", date(2025, 12, 1)) is not None
+
+
 @pytest.mark.parametrize(
     ("seller", "store", "selling", "fba"),
     [
