@@ -1,16 +1,31 @@
 """Who sells: what a seller's own situation adds to the profit of a trade."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Final
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
 
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.vat import find_vat_area
-from keeper.domain.wording import shown
+from keeper.domain.wording import WordsUnclear, read_marketplace, shown
 
 MOST_COST_MINOR: Final = 1_000_000_00
 MOST_ROI_PCT: Final = Decimal(10_000)
+
+_LONGEST_NUMBER = 20
+_BAND_FIELDS = ("source", "target", "up_to_g", "cost_minor")
+_FIELDS = (
+    "home",
+    "registered",
+    "reclaims_purchase_vat",
+    "currency",
+    "preparation_minor",
+    "storage_minor",
+    "return_allowance_pct",
+    "inbound",
+    "wanted_roi_pct",
+)
 
 
 class SellerProfileInvalid(KeeperError):
@@ -116,6 +131,50 @@ class SellerProfile:
         return None
 
 
+def write_seller(seller: SellerProfile) -> dict[str, Any]:
+    """As plain values for JSON: amounts in minor units, percents as text; `read_seller` makes the same profile of them."""
+    return {
+        "home": seller.home,
+        "registered": sorted(seller.registered),
+        "reclaims_purchase_vat": seller.reclaims_purchase_vat,
+        "currency": seller.currency,
+        "preparation_minor": seller.preparation_minor,
+        "storage_minor": seller.storage_minor,
+        "return_allowance_pct": None if seller.return_allowance_pct is None else str(seller.return_allowance_pct),
+        "inbound": [
+            {"source": band.source, "target": band.target, "up_to_g": band.up_to_g, "cost_minor": band.cost_minor}
+            for band in seller.inbound
+        ],
+        "wanted_roi_pct": None if seller.wanted_roi_pct is None else str(seller.wanted_roi_pct),
+    }
+
+
+def read_seller(said: Mapping[str, Any]) -> SellerProfile:
+    """A profile from JSON, TOML or a row: the fields of `SellerProfile` by name; `home` must be there, null is not known.
+
+    Raises:
+        SellerProfileInvalid: names the field and what it may be.
+    """
+    _check_known("", said, _FIELDS)
+    registered = said.get("registered", [])
+    if not isinstance(registered, list) or not all(isinstance(one, str) for one in registered):
+        raise SellerProfileInvalid("registered", 'must be a list of countries like ["DE", "IT"]')
+    bands = said.get("inbound", [])
+    if not isinstance(bands, list) or not all(isinstance(one, Mapping) for one in bands):
+        raise SellerProfileInvalid("inbound", f"must be a list of bands with {', '.join(_BAND_FIELDS)}")
+    return SellerProfile(
+        home=_read_text("home", said.get("home")),
+        registered=frozenset(registered),
+        reclaims_purchase_vat=_read_yes(said.get("reclaims_purchase_vat", False)),
+        currency=_read_text("currency", said.get("currency", "EUR")),
+        preparation_minor=_read_whole("preparation_minor", said.get("preparation_minor")),
+        storage_minor=_read_whole("storage_minor", said.get("storage_minor")),
+        return_allowance_pct=_read_pct("return_allowance_pct", said.get("return_allowance_pct")),
+        inbound=tuple(_read_band(band) for band in bands),
+        wanted_roi_pct=_read_pct("wanted_roi_pct", said.get("wanted_roi_pct")),
+    )
+
+
 def name_lane(source: Marketplace | None, target: Marketplace | None) -> str:
     """A lane for people."""
     return f"{source or 'any store'} to {target or 'any store'}"
@@ -140,3 +199,50 @@ def _check_pct(name: str, pct: Decimal | None, most: Decimal) -> None:
         raise SellerProfileInvalid(name, f"{pct} must be a percentage from 0 to {most}")
     if pct != round(pct, 2):
         raise SellerProfileInvalid(name, f"{pct} is finer than hundredths of a percent")
+
+
+def _read_band(said: Mapping[str, Any]) -> InboundBand:
+    _check_known("inbound", said, _BAND_FIELDS)
+    cost_minor = _read_whole("inbound", said.get("cost_minor"))
+    if cost_minor is None:
+        raise SellerProfileInvalid("inbound", "each band must say cost_minor")
+    try:
+        source, target = (None if word is None else read_marketplace(str(word)) for word in (said.get("source"), said.get("target")))
+    except WordsUnclear as error:
+        raise SellerProfileInvalid("inbound", str(error)) from error
+    return InboundBand(source, target, _read_whole("inbound", said.get("up_to_g")), cost_minor)
+
+
+def _check_known(field: str, said: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    if unknown := sorted(str(key) for key in said if key not in known):
+        raise SellerProfileInvalid(field or unknown[0], f"{shown(unknown[0])} is unknown; it may say {', '.join(known)}")
+
+
+def _read_text(field: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise SellerProfileInvalid(field, f"{shown(value)} must be a text")
+    return value
+
+
+def _read_yes(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise SellerProfileInvalid("reclaims_purchase_vat", f"{shown(value)} must be true or false")
+    return value
+
+
+def _read_whole(field: str, value: object) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise SellerProfileInvalid(field, f"{shown(value)} must be a whole number, in the currency's smallest unit or in grams")
+    return value
+
+
+def _read_pct(field: str, value: object) -> Decimal | None:
+    if value is None:
+        return None
+    try:
+        # A float of JSON or TOML is meant as it was written: 2.5, not its binary neighbour.
+        if isinstance(value, int | float | str) and not isinstance(value, bool) and len(str(value)) <= _LONGEST_NUMBER:
+            return Decimal(str(value))
+    except InvalidOperation:
+        pass
+    raise SellerProfileInvalid(field, f"{shown(value)} must be a number like 2.5")

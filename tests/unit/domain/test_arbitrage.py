@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -281,6 +282,37 @@ def test_the_parts_sum_to_the_profit_exactly(trade: Terms, purchase_minor: int, 
     profit = compute_profit(trade, purchase_minor, sale_minor)
     assert profit.unknown == ()
     assert profit.profit_minor == sum(one.amount_minor or 0 for one in profit.explain)
+
+
+@light
+@given(
+    purchase_minor=PRICES,
+    sale_minor=PRICES,
+    lane=st.sampled_from([(a, b) for a in (DE, ES, FR, IT) for b in (DE, ES, FR, IT) if a is not b]),
+    is_registered=st.booleans(),
+    reclaims=st.booleans(),
+    fba_minor=st.integers(0, 2000),
+)
+def test_the_parts_are_the_formula_but_for_their_rounding(
+    purchase_minor: int, sale_minor: int, lane: tuple[Marketplace, Marketplace], is_registered: bool, reclaims: bool, fba_minor: int
+) -> None:
+    source, target = lane
+    seller = replace(REGISTERED, storage_minor=30, return_allowance_pct=Decimal(3)) if is_registered else SMALL
+    seller = replace(seller, reclaims_purchase_vat=is_registered and reclaims)
+    profit = compute_profit(terms(seller, source, target, fba_minor=fba_minor), purchase_minor, sale_minor)
+
+    vat = {DE: Fraction(19, 100), IT: Fraction(22, 100), ES: Fraction(21, 100), FR: Fraction(20, 100)}
+    on_selling, on_fba = {DE: (0, 0), FR: (2, 2), IT: (2, 0), ES: (2, 0)}[target]
+    referral = max(Fraction(15, 100) * sale_minor, Fraction(30))
+    fees = referral * (1 + Fraction(on_selling, 100)) + fba_minor * (1 + Fraction(on_fba, 100)) + (30 if is_registered else 0)
+    net_sale = sale_minor / (1 + vat[target]) if is_registered else Fraction(sale_minor)
+    fees *= 1 if is_registered else 1 + vat[DE]
+    allowance = Fraction(3, 100) * sale_minor if is_registered else 0
+    net_purchase = purchase_minor / (1 + vat[source]) if is_registered and reclaims else Fraction(purchase_minor)
+    expected = net_sale - fees - allowance - 50 - 100 - net_purchase
+    assert profit.profit_minor is not None
+    # Six parts are rounded, and the VAT on fees is taken of three that were.
+    assert abs(profit.profit_minor - expected) <= 3 + Fraction(19, 100) * Fraction(3, 2)
 
 
 @light
