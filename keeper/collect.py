@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from keeper.deal_alerts import tell_deals
-from keeper.domain.deal import DealSighting, DealSource
+from keeper.domain.deal import DealQuery, DealSighting, DealSource
 from keeper.domain.deal_quality import DealFacts, DealJudgement, judge_deal
 from keeper.domain.events import Event, EventKind, deal_event_id, deal_id_of, raw_deal_event_id
 from keeper.domain.price_series import PriceSeries, minute_of, time_of
@@ -145,14 +145,23 @@ def _noted(connection: Connection, done: Collected, source: DealSource, query: s
     return done
 
 
+def end_unseen(connection: Connection, query: DealQuery, *, since: datetime, now: datetime) -> int:
+    """End what a query found before and tells of no more, now that all its pages were read since then. Returns how many."""
+    return _end(connection, [(deal, now) for deal in deals.select_unseen(connection, query, since=since)])
+
+
 def end_deals(connection: Connection, *, now: datetime, ends_after: timedelta) -> int:
     """End the deals whose price moved on, and those that nobody has seen for so long. Returns how many; call until it is 0.
 
     Idempotent. What is being collected at the moment is left to the next call.
     """
+    lock_routes(connection)
+    return _end(connection, deals.select_overdue(connection, unseen_since=now - ends_after, limit=_ENDED_AT_ONCE))
+
+
+def _end(connection: Connection, ending: Sequence[tuple[KnownDeal, datetime]]) -> int:
     routes = lock_routes(connection)
-    overdue = deals.select_overdue(connection, unseen_since=now - ends_after, limit=_ENDED_AT_ONCE)
-    over = [(deal, at, deal_event_id(_deal_id(deal), deal.revision + 1)) for deal, at in overdue]
+    over = [(deal, at, deal_event_id(_deal_id(deal), deal.revision + 1)) for deal, at in ending]
     deals.end_deals(connection, over)
     deals.insert_deal_events(connection, [event_id for *_, event_id in over], routes)
     return len(over)
@@ -240,7 +249,7 @@ class _Writer:
             url=f"https://{deal.marketplace.host}/dp/{deal.asin}",
             deal_score=judged.score,
             source=self._source,
-            query=self._query,
+            query=self._query if known is None or known.ended_at is not None else known.query,
             product_group=group.name if group else None,
             layout=group.layout_of(deal.title) if group and deal.title else None,
             median_90_minor=facts.median_90_minor,

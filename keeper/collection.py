@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
 from keeper.check import Checked, give_back, note_failure, record_answer
-from keeper.collect import Collected, collect, end_deals
+from keeper.collect import Collected, collect, end_deals, end_unseen
 from keeper.domain.budget import Priority
 from keeper.domain.deal import MOST_PAGES, DealQuery, DealSource
 from keeper.domain.deal_files import Seeds
@@ -34,6 +34,8 @@ CACHE_TIME = timedelta(seconds=120)
 OPERATIONS = frozenset({"deal", "bestsellers", "query", "category", "search"})
 # The lowest new one, Amazon's own counted too: a product is one deal, not three.
 _SEED_PRICE_TYPES = (PriceType.NEW,)
+# An older price of a seed is not taken for seen: Keepa may have been away for hours.
+_SEEDS_TRUSTED = timedelta(hours=3)
 _HISTORY_DAYS = 365
 _HOUR = timedelta(hours=1)
 _LONGEST_REASON = 300
@@ -235,7 +237,9 @@ def collect_seeds(
         asins = seeds.asins[start : start + LARGEST_BATCH // len(_SEED_PRICE_TYPES)]
         with engine.begin() as connection:
             now = installation.select_now(connection)
-            sightings = deals.select_sightings(connection, asins, marketplace, _SEED_PRICE_TYPES, now=now)
+            sightings = deals.select_sightings(
+                connection, asins, marketplace, _SEED_PRICE_TYPES, checked_since=now - _SEEDS_TRUSTED, now=now
+            )
             done.add(
                 collect(
                     connection,
@@ -346,13 +350,18 @@ def keep_page(
             instant_per_hour=instant_per_hour,
         )
         state = deals.select_query(connection, query)
+        began_at = now if page == 0 or state is None else state.began_at
+        ended = 0
+        if answer.is_last and not answer.unreadable and began_at is not None:
+            # All pages of this query were read: what it tells of no more is over.
+            ended = end_unseen(connection, query, since=began_at, now=now)
         known_until = None if state is None else state.newest_at if page == 0 else state.mark_at
         newest = max((one.changed_at for one in answer.sightings), default=None)
         # What the group leaves out is stored nowhere; the time of change tells whether it is new.
         is_news = done.is_news or (newest is not None and (known_until is None or newest > known_until))
         next_page = page + 1 if is_news and not answer.is_last and page + 1 < MOST_PAGES else None
-        deals.keep_query(connection, query, next_page=next_page or 0, now=now, newest_at=newest, mark_at=known_until)
-    return done, next_page
+        deals.keep_query(connection, query, next_page=next_page or 0, now=now, began_at=began_at, newest_at=newest, mark_at=known_until)
+    return replace(done, ended=done.ended + ended), next_page
 
 
 def end_overdue(engine: Engine, *, ends_after: timedelta) -> int:

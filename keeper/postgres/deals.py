@@ -156,7 +156,7 @@ _KEY_ARRAYS = "CAST(:asins AS text[]), CAST(:marketplaces AS text[]), CAST(:pric
 _STAGED = f"unnest({_KEY_ARRAYS}) AS s (asin, marketplace, price_type, changed_at)"
 _KEY = ("asin", "marketplace", "price_type", "changed_at")
 _KEY_COLUMNS = ", ".join(_KEY)
-_MOVED = [name for name in _COLUMNS if name not in (*_KEY, "amount_minor", "currency", "first_seen_at", "source", "query")]
+_MOVED = [name for name in _COLUMNS if name not in (*_KEY, "amount_minor", "currency", "first_seen_at", "source")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class KnownDeal:
     sightings: int
     is_glitch: bool
     deal_score: float | None
-    event_id: UUID | None
+    query: str | None
 
 
 def select_known_products(connection: Connection, places: Collection[Place]) -> dict[Place, KnownProduct]:
@@ -389,6 +389,28 @@ def select_overdue(connection: Connection, *, unseen_since: datetime, limit: int
     return [(KnownDeal(*row[:-1]), row.over_at) for row in rows]
 
 
+def select_unseen(connection: Connection, query: DealQuery, *, since: datetime) -> list[KnownDeal]:
+    """Running deals that this query found and that nobody has seen since then. Locks them as `select_overdue` does."""
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT {", ".join(f"d.{one.name}" for one in fields(KnownDeal))} FROM collected_deals d
+            WHERE d.ended_at IS NULL AND d.last_seen_at < :since AND d.query = :query AND d.price_type = :price_type
+                AND d.marketplace = :marketplace AND d.source = :feed
+            FOR UPDATE OF d SKIP LOCKED
+            """
+        ),
+        {
+            "since": since,
+            "query": query.name,
+            "price_type": query.price_type.value,
+            "marketplace": query.marketplace.value,
+            "feed": DealSource.FEED.value,
+        },
+    )
+    return [KnownDeal(*row) for row in rows]
+
+
 def select_stale(connection: Connection, asins: Sequence[str], marketplace: str, *, before: datetime) -> list[str]:
     """Those that were last checked before that time, or never, in the order given."""
     rows = connection.execute(
@@ -408,9 +430,15 @@ def select_stale(connection: Connection, asins: Sequence[str], marketplace: str,
 
 
 def select_sightings(
-    connection: Connection, asins: Sequence[str], marketplace: Marketplace, price_types: Sequence[PriceType], *, now: datetime
+    connection: Connection,
+    asins: Sequence[str],
+    marketplace: Marketplace,
+    price_types: Sequence[PriceType],
+    *,
+    checked_since: datetime,
+    now: datetime,
 ) -> list[DealSighting]:
-    """The present prices of these products as sightings; what is known of the past `select_past` says."""
+    """The present prices of these products as sightings, where they were checked since then. Of the past `select_past` tells."""
     rows = connection.execute(
         text(
             """
@@ -427,11 +455,17 @@ def select_sightings(
                 ORDER BY h.observed_at DESC LIMIT 1
             ) before ON true
             WHERE c.asin = ANY(:asins) AND c.marketplace = :marketplace AND c.price_type = ANY(:price_types)
-                AND c.amount_minor IS NOT NULL AND c.observed_at <= :now
+                AND c.amount_minor IS NOT NULL AND c.observed_at <= :now AND c.checked_at >= :checked_since
             ORDER BY c.asin, c.price_type
             """
         ),
-        {"asins": list(asins), "marketplace": marketplace.value, "price_types": [one.value for one in price_types], "now": now},
+        {
+            "asins": list(asins),
+            "marketplace": marketplace.value,
+            "price_types": [one.value for one in price_types],
+            "checked_since": checked_since,
+            "now": now,
+        },
     )
     return [
         DealSighting(
@@ -464,12 +498,14 @@ class QueryState:
 
     Attributes:
         next_page: where to go on within Keepa's cache time; 0 for the beginning.
+        began_at: when the present pass asked for its first page.
         newest_at: the latest change of price it has told of.
         mark_at: the same before the present pass.
     """
 
     next_page: int
     asked_at: datetime
+    began_at: datetime | None
     newest_at: datetime | None
     mark_at: datetime | None
     failure: str | None
@@ -478,23 +514,34 @@ class QueryState:
 def select_query(connection: Connection, query: DealQuery) -> QueryState | None:
     """None for one that was never asked."""
     row = connection.execute(
-        text("SELECT next_page, asked_at, newest_at, mark_at, failure FROM deal_queries WHERE name = :name AND price_type = :price_type"),
+        text(
+            "SELECT next_page, asked_at, began_at, newest_at, mark_at, failure FROM deal_queries "
+            "WHERE name = :name AND price_type = :price_type"
+        ),
         {"name": query.name, "price_type": query.price_type.value},
     ).one_or_none()
     return None if row is None else QueryState(*row)
 
 
 def keep_query(
-    connection: Connection, query: DealQuery, *, next_page: int, now: datetime, newest_at: datetime | None, mark_at: datetime | None
+    connection: Connection,
+    query: DealQuery,
+    *,
+    next_page: int,
+    now: datetime,
+    began_at: datetime | None,
+    newest_at: datetime | None,
+    mark_at: datetime | None,
 ) -> None:
     """A page is through."""
     connection.execute(
         text(
             """
-            INSERT INTO deal_queries AS q (name, price_type, next_page, asked_at, newest_at, mark_at)
-            VALUES (:name, :price_type, :next_page, :now, :newest_at, :mark_at)
+            INSERT INTO deal_queries AS q (name, price_type, next_page, asked_at, began_at, newest_at, mark_at)
+            VALUES (:name, :price_type, :next_page, :now, :began_at, :newest_at, :mark_at)
             ON CONFLICT (name, price_type) DO UPDATE SET next_page = excluded.next_page, asked_at = excluded.asked_at,
-                newest_at = greatest(q.newest_at, excluded.newest_at), mark_at = excluded.mark_at, failure = NULL
+                began_at = excluded.began_at, newest_at = greatest(q.newest_at, excluded.newest_at), mark_at = excluded.mark_at,
+                failure = NULL
             """
         ),
         {
@@ -502,6 +549,7 @@ def keep_query(
             "price_type": query.price_type.value,
             "next_page": next_page,
             "now": now,
+            "began_at": began_at,
             "newest_at": newest_at,
             "mark_at": mark_at,
         },

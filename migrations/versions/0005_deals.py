@@ -71,12 +71,14 @@ CREATE TABLE deal_queries (
     price_type text NOT NULL,
     next_page smallint NOT NULL DEFAULT 0 CHECK (next_page >= 0),
     asked_at timestamptz NOT NULL,
+    began_at timestamptz,
     newest_at timestamptz,
     mark_at timestamptz,
     failure text,
     PRIMARY KEY (name, price_type)
 );
 COMMENT ON COLUMN deal_queries.next_page IS 'Where a pass that ran out of tokens goes on; 0 when it is through';
+COMMENT ON COLUMN deal_queries.began_at IS 'When the present pass asked for its first page';
 COMMENT ON COLUMN deal_queries.newest_at IS 'The latest change of price it has told of';
 COMMENT ON COLUMN deal_queries.mark_at IS 'The same before the present pass: what is not later is nothing new';
 

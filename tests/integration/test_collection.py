@@ -156,6 +156,33 @@ def test_new_deals_before_known_ones_are_found_and_the_pass_ends_behind_them(eng
     assert done.added > 0
 
 
+def test_what_a_feed_that_was_read_whole_tells_of_no_more_is_over(engine: Engine) -> None:
+    feed = Feed(engine, 3)
+    feed.walk()
+    wait(engine, 3600)
+    rows(engine, "UPDATE collected_deals SET last_seen_at = last_seen_at - interval '1 hour' RETURNING 1")
+    feed.count = 2
+    assert feed.walk().ended == 1
+    assert rows(engine, "SELECT asin FROM collected_deals WHERE ended_at IS NOT NULL") == ["B000000002"]
+
+
+def test_what_lies_behind_the_last_page_that_was_read_is_not_over(engine: Engine) -> None:
+    feed = Feed(engine, 2 * PAGE_SIZE + 5)
+    feed.walk()
+    wait(engine, 3600)
+    rows(engine, "UPDATE collected_deals SET last_seen_at = last_seen_at - interval '1 hour' RETURNING 1")
+    assert (feed.walk().ended, feed.asked) == (0, [0])
+
+
+def test_a_deal_of_another_query_is_not_ended_by_this_one(engine: Engine) -> None:
+    feed = Feed(engine, 2)
+    feed.walk()
+    rows(engine, "UPDATE collected_deals SET last_seen_at = last_seen_at - interval '1 hour', query = 'other' RETURNING 1")
+    wait(engine, 3600)
+    feed.count = 0
+    assert feed.walk().ended == 0
+
+
 def test_a_query_that_fails_begins_anew_and_says_why(engine: Engine) -> None:
     feed = Feed(engine, PAGE_SIZE)
     facts: dict[str, Any] = {"endpoint": "deal", "marketplace": Marketplace.DE, "asin_count": 0, "elapsed_seconds": 0.1}
@@ -203,6 +230,15 @@ def test_seeds_that_were_checked_lately_cost_nothing(engine: Engine, client: Kee
     seeds = [(parse_seeds("mine.csv", "\n".join(rows_of(simulator, 5))), Marketplace.DE)]
     run_all(engine, client, seeds=seeds)
     assert run_all(engine, client, seeds=seeds).tokens == 0
+
+
+def test_a_seed_that_could_not_be_checked_for_hours_is_not_seen(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
+    seeds = [(parse_seeds("mine.csv", "\n".join(rows_of(simulator, 10))), Marketplace.DE)]
+    assert run_all(engine, client, seeds=seeds).kept > 0
+    rows(engine, "UPDATE current_prices SET checked_at = checked_at - interval '4 hours' RETURNING 1")
+    simulator.keepa.faults.order(Fault("503"), path="/product")
+    done = run_all(engine, client, seeds=seeds)
+    assert (done.kept, len(done.troubles)) == (0, 1)
 
 
 def test_bad_lines_of_a_seed_file_are_named_and_the_rest_counts(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
