@@ -137,8 +137,8 @@ class HighestPurchase:
     """The answer to what may be paid.
 
     Attributes:
-        purchase_minor: gross, in the source store's currency: at this price the wish holds, a minor unit more and it does not; None
-            where no price fulfils it or a part is unknown.
+        purchase_minor: gross, in the source store's currency: at this price the wish holds, a minor unit more and it does not (but
+            10 million is the highest price there is); None where no price fulfils it or a part is unknown.
         unknown: the parts that are not known.
     """
 

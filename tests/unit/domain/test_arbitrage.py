@@ -139,6 +139,13 @@ def test_the_return_allowance_is_taken_of_the_gross_price() -> None:
     assert profit.profit_minor == 1054 - 250
 
 
+def test_the_digital_services_fee_is_taken_of_the_closing_fee_too() -> None:
+    profit = compute_profit(replace(terms(), closing=Term(101)), 6000, 9999)
+    # 2 % of 15.00 + 1.01
+    assert (part(profit, PartName.CLOSING_FEE), part(profit, PartName.DIGITAL_ON_SELLING)) == (-101, -32)
+    assert (profit.profit_minor, profit.naive_profit_minor) == (1054 - 101 - 2, 2499 - 101)
+
+
 def test_a_stated_rate_is_used_instead_of_the_table() -> None:
     stated = flat_referral(IT, Decimal("7.21"), 30, DAY, "Keepa")
     profit = compute_profit(terms(category="default", referral=stated), 6000, 9999)
@@ -392,6 +399,10 @@ def test_the_golden_cases_highest_prices(name: str, highest: int) -> None:
 
 def test_a_wish_that_no_price_fulfils_has_no_highest_price() -> None:
     assert find_highest_purchase_for_profit(terms(), 9999, 99_999).purchase_minor is None
+
+
+def test_a_wish_that_every_price_fulfils_gives_the_highest_price_there_is() -> None:
+    assert find_highest_purchase_for_profit(terms(), 9999, -2 * MOST_PRICE_MINOR).purchase_minor == MOST_PRICE_MINOR
 
 
 @pytest.mark.parametrize("wanted", ["-0.01", "20.001", "NaN", "1e40"])
