@@ -198,7 +198,6 @@ def plans(engine: Engine, ask: Callable[[PostgresSearcher], object]) -> str:
         "best rated",
         "sales rank",
         "layout",
-        "score",
         "brand",
         "cheapest deals",
         "dearest deals",
