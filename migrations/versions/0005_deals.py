@@ -32,8 +32,11 @@ COMMENT ON COLUMN collected_deals.query IS 'The query of the feed, or the file o
 COMMENT ON COLUMN collected_deals.sightings IS 'Times it was seen with a later look of Keepa''s, the first included';
 COMMENT ON COLUMN collected_deals.announced_at IS 'Since when it may be told to people; null while it may be a glitch';
 -- As the score and the price a deal is found by, these do not move with a sighting.
-CREATE INDEX collected_deals_best ON collected_deals (marketplace, coalesce(deal_score, -1000)) WHERE ended_at IS NULL;
-CREATE INDEX collected_deals_rated ON collected_deals (marketplace, coalesce(rating_tenths, -1000)) WHERE ended_at IS NULL;
+-- Many deals share a score or a rating, so that the order of equal ones is in the index, too.
+CREATE INDEX collected_deals_best ON collected_deals (marketplace, coalesce(deal_score, -1000) DESC, asin, price_type, changed_at)
+    WHERE ended_at IS NULL;
+CREATE INDEX collected_deals_rated ON collected_deals (marketplace, coalesce(rating_tenths, -1000) DESC, asin, price_type, changed_at)
+    WHERE ended_at IS NULL;
 CREATE INDEX collected_deals_ranked ON collected_deals (marketplace, sales_rank) WHERE ended_at IS NULL;
 CREATE INDEX collected_deals_layouts ON collected_deals (marketplace, layout) WHERE ended_at IS NULL AND layout IS NOT NULL;
 CREATE INDEX products_of_brand ON products (marketplace, lower(brand));
