@@ -198,7 +198,7 @@ class _Writer:
         """Whether it is new, another than it was, or just seen again."""
         is_later_look = known is None or known.looked_at is None or one.looked_at > known.looked_at
         sightings = 1 if known is None else known.sightings + is_later_look
-        facts = _facts(one.deal, past, sightings)
+        facts = _facts(one.deal, past, product, sightings)
         judged = judge_deal(facts)
         if known is None and self._least_fall_pct is not None and _fall_pct(judged) < self._least_fall_pct:
             return
@@ -242,9 +242,9 @@ class _Writer:
             revision=revision,
             event_id=deal_event_id(_deal_id(deal), revision),
             previous_minor=deal.previous_minor,
-            rating_tenths=deal.rating_tenths,
-            review_count=deal.review_count,
-            sales_rank=deal.sales_rank,
+            rating_tenths=facts.rating_tenths,
+            review_count=facts.review_count,
+            sales_rank=facts.sales_rank,
             category=(product.category if product else None) or deal.category,
             url=f"https://{deal.marketplace.host}/dp/{deal.asin}",
             deal_score=judged.score,
@@ -327,8 +327,8 @@ def _seen_product(one: _Seen, known: KnownProduct | None, now: datetime) -> Prod
     )
 
 
-def _facts(one: DealSighting, past: PastPrices | None, sightings: int) -> DealFacts:
-    """What Keepa said where it said it, else what the recorded history says."""
+def _facts(one: DealSighting, past: PastPrices | None, product: KnownProduct | None, sightings: int) -> DealFacts:
+    """What the source said where it said it, else what is recorded of the product and its history."""
     return DealFacts(
         amount_minor=one.amount_minor,
         price_type=one.price_type,
@@ -339,9 +339,9 @@ def _facts(one: DealSighting, past: PastPrices | None, sightings: int) -> DealFa
         lowest_ever_minor=one.lowest_ever_minor or (past.lowest_ever if past else None),
         lowest_year_minor=one.lowest_year_minor or (past.lowest_year if past else None),
         highest_year_minor=one.highest_year_minor or (past.highest_year if past else None),
-        rating_tenths=one.rating_tenths,
-        review_count=one.review_count,
-        sales_rank=one.sales_rank,
+        rating_tenths=one.rating_tenths or (product.rating_tenths if product else None),
+        review_count=one.review_count if one.review_count is not None or product is None else product.review_count,
+        sales_rank=one.sales_rank or (product.sales_rank if product else None),
         sales_rank_drops_90=one.sales_rank_drops_90,
         offer_count=one.offer_count,
         sightings=sightings,

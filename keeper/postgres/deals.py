@@ -87,6 +87,9 @@ class KnownProduct:
     image_url: str | None
     category: str | None
     root_category_id: int | None
+    rating_tenths: int | None
+    review_count: int | None
+    sales_rank: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,7 @@ def select_known_products(connection: Connection, places: Collection[Place]) -> 
         text(
             """
             SELECT p.asin, p.marketplace, p.title, p.brand, p.image_url, p.category_path[1] AS category, p.root_category_id,
+                p.rating_tenths, p.review_count, p.sales_rank,
                 EXISTS (
                     SELECT 1 FROM watched_products w WHERE w.asin = p.asin AND w.marketplace = p.marketplace AND w.is_active
                 ) AS is_watched
@@ -198,7 +202,17 @@ def select_known_products(connection: Connection, places: Collection[Place]) -> 
         _columns_of(places),
     )
     return {
-        (row.asin, row.marketplace): KnownProduct(row.is_watched, row.title, row.brand, row.image_url, row.category, row.root_category_id)
+        (row.asin, row.marketplace): KnownProduct(
+            row.is_watched,
+            row.title,
+            row.brand,
+            row.image_url,
+            row.category,
+            row.root_category_id,
+            row.rating_tenths,
+            row.review_count,
+            row.sales_rank,
+        )
         for row in rows
     }
 

@@ -115,6 +115,12 @@ def test_known_and_new_products_of_one_page_are_told_apart(engine: Engine) -> No
     assert rows(engine, "SELECT asin, median_90_minor FROM collected_deals ORDER BY asin") == [("B000000002", None), (ASIN, 6000)]
 
 
+def test_what_the_deal_does_not_tell_of_the_product_is_taken_from_what_is_known(engine: Engine) -> None:
+    run_record(engine, product(rating_tenths=46, review_count=812, sales_rank=1200))
+    run_collect(engine, sighting(sales_rank=900))
+    assert one(engine, "SELECT rating_tenths, review_count, sales_rank FROM collected_deals") == (46, 812, 900)
+
+
 def test_the_same_deal_twice_is_one_deal_and_one_event(engine: Engine) -> None:
     use_sinks(engine, ALL_SINKS)
     for hour in range(3):
