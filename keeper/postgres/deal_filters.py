@@ -5,6 +5,7 @@ filters and users there are, their matches cost the same few statements.
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -222,6 +223,8 @@ _DEALS = """
 """
 
 
+# So many price types of one product are deals at a time, at most, as queries of the feed go.
+_PRICES_OF_A_PRODUCT: Final = 4
 _ORDERS: Final = {
     False: "coalesce(d.deal_score, '-infinity') DESC, d.changed_at DESC",
     True: "d.announced_at DESC",
@@ -375,7 +378,7 @@ def select_matches(
 ) -> list[Match]:
     """The best deals of each filter, in the filters' order and each filter's by rank. Three statements, however many filters there are.
 
-    Only announced deals: what may be a glitch is told nobody.
+    Only announced deals: what may be a glitch is told nobody. Of a product whose several prices fell only the first in the order.
 
     Args:
         since: announced then or later.
@@ -401,8 +404,9 @@ def select_matches(
             ORDER BY number, matched.place
             """
         ),
-        parameters | {"most": limit_per_filter},
+        parameters | {"most": limit_per_filter * _PRICES_OF_A_PRODUCT},
     ).all()
+    found = _one_a_product(found, limit_per_filter)
     by_key = {deal.key: deal for deal in select_deals(connection, {DealKey(*row[2:]) for row in found})}
     matches: list[Match] = []
     rank, before = 0, -1
@@ -411,6 +415,18 @@ def select_matches(
         before = number
         matches.append(Match(filters[number].filter_id, filters[number].user_id, rank, by_key[DealKey(*key)]))
     return matches
+
+
+def _one_a_product(found: Sequence[Any], limit_per_filter: int) -> list[Any]:
+    """Of each filter's rows the first of each product, and no more than asked for."""
+    kept: dict[tuple[int, str, str], Any] = {}
+    counts: Counter[int] = Counter()
+    for row in found:
+        place = row.number, row.asin, row.marketplace
+        if place not in kept and counts[row.number] < limit_per_filter:
+            kept[place] = row
+            counts[row.number] += 1
+    return list(kept.values())
 
 
 def count_matches_by_day(

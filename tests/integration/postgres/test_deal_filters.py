@@ -147,6 +147,16 @@ def test_the_best_of_each_filter_come_in_the_filters_order(shop: Engine) -> None
     ]  # fmt: skip
 
 
+def test_a_product_whose_several_prices_fell_is_told_once_by_the_best_that_matches(engine: Engine) -> None:
+    for price_type, score in ((PriceType.NEW, 50), (PriceType.AMAZON, 70), (PriceType.USED, 90)):
+        add_deal(engine, asin="B000000001", price_type=price_type, deal_score=score)
+    add_deal(engine, asin="B000000002", deal_score=60)
+    wanted = DealFilter(price_types=(PriceType.NEW, PriceType.AMAZON))
+    with engine.begin() as connection:
+        matches = select_matches(connection, [AskedFilter(1, 1, "", wanted)], limit_per_filter=2)
+    assert [(match.rank, match.deal.asin[-1], match.deal.price_type) for match in matches] == [(1, "1", "AMAZON"), (2, "2", "NEW")]
+
+
 def test_a_match_tells_all_of_its_deal(shop: Engine) -> None:
     with shop.begin() as connection:
         [match] = select_matches(connection, [AskedFilter(1, 1, "", DealFilter(words="flüsterleise"))], limit_per_filter=5)
