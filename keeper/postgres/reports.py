@@ -176,7 +176,7 @@ class DropRow:
 
 
 def select_drops(connection: Connection, user_ids: Collection[int], *, since: datetime) -> list[DropRow]:
-    """The prices these users watch that are lower than they were then, the largest fall in percent first."""
+    """The prices these users watch that are lower than they were then, the largest fall in percent first; less than a percent is noise."""
     rows = connection.execute(
         text(
             """
@@ -192,7 +192,7 @@ def select_drops(connection: Connection, user_ids: Collection[int], *, since: da
                     WHERE h.asin = c.asin AND h.marketplace = c.marketplace AND h.price_type = c.price_type AND h.observed_at <= :since
                     ORDER BY h.observed_at DESC LIMIT 1
                 ) before
-                WHERE c.observed_at > :since AND c.amount_minor < before.amount_minor
+                WHERE c.observed_at > :since AND c.amount_minor::bigint * 100 <= before.amount_minor::bigint * 99
             )
             SELECT watched.user_id, f.asin, f.marketplace, f.price_type, p.title, p.image_url, f.amount_minor, f.before_minor, f.currency,
                 watched.target_minor, f.observed_at

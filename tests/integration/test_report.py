@@ -121,6 +121,7 @@ def test_watched_prices_that_fell_within_a_day_are_told_largest_first(engine: En
         "B000000004": [(ago(days=9), 10000), (ago(hours=3), 11000)],  # risen
         "B000000005": [(ago(hours=3), 5000)],  # nothing known before
         "B000000006": [(ago(days=9), 10000), (ago(hours=3), 5000)],  # ben's
+        "B000000007": [(ago(days=9), 10000), (ago(hours=3), 9901)],  # by less than a percent
     }
     for asin in history:
         add_watch(engine, other if asin.endswith("6") else user_id, 7000, asin=asin, now=ago(days=10))
