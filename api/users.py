@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import Field, StrictBool, StrictInt, StrictStr
+from pydantic import Field, StrictBool, StrictStr
 
 from api.access import Caller, Reader, Writer
 from api.live import House
 from api.problems import problems
-from api.schemas import Answer, Body
+from api.schemas import NO_TEXT, Answer, Body
 from keeper.accounts import ReaderChange, Scope, change_reader
 from keeper.postgres import users
 
@@ -39,7 +39,7 @@ class MePatch(Body):
     timezone: Annotated[StrictStr, Field(min_length=1, max_length=100, description="By its name in the IANA database")] | None = Field(
         None, examples=["Europe/Vienna"]
     )
-    report_hour: Annotated[StrictInt, Field(ge=0, le=23)] | None = Field(
+    report_hour: Annotated[int, Field(ge=0, le=23), NO_TEXT] | None = Field(
         None, description="The hour of your day at which your daily report comes; null: no daily report", examples=[6]
     )
     wants_empty_reports: StrictBool | None = Field(None, description="Whether it comes on days without anything to tell, too")
