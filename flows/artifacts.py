@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from keeper.check import Checked
 from keeper.collection import Gathered
+from keeper.discover import Discovered
 from keeper.domain.money import Money
 from keeper.domain.operations import OperationsReport, write_markdown
 from keeper.domain.report import Report
@@ -94,6 +95,15 @@ def _deals_of(report: Report) -> list[str]:
 def show_operations(job: str, report: OperationsReport) -> None:
     """The whole of it."""
     _write(job, write_markdown(report).splitlines(), f"{len(report.warnings)} things to look at")
+
+
+def show_discovered(job: str, discovered: Discovered) -> None:
+    """How far the catalog has grown, and what went wrong."""
+    counted = ("added", "catalog", "candidates", "lists", "waiting", "strangers", "failed", "tokens")
+    lines = [f"## {discovered.sentence}", "", "| | |", "|---|---|", *(f"| {name} | {getattr(discovered, name)} |" for name in counted), ""]
+    for what, said in (("Failed", discovered.troubles), ("Noted", discovered.notes)):
+        lines += [f"- {what}: {_cell(one)}" for one in list(said)[:_MOST_FAILURES]]
+    _write(job, lines, discovered.sentence)
 
 
 def _write(job: str, lines: list[str], description: str) -> None:

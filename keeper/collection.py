@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 # So long Keepa answers the same query with the same pages (Keepa API documentation, "Browsing Deals").
 CACHE_TIME = timedelta(seconds=120)
-# What counts against the share, whoever asked for it.
-OPERATIONS = frozenset({"deal", "bestsellers", "query", "category", "search"})
+# What counts against the share, whoever asked for it; lists of bestsellers and the finder count against that of `discover`.
+OPERATIONS = frozenset({"deal", "category", "search"})
 # The lowest new one, Amazon's own counted too: a product is one deal, not three.
 _SEED_PRICE_TYPES = (PriceType.NEW,)
 # An older price of a seed is not taken for seen: Keepa may have been away for hours.

@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,14 +17,17 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from keeper.collection import CollectSettings
+from keeper.discover import DiscoverSettings, finder_query
 from keeper.domain.deal import DealQuery
-from keeper.domain.deal_files import DealFileInvalid, Seeds, parse_queries, parse_seeds, read_marketplaces
+from keeper.domain.deal_files import DealFileInvalid, Seeds, parse_discovery, parse_queries, parse_seeds, read_marketplaces
+from keeper.domain.discovery import DiscoveryQuery
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import KINDS, Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.product_group import ProductGroup, parse_group
 from keeper.enrich import EnrichSink
 from keeper.keepa.client import KeepaClient
+from keeper.keepa.errors import RequestInvalid
 from keeper.notify.channels import ChannelCipher, load_or_create_key
 from keeper.notify.sender import ChannelSender
 from keeper.postgres import installation, watches
@@ -169,6 +172,18 @@ class Resources:
         )
 
     @property
+    def discover_settings(self) -> DiscoverSettings:
+        """How far the catalog grows."""
+        discovery = self.settings.discovery
+        return DiscoverSettings(
+            most_products=discovery.most_products,
+            share_pct=discovery.share_pct,
+            most_per_run=discovery.most_per_run,
+            deal_age=timedelta(days=discovery.deal_days),
+            max_wait_seconds=self.settings.tokens.longest_wait_seconds,
+        )
+
+    @property
     def relay_settings(self) -> RelaySettings:
         """How often a refused message is tried."""
         channels = self.settings.channels
@@ -195,13 +210,28 @@ class Resources:
         queries = []
         for path in find_files(self.settings.deals.queries, ".toml"):
             for query in parse_queries(path.stem, read_text(path)):
-                if query.group is not None and query.group not in groups:
-                    raise DealFileInvalid(
-                        f"{path.name}: there is no product group {query.group!r}; there is {', '.join(sorted(groups)) or 'none'} "
-                        "(KEEPER_DEALS_GROUPS)"
-                    )
+                _check_group(path.name, query.group, groups)
                 if query.marketplace in stores:
                     queries.append(query)
+        return queries
+
+    def discovery_queries(self) -> list[DiscoveryQuery]:
+        """Where candidates for the catalog come from, in the order of the files.
+
+        Raises:
+            DealFileInvalid: names the file and what to do.
+        """
+        groups = {group.name for group in self.product_groups()}
+        queries = []
+        for path in find_files(self.settings.discovery.files, ".toml"):
+            query = parse_discovery(path.stem, read_text(path))
+            _check_group(path.name, query.group, groups)
+            if query.selection is not None:
+                try:
+                    finder_query(query.marketplace, query.selection)
+                except RequestInvalid as error:
+                    raise DealFileInvalid(f"{path.name}: {error}") from error
+            queries.append(query)
         return queries
 
     def seeds(self) -> list[Seeds]:
@@ -371,6 +401,13 @@ class Resources:
         if self.client is not None:
             self.client.close()
         self.engine.dispose()
+
+
+def _check_group(name: str, group: str | None, groups: Collection[str]) -> None:
+    if group is not None and group not in groups:
+        raise DealFileInvalid(
+            f"{name}: there is no product group {group!r}; there is {', '.join(sorted(groups)) or 'none'} (KEEPER_DEALS_GROUPS)"
+        )
 
 
 def find_files(words: Sequence[str], ending: str) -> list[Path]:

@@ -226,6 +226,22 @@ class ReportsSettings(_Group):
     api_asks: int = Field(5, ge=1, le=100, description="How often it is asked for that")
 
 
+class DiscoverySettings(_Group):
+    """How the catalog grows by itself."""
+
+    files: Words = Field(
+        ("seeds/discovery",),
+        description="Lists of bestsellers and finder queries to discover products by: TOML files or folders of them, separated by commas; "
+        "none for none",
+    )
+    most_products: int = Field(10000, ge=1, le=10_000_000, description="The catalog grows to so many products with prices, in all stores")
+    share_pct: float = Field(10, gt=0, le=100, description="Share of the refill that discovering may spend, percent of an hour's")
+    most_per_run: int = Field(5000, ge=1, le=1_000_000, description="Products that one run fetches at most")
+    deal_days: int = Field(30, ge=1, le=3650, description="Products of deals seen within so long are candidates, days")
+
+    _split = field_validator("files", mode="before")(_words)
+
+
 class KeepSettings(_Group):
     """What is kept how long."""
 
@@ -283,6 +299,7 @@ class Settings(BaseSettings):
     api: ApiSettings = Field(default_factory=ApiSettings, description="")
     deals: DealsSettings = Field(default_factory=DealsSettings, description="")
     reports: ReportsSettings = Field(default_factory=ReportsSettings, description="")
+    discovery: DiscoverySettings = Field(default_factory=DiscoverySettings, description="")
     keep: KeepSettings = Field(default_factory=KeepSettings, description="")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
 

@@ -21,6 +21,12 @@ def on_keepa(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, KeepaError) and isinstance(error, TransientError)
 
 
+def on_unpaid(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    """As `on_keepa`, for what is dear: not where Keepa may have taken its tokens already."""
+    error = _raised(state)
+    return on_keepa(task, run, state) and isinstance(error, KeepaError) and not error.may_have_cost
+
+
 def on_database(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool:
     """A database that restarts, or a deadlock it broke."""
     return isinstance(_raised(state), OperationalError)

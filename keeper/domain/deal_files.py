@@ -1,4 +1,4 @@
-"""What is collected, as files: queries of the feed and lists of products; each fault named with its place."""
+"""What is collected and discovered, as files: queries and lists of products; each fault named with its place."""
 
 import csv
 import io
@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from keeper.domain.deal import DEAL_PRICE_TYPES, DateRange, DealQuery, DealQueryInvalid
+from keeper.domain.discovery import DiscoveryQuery, Selection
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import AmountInvalid, Money
@@ -20,6 +21,10 @@ _NUMBERS = ("fall_pct_from", "fall_pct_to", "rank_from", "rank_to")
 _WORDS = ("words", "brands")
 _IDS = ("categories", "not_categories")
 _KNOWN = ("marketplace", "group", "price_types", "date_range", "price_from", "price_to", "rating_from", *_NUMBERS, *_WORDS, *_IDS, *_FLAGS)
+_DISCOVERED = ("marketplace", "group", "bestsellers", "find")
+_FOUND_NUMBERS = ("root_category", "rank_from", "rank_to", "reviews_from", "most")
+_FOUND = ("words", "brands", "categories", "price_type", "price_from", "price_to", "rating_from", *_FOUND_NUMBERS)
+_MOST_FOUND = (50, 10_000)
 _MOST_SEEDS = 10_000
 
 E = TypeVar("E", bound=StrEnum)
@@ -53,9 +58,7 @@ def parse_queries(name: str, text: str) -> tuple[DealQuery, ...]:
         said = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DealFileInvalid(f"{name}: no TOML: {error}") from error
-    unknown = sorted(set(said) - set(_KNOWN))
-    if unknown:
-        raise DealFileInvalid(f"{name}: {', '.join(unknown)} is unknown; it may say {', '.join(_KNOWN)}")
+    _check_known(name, said, _KNOWN)
     options: dict[str, Any] = {}
     try:
         marketplace = read_marketplace(_text(name, said, "marketplace"))
@@ -75,6 +78,60 @@ def parse_queries(name: str, text: str) -> tuple[DealQuery, ...]:
         return tuple(replace(query, price_type=price_type) for price_type in dict.fromkeys(price_types))
     except (DealQueryInvalid, WordsUnclear, AmountInvalid, ValueError, TypeError) as error:
         raise DealFileInvalid(f"{name}: {error}") from error
+
+
+def parse_discovery(name: str, text: str) -> DiscoveryQuery:
+    """One TOML file of the discovery.
+
+    Raises:
+        DealFileInvalid: names the key and what it may be.
+    """
+    try:
+        said = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DealFileInvalid(f"{name}: no TOML: {error}") from error
+    _check_known(name, said, _DISCOVERED)
+    try:
+        marketplace = read_marketplace(_text(name, said, "marketplace"))
+        lists = _list(name, said, "bestsellers", int)
+        if any(category_id <= 0 for category_id in lists):
+            raise DealFileInvalid(f"{name}: bestsellers must be ids of categories")
+        selection = None
+        if "find" in said:
+            if not isinstance(said["find"], dict) or not said["find"]:
+                raise DealFileInvalid(f"{name}: [find] must say what to find: {', '.join(_FOUND)}")
+            selection = _selection(name, said["find"], marketplace)
+        if not lists and selection is None:
+            raise DealFileInvalid(f"{name}: it must say bestsellers = [...] or [find]")
+        group = _text(name, said, "group") if "group" in said else None
+        return DiscoveryQuery(name, marketplace, group, tuple(dict.fromkeys(lists)), selection)
+    except (DealQueryInvalid, WordsUnclear, AmountInvalid, ValueError, TypeError) as error:
+        raise DealFileInvalid(f"{name}: {error}") from error
+
+
+def _selection(name: str, said: Mapping[str, Any], marketplace: Marketplace) -> Selection:
+    _check_known(name, said, _FOUND)
+    options: dict[str, Any] = {key: _list(name, said, key, str) for key in _WORDS}
+    options["categories"] = _list(name, said, "categories", int)
+    options |= {key: _checked(name, said, key, int) for key in _FOUND_NUMBERS if key in said}
+    if "root_category" in options:
+        options["root_category_id"] = options.pop("root_category")
+    for bound in ("price_from", "price_to"):
+        if bound in said:
+            options[f"{bound}_minor"] = Money.parse(str(said[bound]), marketplace.currency).amount_minor
+    if "rating_from" in said:
+        options["rating_from_tenths"] = round(10 * float(said["rating_from"]))
+    if "price_type" in said:
+        options["price_type"] = _one_of(PriceType, _text(name, said, "price_type").upper(), "price_type")
+    least, most = _MOST_FOUND
+    if not least <= options.get("most", least) <= most:
+        raise DealFileInvalid(f"{name}: most must be from {least} to {most}")
+    return Selection(**options)
+
+
+def _check_known(name: str, said: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    if unknown := sorted(set(said) - set(known)):
+        raise DealFileInvalid(f"{name}: {', '.join(unknown)} is unknown; it may say {', '.join(known)}")
 
 
 def parse_seeds(name: str, text: str) -> Seeds:

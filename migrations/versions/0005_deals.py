@@ -98,13 +98,27 @@ CREATE TABLE candidates (
     asin text NOT NULL CHECK (asin ~ '^[A-Z0-9]{10}$'),
     marketplace text NOT NULL,
     source text NOT NULL CHECK (source IN ('deals', 'bestsellers', 'finder')),
+    query text,
+    product_group text,
     place integer,
     found_at timestamptz NOT NULL,
+    asked_at timestamptz,
     fetched_at timestamptz,
     PRIMARY KEY (asin, marketplace)
 );
 CREATE INDEX candidates_waiting ON candidates (marketplace, found_at) WHERE fetched_at IS NULL;
+CREATE INDEX candidates_asked ON candidates (asked_at) WHERE asked_at IS NOT NULL;
 COMMENT ON TABLE candidates IS 'Products that may join the catalog, from where, and whether they did';
+COMMENT ON COLUMN candidates.product_group IS 'To which it must belong; null for any';
+COMMENT ON COLUMN candidates.asked_at IS 'When a token was last set aside for it: what discovering spends is counted by it';
+COMMENT ON COLUMN candidates.fetched_at IS 'When it was recorded, or found not to belong to its group or to be unknown to Keepa';
+
+CREATE TABLE finder_queries (
+    name text PRIMARY KEY,
+    asked_at timestamptz NOT NULL,
+    found integer NOT NULL
+);
+COMMENT ON TABLE finder_queries IS 'When the product finder was last asked for each file of the discovery';
 
 ALTER TABLE users
     ADD COLUMN timezone text NOT NULL DEFAULT 'Europe/Berlin',
@@ -209,7 +223,7 @@ CREATE TABLE deal_reports (
 );
 ALTER TABLE deal_filters DROP COLUMN is_instant;
 ALTER TABLE users DROP COLUMN timezone, DROP COLUMN report_hour, DROP COLUMN wants_empty_reports;
-DROP TABLE candidates, bestseller_lists, deal_queries, deal_collections, deal_sightings;
+DROP TABLE finder_queries, candidates, bestseller_lists, deal_queries, deal_collections, deal_sightings;
 DROP INDEX collected_deals_best, collected_deals_rated, collected_deals_ranked, collected_deals_layouts, products_of_brand,
     collected_deals_announced, collected_deals_running;
 ALTER TABLE collected_deals

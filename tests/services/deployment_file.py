@@ -66,6 +66,7 @@ class Schedule(_Strict):
     cron: str
     timezone: Annotated[str, AfterValidator(_timezone)]
     slug: str = Field(pattern=r"^[a-z0-9-]+$")
+    active: bool = True
 
     @model_validator(mode="after")
     def _is_seldom_enough(self) -> "Schedule":

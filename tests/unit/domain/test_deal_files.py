@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from keeper.domain.deal import DateRange, DealQuery
-from keeper.domain.deal_files import DealFileInvalid, parse_queries, parse_seeds
+from keeper.domain.deal_files import DealFileInvalid, parse_discovery, parse_queries, parse_seeds
+from keeper.domain.discovery import DiscoveryQuery, Selection
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
 
@@ -108,3 +109,41 @@ def test_a_bad_line_is_named_with_its_number_and_costs_no_other() -> None:
 def test_a_file_without_any_asin_is_refused(text: str) -> None:
     with pytest.raises(DealFileInvalid, match="no line of it holds an ASIN"):
         parse_seeds("mine.csv", text)
+
+
+def test_a_file_of_the_discovery_says_lists_and_what_to_find() -> None:
+    text = (
+        'marketplace = "uk"\ngroup = "keyboards"\nbestsellers = [340831031, 340831031]\n[find]\n'
+        'words = ["keyboard"]\nroot_category = 340831031\n'
+        "price_from = 9.99\nrating_from = 4.1\nrank_to = 1000\nmost = 200\n"
+    )
+    selection = Selection(
+        root_category_id=340831031, words=("keyboard",), price_from_minor=999, rating_from_tenths=41, rank_to=1000, most=200
+    )
+    assert parse_discovery("mine", text) == DiscoveryQuery("mine", Marketplace.UK, "keyboards", (340831031,), selection)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("marketplace = DE", "no TOML"),
+        ("bestsellers = [1]", 'must say marketplace = "..."'),
+        ('marketplace = "DE"', r"must say bestsellers = \[...\] or \[find\]"),
+        ('marketplace = "DE"\nbestsellers = [0]', "must be ids of categories"),
+        ('marketplace = "DE"\nbestsellers = ["1"]', "a list of whole numbers"),
+        ('marketplace = "DE"\nfind = 3', r"\[find\] must say what to find"),
+        ('marketplace = "DE"\n[find]\nword = "x"', "word is unknown"),
+        ('marketplace = "DE"\n[find]\nmost = 10', "most must be from 50 to 10000"),
+        ('marketplace = "DE"\n[find]\nprice_type = "GOLD"', "price_type: 'GOLD' is none of"),
+    ],
+)
+def test_a_fault_in_a_file_of_the_discovery_is_named(text: str, said: str) -> None:
+    with pytest.raises(DealFileInvalid, match=said):
+        parse_discovery("mine", text)
+
+
+def test_the_shipped_files_of_the_discovery_are_understood() -> None:
+    files = sorted((SEEDS / "discovery").glob("*.toml"))
+    assert files
+    for path in files:
+        assert parse_discovery(path.stem, path.read_text(encoding="utf-8")).group == "keyboards"
