@@ -180,7 +180,10 @@ DECLARE
     texts text[];
 BEGIN
     WITH told AS MATERIALIZED (
-        SELECT asin, marketplace, keeper_fold(coalesce(title, '')) AS title, keeper_fold(coalesce(brand, '')) AS brand FROM added
+        -- The feed says no brand, and a call costs more than what it does.
+        SELECT asin, marketplace, keeper_fold(coalesce(title, '')) AS title,
+            CASE WHEN brand IS NULL THEN '' ELSE keeper_fold(brand) END AS brand
+        FROM added
     ), kept AS (
         INSERT INTO product_texts (asin, marketplace, words, folded)
         SELECT asin, marketplace,

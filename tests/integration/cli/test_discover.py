@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from keeper.postgres.engine import open_engine
+from keeper.postgres.jobs import hold_job
 from tests.integration.cli.terminal import Terminal
 
 FILE = 'marketplace = "DE"\n[find]\nrank_from = 1\nmost = 50\n'
@@ -40,3 +42,12 @@ def test_a_broken_file_says_which_and_what(shell: Terminal, tmp_path: Path) -> N
 
 def test_nothing_is_discovered_where_the_settings_say_none(shell: Terminal) -> None:
     assert shell.ask("discover", KEEPER_DISCOVERY_FILES="none")["tokens"] == 0
+
+
+def test_a_second_one_beside_it_is_told_so(shell: Terminal) -> None:
+    shell.run("discover", "--most", "1")
+    engine = open_engine(shell.environment["KEEPER_DATABASE_URL"])
+    with hold_job(engine, "discovery"):
+        said = shell.run("discover")
+    engine.dispose()
+    assert "another discovery is under way on this database" in said.stderr
