@@ -23,6 +23,12 @@ from keeper.record import LARGEST_BATCH, record
 # A score that moves by less, as it does with every rank, is no news.
 _SCORE_NEWS = 3
 _ENDED_AT_ONCE = 1000
+# Keepa's clock may be that much ahead of ours; what began later did not begin.
+_CLOCK_MINUTES = 5
+# Of a history so long one may say what its year was.
+_YEAR_DAYS = 300
+# Who is believed where two know as much: the feed tells what Keepa knows, the seeds what we recorded.
+_TRUST = {DealSource.POSTED: 0, DealSource.SEEDS: 1, DealSource.FEED: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Collected:
         seen: what the source told of.
         kept: what belonged to a group and is a deal.
         added: deals that were not known; `again` those that were.
-        changed: known deals that are not what they were.
+        changed: known deals that are not what they were; of them `reopened` were over.
         ended: deals that gave way to a newer price.
         glitches: suspected ones among the added.
         told: times a deal was told to a user at once, by filter; `held` those that wait for a report.
@@ -45,6 +51,7 @@ class Collected:
     added: int = 0
     again: int = 0
     changed: int = 0
+    reopened: int = 0
     ended: int = 0
     glitches: int = 0
     told: int = 0
@@ -54,7 +61,7 @@ class Collected:
     @property
     def is_news(self) -> bool:
         """Whether anything was not known before."""
-        return bool(self.added or self.changed)
+        return bool(self.added or self.reopened)
 
 
 def collect(
@@ -87,13 +94,16 @@ def collect(
     """
     if len(sightings) > LARGEST_BATCH:
         raise ValueError(f"at most {LARGEST_BATCH} deals in one transaction, got {len(sightings)}")
-    mine = [one for one in _newest(sightings, groups) if one.group is not None or not (groups and only_groups)]
+    latest = minute_of(now) + _CLOCK_MINUTES
+    believable = [one for one in sightings if one.changed_minute <= latest]
+    mine = [one for one in _newest(believable, groups) if one.group is not None or not (groups and only_groups)]
     if not mine:
         return _noted(connection, Collected(seen=len(sightings)), source, query, now)
     keys = [one.key for one in mine]
     known = deals.select_known_products(connection, sorted({key[:2] for key in keys}))
     routes = lock_routes(connection)
-    told_of = [_seen_product(one, known.get(one.key[:2]), now) for one in _one_a_product(mine)]
+    doubtful = _doubtful(connection, [one for one in mine if (product := known.get(one.key[:2])) and product.is_watched], now)
+    told_of = [_seen_product(one, known.get(one.key[:2]), now, without_minor=doubtful.get(one.key[:2])) for one in _one_a_product(mine)]
     recorded = record(connection, told_of, now=now, falls_kept=0, routes=routes)
     # A product that was not known has neither deals nor a history.
     older = [key for key in keys if key[:2] not in recorded.added]
@@ -105,14 +115,15 @@ def collect(
     writer = _Writer(now, source, query, least_fall_pct)
     for one in mine:
         # A page may be older than what is known.
-        if one.key in same or newest.get(one.key[:3], one.key[3]) <= one.key[3]:
+        if newest.get(one.key[:3], one.key[3]) <= one.key[3]:
             writer.take(one, same.get(one.key), past.get(one.key[:3]), known.get(one.key[:2]))
     moved = {key[:3]: key[3] for key in keys}
-    over = [
-        (deal, at, deal_event_id(_deal_id(deal), deal.revision + 1))
+    ending = writer.ending + [
+        (deal, at)
         for deal in running
         if (at := moved.get((deal.asin, deal.marketplace, deal.price_type))) is not None and at > deal.changed_at
     ]
+    over = [(deal, at, deal_event_id(_deal_id(deal), deal.revision + 1)) for deal, at in ending]
     deals.write_deals(connection, writer.rows)
     deals.touch_deals(connection, [one.key for one in writer.again], [one.looked_at for one in writer.again], now=now)
     deals.end_deals(connection, over)
@@ -121,13 +132,16 @@ def collect(
     if raw is not None and EventKind.RAW_DEAL in routes:
         written = {row.asin for row in writer.rows}
         insert_events(connection, _raw_events([one.deal for one in mine if one.deal.asin in written], raw), routes)
-    alerted = tell_deals(connection, writer.announced, now=now, routes=routes, most_per_hour=instant_per_hour)
+    # Those that are not what they were, too: what is better by now may be what somebody waits for.
+    tellable = [_key_of(row) for row in writer.rows if row.announced_at is not None]
+    alerted = tell_deals(connection, tellable, now=now, routes=routes, most_per_hour=instant_per_hour)
     done = Collected(
         seen=len(sightings),
         kept=len(writer.seen),
         added=writer.added,
         again=len(writer.seen) - writer.added,
         changed=len(writer.rows) - writer.added,
+        reopened=writer.reopened,
         ended=len(over),
         glitches=writer.glitches,
         told=alerted.told,
@@ -191,23 +205,32 @@ class _Writer:
         self.rows: list[DealRow] = []
         self.seen: list[_Seen] = []
         self.again: list[_Seen] = []
+        self.ending: list[tuple[KnownDeal, datetime]] = []
         self.announced: list[Key] = []
-        self.added = self.glitches = 0
+        self.added = self.reopened = self.glitches = 0
 
     def take(self, one: _Seen, known: KnownDeal | None, past: PastPrices | None, product: KnownProduct | None) -> None:
-        """Whether it is new, another than it was, or just seen again."""
+        """Whether it is new, another than it was, over, or just seen again."""
+        is_over = known is not None and known.ended_at is not None
+        if known is not None and known.ended_at is not None and one.looked_at <= known.ended_at:
+            return  # an old look at what ended since
         is_later_look = known is None or known.looked_at is None or one.looked_at > known.looked_at
         sightings = 1 if known is None else known.sightings + is_later_look
         facts = _facts(one.deal, past, product, sightings)
         judged = judge_deal(facts)
-        if known is None and self._least_fall_pct is not None and _fall_pct(judged) < self._least_fall_pct:
-            return
+        if self._least_fall_pct is not None and _fall_pct(judged) < self._least_fall_pct:
+            if known is not None and not is_over and known.source == self._source:
+                self.ending.append((known, self._now))
+            if known is None or is_over or known.source == self._source:
+                return
         self.seen.append(one)
-        announced_at = known.announced_at if known is not None else None
-        is_announced_now = announced_at is None and (not judged.is_glitch or sightings > 1)
-        if known is not None and not is_announced_now and not _is_other(one.deal, known, judged):
+        may_be_told = not judged.is_glitch or sightings > 1
+        announced_at = known.announced_at if known is not None and may_be_told else None
+        is_announced_now = announced_at is None and may_be_told
+        if known is not None and not is_over and not is_announced_now and not self._is_other(one.deal, known, judged):
             self.again.append(one)
             return
+        self.reopened += is_over
         if known is None:
             self.added += 1
             self.glitches += judged.is_glitch
@@ -215,6 +238,20 @@ class _Writer:
             announced_at = self._now
             self.announced.append(one.key)
         self.rows.append(self._row(one, known, facts, judged, product, announced_at))
+
+    def _is_other(self, one: DealSighting, known: KnownDeal, judged: DealJudgement) -> bool:
+        """Whether people would want to know that its worth is another.
+
+        Two sources know different facts of one deal, and each would take the other's word back: the one that knows more has it.
+        """
+        if known.confidence is not None and (judged.confidence, _TRUST[self._source]) < (known.confidence, _TRUST[known.judged_by]):
+            return False
+        return (
+            known.list_price_minor != one.list_price_minor
+            or known.is_glitch != judged.is_glitch
+            or known.deal_score is None
+            or abs(known.deal_score - judged.score) >= _SCORE_NEWS
+        )
 
     def _row(
         self,
@@ -267,7 +304,29 @@ class _Writer:
             looked_at=one.looked_at if known is None or known.looked_at is None else max(one.looked_at, known.looked_at),
             announced_at=announced_at,
             score_parts=dict(judged.parts),
+            confidence=judged.confidence,
+            judged_by=self._source,
         )
+
+
+def _doubtful(connection: Connection, watched: Sequence[_Seen], now: datetime) -> dict[Place, int]:
+    """Amounts that may be glitches and were not seen twice, by product: nobody's alert, and no price of the history, comes of them.
+
+    Read without a lock, before the products are locked: who sees the same at the same time doubts it as well.
+    """
+    if not watched:
+        return {}
+    keys = [one.key for one in watched]
+    past = deals.select_past(connection, keys, now=now)
+    found = deals.select_deals(connection, keys, lock=False)
+    before = {(deal.asin, deal.marketplace, deal.price_type, deal.changed_at): deal for deal in found}
+    doubtful: dict[Place, int] = {}
+    for one in watched:
+        known = before.get(one.key)
+        sightings = 1 if known is None else known.sightings + (known.looked_at is None or one.looked_at > known.looked_at)
+        if sightings < 2 and judge_deal(_facts(one.deal, past.get(one.key[:3]), None, sightings)).is_glitch:
+            doubtful[one.key[:2]] = one.deal.amount_minor
+    return doubtful
 
 
 def _newest(sightings: Sequence[DealSighting], groups: Sequence[ProductGroup]) -> list[_Seen]:
@@ -298,8 +357,12 @@ def _one_a_product(seen: Sequence[_Seen]) -> list[_Seen]:
     return list(latest.values())
 
 
-def _seen_product(one: _Seen, known: KnownProduct | None, now: datetime) -> Product:
-    """The product as the deal tells of it: what is known better stays, and only what is watched has its prices recorded."""
+def _seen_product(one: _Seen, known: KnownProduct | None, now: datetime, *, without_minor: int | None) -> Product:
+    """The product as the deal tells of it: what is known better stays, and only what is watched has its prices recorded.
+
+    Args:
+        without_minor: an amount that is not believed yet; None where all are.
+    """
     deal, latest = one.deal, minute_of(now)
     said_brand = deal.brand or (one.group.brand_of(deal.title) if one.group and deal.title else None)
     return Product(
@@ -307,6 +370,7 @@ def _seen_product(one: _Seen, known: KnownProduct | None, now: datetime) -> Prod
         marketplace=deal.marketplace,
         kind=ProductKind.STANDARD,
         answered_at=now,
+        updated_at=min(time_of(deal.updated_minute), now),
         title=None if known and known.title else deal.title,
         brand=None if known and known.brand else said_brand,
         image_urls=(deal.image_url,) if deal.image_url and not (known and known.image_url) else (),
@@ -319,7 +383,10 @@ def _seen_product(one: _Seen, known: KnownProduct | None, now: datetime) -> Prod
         series={
             price_type: PriceSeries((minute,), (deal.current[price_type],))
             for price_type in PRICES
-            if price_type in deal.current and (minute := deal.current_since.get(price_type)) is not None and minute <= latest
+            if price_type in deal.current
+            and (minute := deal.current_since.get(price_type)) is not None
+            and minute <= latest
+            and (without_minor is None or deal.current[price_type] != without_minor)
         }
         if known and known.is_watched
         else {},
@@ -336,8 +403,8 @@ def _facts(one: DealSighting, past: PastPrices | None, product: KnownProduct | N
         median_90_minor=one.median_90_minor or (past.median_90 if past else None),
         average_by_days=one.averages_minor,
         previous_minor=one.previous_minor,
-        lowest_ever_minor=one.lowest_ever_minor or (past.lowest_ever if past else None),
-        lowest_year_minor=one.lowest_year_minor or (past.lowest_year if past else None),
+        lowest_ever_minor=one.lowest_ever_minor,
+        lowest_year_minor=one.lowest_year_minor or (past.lowest_year if past and past.whole_days >= _YEAR_DAYS else None),
         highest_year_minor=one.highest_year_minor or (past.highest_year if past else None),
         rating_tenths=one.rating_tenths or (product.rating_tenths if product else None),
         review_count=one.review_count if one.review_count is not None or product is None else product.review_count,
@@ -346,18 +413,6 @@ def _facts(one: DealSighting, past: PastPrices | None, product: KnownProduct | N
         offer_count=one.offer_count,
         sightings=sightings,
         is_lightning=one.is_lightning,
-        history_days=None if one.lowest_ever_minor or past is None else int(past.known_days),
-    )
-
-
-def _is_other(one: DealSighting, known: KnownDeal, judged: DealJudgement) -> bool:
-    """Whether people would want to know: it is on again, or its worth is another."""
-    return (
-        known.ended_at is not None
-        or known.list_price_minor != one.list_price_minor
-        or known.is_glitch != judged.is_glitch
-        or known.deal_score is None
-        or abs(known.deal_score - judged.score) >= _SCORE_NEWS
     )
 
 
@@ -385,12 +440,19 @@ def _raw_events(sightings: Sequence[DealSighting], raw: Callable[[str], bytes]) 
     return list(events.values())
 
 
+def _key_of(row: DealRow) -> Key:
+    return row.asin, row.marketplace.value, row.price_type.value, row.changed_at
+
+
 def _deal_id(deal: DealSighting | KnownDeal) -> str:
     return deal_id_of(deal.asin, str(deal.marketplace), str(deal.price_type), int(deal.changed_at.timestamp()))
 
 
 def _fall_pct(judged: DealJudgement) -> float:
-    return max(judged.discount_pct or 0.0, judged.below_median_pct or 0.0)
+    """Below the median where that is known; else below the list price, where that was ever asked."""
+    if judged.below_median_pct is not None:
+        return judged.below_median_pct
+    return 0.0 if judged.is_list_price_fiction else judged.discount_pct or 0.0
 
 
 def _within(percent: float | None) -> float | None:

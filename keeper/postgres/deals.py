@@ -98,11 +98,13 @@ class PastPrices:
 
     Attributes:
         known_days: how much of the last 90 days the history covers.
+        whole_days: since when it does.
         median_90: time-weighted; None where there was no offer.
-        lowest_year, highest_year, lowest_ever: before the present price began.
+        lowest_year, highest_year, lowest_ever: before the present price began; what stood for less than an hour does not count.
     """
 
     known_days: float
+    whole_days: float
     median_90: int | None
     lowest_year: int | None
     highest_year: int | None
@@ -152,6 +154,8 @@ class DealRow:
     looked_at: datetime
     announced_at: datetime | None
     score_parts: dict[str, float | None]
+    confidence: float
+    judged_by: DealSource
 
 
 _COLUMNS = tuple(one.name for one in fields(DealRow))
@@ -181,6 +185,9 @@ class KnownDeal:
     is_glitch: bool
     deal_score: float | None
     query: str | None
+    source: DealSource
+    confidence: float | None
+    judged_by: DealSource
 
 
 def select_known_products(connection: Connection, places: Collection[Place]) -> dict[Place, KnownProduct]:
@@ -245,13 +252,15 @@ def select_past(connection: Connection, keys: Collection[Key], *, now: datetime)
                     FROM recent WHERE amount_minor IS NOT NULL
                 )
                 SELECT (SELECT coalesce(sum(seconds), 0) / 86400 FROM recent)::float8 AS known_days,
+                    (SELECT extract(epoch FROM CAST(:now AS timestamptz) - min(observed_at)) / 86400 FROM points)::float8 AS whole_days,
                     (SELECT min(amount_minor) FROM ordered WHERE upto * 2 >= whole) AS median_90,
                     before.lowest_year, before.highest_year, before.lowest_ever
                 FROM (
                     SELECT min(amount_minor) AS lowest_ever,
                         min(amount_minor) FILTER (WHERE until > CAST(:now AS timestamptz) - interval '365 days') AS lowest_year,
                         max(amount_minor) FILTER (WHERE until > CAST(:now AS timestamptz) - interval '365 days') AS highest_year
-                    FROM points WHERE observed_at < s.changed_at
+                    -- What stood for less than an hour, nobody could count on; most such prices are faults.
+                    FROM points WHERE observed_at < s.changed_at AND until - observed_at >= interval '1 hour'
                 ) before
             ) past
             WHERE past.known_days > 0
@@ -265,14 +274,14 @@ def select_past(connection: Connection, keys: Collection[Key], *, now: datetime)
     )
     return {
         (row.asin, row.marketplace, row.price_type): PastPrices(
-            row.known_days, row.median_90, row.lowest_year, row.highest_year, row.lowest_ever
+            row.known_days, row.whole_days, row.median_90, row.lowest_year, row.highest_year, row.lowest_ever
         )
         for row in rows
     }
 
 
-def select_deals(connection: Connection, keys: Collection[Key]) -> list[KnownDeal]:
-    """The deals of these keys, and those that run on the same price, locked in their order."""
+def select_deals(connection: Connection, keys: Collection[Key], *, lock: bool = True) -> list[KnownDeal]:
+    """The deals of these keys, and those that run on the same price; locked in their order, unless just looked at."""
     if not keys:
         return []
     rows = connection.execute(
@@ -282,7 +291,7 @@ def select_deals(connection: Connection, keys: Collection[Key]) -> list[KnownDea
             FROM {_STAGED}
             JOIN collected_deals d USING (asin, marketplace, price_type)
             WHERE d.ended_at IS NULL OR d.changed_at = s.changed_at
-            ORDER BY d.asin, d.marketplace, d.price_type, d.changed_at FOR UPDATE OF d
+            ORDER BY d.asin, d.marketplace, d.price_type, d.changed_at {"FOR UPDATE OF d" if lock else ""}
             """
         ),
         _columns_of_keys(keys),
@@ -458,7 +467,7 @@ def select_sightings(
             """
             SELECT c.asin, c.price_type, c.amount_minor, c.observed_at, c.checked_at, l.amount_minor AS list_price_minor,
                 before.amount_minor AS previous_minor, p.title, p.brand, p.image_url, p.root_category_id, p.category_ids,
-                p.category_path[1] AS category, p.rating_tenths, p.review_count, p.sales_rank, p.parent_asin
+                p.category_path[1] AS category, p.rating_tenths, p.review_count, p.sales_rank, p.parent_asin, p.keepa_updated_at
             FROM current_prices c
             JOIN products p ON p.asin = c.asin AND p.marketplace = c.marketplace
             LEFT JOIN current_prices l ON l.asin = c.asin AND l.marketplace = c.marketplace AND l.price_type = 'LISTPRICE'
@@ -487,7 +496,8 @@ def select_sightings(
             marketplace=marketplace,
             price_type=PriceType(row.price_type),
             changed_minute=minute_of(row.observed_at),
-            updated_minute=minute_of(row.checked_at),
+            # Keepa's look, not ours: a second look of ours at the same answer is no second sighting.
+            updated_minute=minute_of(row.keepa_updated_at or row.checked_at),
             amount_minor=row.amount_minor,
             title=row.title,
             brand=row.brand,

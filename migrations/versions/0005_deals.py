@@ -27,9 +27,12 @@ ALTER TABLE collected_deals
     ADD COLUMN sightings integer NOT NULL DEFAULT 1 CHECK (sightings > 0),
     ADD COLUMN looked_at timestamptz,
     ADD COLUMN announced_at timestamptz,
-    ADD COLUMN score_parts json;
+    ADD COLUMN score_parts json,
+    ADD COLUMN confidence double precision,
+    ADD COLUMN judged_by text NOT NULL DEFAULT 'posted' CHECK (judged_by IN ('seeds', 'feed', 'posted'));
 COMMENT ON COLUMN collected_deals.query IS 'The query of the feed, or the file of seeds, that found it first';
 COMMENT ON COLUMN collected_deals.sightings IS 'Times it was seen with a later look of Keepa''s, the first included';
+COMMENT ON COLUMN collected_deals.confidence IS 'How much of the score''s weight was known to the source that judged it';
 COMMENT ON COLUMN collected_deals.announced_at IS 'Since when it may be told to people; null while it may be a glitch';
 -- As the score and the price a deal is found by, these do not move with a sighting.
 -- Many deals share a score or a rating, so that the order of equal ones is in the index, too.
@@ -234,7 +237,7 @@ ALTER TABLE collected_deals
     DROP COLUMN average_90_minor, DROP COLUMN below_median_pct, DROP COLUMN lowest_year_minor, DROP COLUMN lowest_ever_minor,
     DROP COLUMN highest_year_minor, DROP COLUMN is_year_low, DROP COLUMN is_all_time_low, DROP COLUMN is_list_price_fiction,
     DROP COLUMN is_glitch, DROP COLUMN glitch_reason, DROP COLUMN sightings, DROP COLUMN looked_at, DROP COLUMN announced_at,
-    DROP COLUMN score_parts;
+    DROP COLUMN score_parts, DROP COLUMN confidence, DROP COLUMN judged_by;
 """
 
 

@@ -74,7 +74,7 @@ def test_a_deal_is_compared_with_the_recorded_median_and_lows(engine: Engine) ->
     found = one(
         engine, "SELECT median_90_minor, lowest_year_minor, highest_year_minor, lowest_ever_minor, is_year_low FROM collected_deals"
     )
-    assert found == (6000, 3500, 9900, 3500, False)
+    assert found == (6000, 3500, 9900, None, False), "nobody knows the lowest of all time from a year of history"
 
 
 def test_what_does_not_belong_to_the_group_leaves_no_trace(engine: Engine) -> None:
@@ -107,7 +107,7 @@ def test_what_keepa_says_with_signs_a_database_cannot_hold_is_kept_without_them(
 
 def test_known_and_new_products_of_one_page_are_told_apart(engine: Engine) -> None:
     run_record(engine, product([(ago(days=80), 6000)], title="Cherry KC 1000 Tastatur", brand="CHERRY GmbH"))
-    run_collect(engine, sighting(sales_rank=7), sighting(asin="B000000002", sales_rank=8))
+    run_collect(engine, sighting(sales_rank=7, looked=NOW), sighting(asin="B000000002", sales_rank=8))
     assert rows(engine, "SELECT asin, brand, sales_rank, revision FROM products ORDER BY asin") == [
         ("B000000002", None, 8, 1),
         (ASIN, "CHERRY GmbH", 7, 3),
@@ -265,7 +265,7 @@ def test_what_belongs_to_no_group_is_kept_without_one_where_the_source_is_truste
 
 def test_old_sightings_are_forgotten_and_the_deal_stays(engine: Engine) -> None:
     for days in (100, 80):
-        run_collect(engine, sighting(), now=ago(days=days))
+        run_collect(engine, sighting(changed=ago(days=101), looked=ago(days=101)), now=ago(days=days))
     maintain(engine, now=NOW, retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, reports=400))
     assert rows(engine, "SELECT seen_at FROM deal_sightings") == [ago(days=80)]
     assert one(engine, "SELECT count(*) FROM collected_deals") == 1
@@ -284,6 +284,85 @@ def test_collections_of_the_same_page_at_once_are_one(engine: Engine) -> None:
         done = list(pool.map(run, range(4)))
     assert sum(one_run.added for one_run in done) == 60
     assert len(deal_events(engine)) == 60
+
+
+def test_two_sources_that_know_different_facts_take_no_word_back(engine: Engine) -> None:
+    use_sinks(engine, ALL_SINKS)
+    feed = sighting(rating_tenths=46, review_count=900, sales_rank=200, sales_rank_drops_90=80)
+    seed = sighting(rating_tenths=46, review_count=900, sales_rank=200, averages_minor={}, median_90_minor=4500)
+    seen = []
+    for turn in range(3):
+        run_collect(engine, seed, source=DealSource.SEEDS, query="mine.csv", now=NOW + timedelta(hours=turn))
+        done = run_collect(engine, feed, now=NOW + timedelta(hours=turn, minutes=1))
+        seen.append(one(engine, "SELECT revision, judged_by, deal_score FROM collected_deals"))
+    assert (done.changed, done.is_news) == (0, False)
+    assert seen == [seen[0]] * 3
+
+
+def test_an_older_price_does_not_come_back_beside_the_newer(engine: Engine) -> None:
+    older, newer = sighting(3999, changed=ago(hours=5)), sighting(3499, changed=ago(hours=1), looked=NOW)
+    for page in (older, newer, older):
+        run_collect(engine, page)
+    assert rows(engine, "SELECT amount_minor FROM collected_deals WHERE ended_at IS NULL") == [3499]
+
+
+def test_an_old_look_does_not_open_what_ended_since(engine: Engine) -> None:
+    run_collect(engine, sighting(3999, changed=ago(hours=5), looked=ago(hours=4)))
+    add_watch(engine, add_user(engine))
+    run_record(engine, product([(ago(hours=5), 3999), (ago(hours=1), 7999)]))
+    with engine.begin() as connection:
+        end_deals(connection, now=NOW, ends_after=timedelta(days=2))
+    run_collect(engine, sighting(3999, changed=ago(hours=5), looked=ago(hours=2)))
+    assert one(engine, "SELECT ended_at, revision FROM collected_deals") == (ago(hours=1), 2)
+
+
+def test_a_suspected_glitch_on_a_watched_product_alerts_nobody_until_it_is_seen_twice(engine: Engine) -> None:
+    use_sinks(engine, ALL_SINKS)
+    add_watch(engine, add_user(engine), 200000)
+    run_record(engine, product([(ago(days=80), 249000)], at=ago(hours=6)))
+    run_collect(engine, sighting(3000, **GLITCH))
+    assert rows(engine, "SELECT 1 FROM price_alerts UNION ALL SELECT 1 FROM price_history WHERE amount_minor = 3000") == []
+    run_collect(engine, sighting(3000, looked=NOW, **GLITCH))
+    assert one(engine, "SELECT amount_minor FROM price_alerts") == 3000
+
+
+def test_a_price_that_stood_for_minutes_is_no_low_of_the_year(engine: Engine) -> None:
+    points: Any = [(ago(days=350), 5000), (ago(days=90), 12), (ago(days=90) + timedelta(minutes=50), 5000), (ago(days=20), 4500)]
+    run_record(engine, product(points))
+    run_collect(engine, sighting(3999))
+    assert one(engine, "SELECT lowest_year_minor, is_year_low FROM collected_deals") == (4500, True)
+
+
+def test_what_a_history_of_months_knows_is_no_low_of_a_year(engine: Engine) -> None:
+    run_record(engine, product([(ago(days=200), 5000), (ago(days=20), 4500)]))
+    run_collect(engine, sighting(3999))
+    assert one(engine, "SELECT is_year_low, is_all_time_low FROM collected_deals") == (None, None)
+
+
+def test_a_deal_that_turns_out_a_glitch_is_told_no_more_until_it_is_seen_twice(engine: Engine) -> None:
+    run_collect(engine, sighting(3000, list_price_minor=None, averages_minor={}, previous_minor=None))
+    assert one(engine, "SELECT is_glitch, announced_at FROM collected_deals") == (False, NOW)
+    run_collect(engine, sighting(3000, **GLITCH))
+    assert one(engine, "SELECT is_glitch, announced_at FROM collected_deals") == (True, None)
+
+
+def test_the_ordinary_price_of_a_seed_below_a_list_price_nobody_asked_is_no_deal(engine: Engine) -> None:
+    run_record(engine, product([(ago(days=200), 5000)]))
+    ordinary = sighting(5000, changed=ago(days=200), list_price_minor=9900, averages_minor={})
+    done = run_collect(engine, ordinary, source=DealSource.SEEDS, least_fall_pct=10)
+    assert (done.kept, rows(engine, "SELECT 1 FROM collected_deals")) == (0, [])
+
+
+def test_a_seed_whose_price_became_ordinary_is_over(engine: Engine) -> None:
+    run_collect(engine, sighting(5000, median_90_minor=7000), source=DealSource.SEEDS, least_fall_pct=10)
+    later = NOW + timedelta(days=60)
+    run_collect(engine, sighting(5000, looked=later, median_90_minor=5000), source=DealSource.SEEDS, least_fall_pct=10, now=later)
+    assert one(engine, "SELECT ended_at FROM collected_deals") == later
+
+
+def test_a_change_that_lies_ahead_is_not_believed(engine: Engine) -> None:
+    run_collect(engine, sighting(1999, changed=NOW + timedelta(days=300)), sighting(3999))
+    assert rows(engine, "SELECT amount_minor FROM collected_deals") == [3999]
 
 
 def test_more_than_one_transaction_holds_are_refused(engine: Engine) -> None:
