@@ -334,7 +334,9 @@ def keep_page(
 ) -> tuple[Collected, int | None]:
     """Collect one page and note where the pass stands, in one transaction. Returns the next page too; None when the pass is through.
 
-    It is through where the feed ends, and at the first page with nothing new.
+    It is through where the feed ends, and at the first page with nothing new: none of its rows is new to us, and all are as old as what
+    the last pass knew that was through. A pass that was interrupted moves that mark nowhere, so the next one walks over what it brought
+    and on to what it left unread.
     """
     with engine.begin() as connection:
         now = installation.select_now(connection)
@@ -355,12 +357,14 @@ def keep_page(
         if answer.is_last and not answer.unreadable and began_at is not None:
             # All pages of this query were read: what it tells of no more is over.
             ended = end_unseen(connection, query, since=began_at, now=now)
-        known_until = None if state is None else state.newest_at if page == 0 else state.mark_at
-        newest = max((one.changed_at for one in answer.sightings), default=None)
+        mark_at = None if state is None else state.mark_at
+        newest_at = max((one.changed_at for one in answer.sightings), default=None)
         # What the group leaves out is stored nowhere; the time of change tells whether it is new.
-        is_news = done.is_news or (newest is not None and (known_until is None or newest > known_until))
+        is_news = done.is_news or (newest_at is not None and (mark_at is None or newest_at > mark_at))
         next_page = page + 1 if is_news and not answer.is_last and page + 1 < MOST_PAGES else None
-        deals.keep_query(connection, query, next_page=next_page or 0, now=now, began_at=began_at, newest_at=newest, mark_at=known_until)
+        deals.keep_query(
+            connection, query, next_page=next_page or 0, now=now, began_at=began_at, newest_at=newest_at, is_through=next_page is None
+        )
     return replace(done, ended=done.ended + ended), next_page
 
 

@@ -524,7 +524,7 @@ class QueryState:
         next_page: where to go on within Keepa's cache time; 0 for the beginning.
         began_at: when the present pass asked for its first page.
         newest_at: the latest change of price it has told of.
-        mark_at: the same before the present pass.
+        mark_at: the same when a pass was last through; what is not later was read by it, or by one before it.
     """
 
     next_page: int
@@ -555,17 +555,17 @@ def keep_query(
     now: datetime,
     began_at: datetime | None,
     newest_at: datetime | None,
-    mark_at: datetime | None,
+    is_through: bool,
 ) -> None:
-    """A page is through."""
+    """A page is kept, and the pass is through with it or not."""
     connection.execute(
         text(
             """
             INSERT INTO deal_queries AS q (name, price_type, next_page, asked_at, began_at, newest_at, mark_at)
-            VALUES (:name, :price_type, :next_page, :now, :began_at, :newest_at, :mark_at)
+            VALUES (:name, :price_type, :next_page, :now, :began_at, :newest_at, CASE WHEN CAST(:is_through AS boolean) THEN CAST(:newest_at AS timestamptz) END)
             ON CONFLICT (name, price_type) DO UPDATE SET next_page = excluded.next_page, asked_at = excluded.asked_at,
-                began_at = excluded.began_at, newest_at = greatest(q.newest_at, excluded.newest_at), mark_at = excluded.mark_at,
-                failure = NULL
+                began_at = excluded.began_at, newest_at = greatest(q.newest_at, excluded.newest_at),
+                mark_at = CASE WHEN CAST(:is_through AS boolean) THEN greatest(q.newest_at, excluded.newest_at) ELSE q.mark_at END, failure = NULL
             """
         ),
         {
@@ -575,7 +575,7 @@ def keep_query(
             "now": now,
             "began_at": began_at,
             "newest_at": newest_at,
-            "mark_at": mark_at,
+            "is_through": is_through,
         },
     )
 

@@ -86,7 +86,7 @@ CREATE TABLE deal_queries (
 COMMENT ON COLUMN deal_queries.next_page IS 'Where a pass that ran out of tokens goes on; 0 when it is through';
 COMMENT ON COLUMN deal_queries.began_at IS 'When the present pass asked for its first page';
 COMMENT ON COLUMN deal_queries.newest_at IS 'The latest change of price it has told of';
-COMMENT ON COLUMN deal_queries.mark_at IS 'The same before the present pass: what is not later is nothing new';
+COMMENT ON COLUMN deal_queries.mark_at IS 'The same when a pass was last through: what is not later is nothing new';
 
 CREATE TABLE bestseller_lists (
     marketplace text NOT NULL,

@@ -143,7 +143,41 @@ def test_later_it_begins_at_the_newest_again(engine: Engine) -> None:
     feed.tokens_left = 1000
     wait(engine, CACHE_TIME.total_seconds() + 1)
     feed.walk()
+    assert feed.asked[0] == 0
+
+
+def test_what_lies_behind_an_interrupted_pass_is_reached_over_known_rows(engine: Engine) -> None:
+    feed = Feed(engine, 4 * PAGE_SIZE + 1)
+    feed.tokens_left = 10
+    feed.walk()
+    wait(engine, 3600)
+    feed.tokens_left = 5
+    assert (feed.walk().added, feed.asked) == (0, [0])
+    wait(engine, 3600)
+    feed.tokens_left = 1000
+    assert (feed.walk().added, feed.asked) == (2 * PAGE_SIZE + 1, [0, 1, 2, 3, 4])
+    wait(engine, 3600)
+    feed.walk()
     assert feed.asked == [0]
+
+
+@pytest.mark.parametrize("title", ["Tastatur", "Raclette"], ids=["kept", "left-out"])
+def test_a_person_who_asked_for_one_page_cuts_nothing_off(engine: Engine, title: str) -> None:
+    feed = Feed(engine, 2 * PAGE_SIZE + 1, title=title)
+    feed.walk(most_pages=1)
+    wait(engine, 3600)
+    feed.walk()
+    assert feed.asked == [0, 1, 2]
+
+
+def test_a_pass_that_fails_is_made_good_by_the_next(engine: Engine) -> None:
+    feed = Feed(engine, 2 * PAGE_SIZE + 1)
+    feed.walk(most_pages=1)
+    facts: dict[str, Any] = {"endpoint": "deal", "marketplace": Marketplace.DE, "asin_count": 0, "elapsed_seconds": 0.1}
+    feed.broken = RequestRejected("not now", **facts)
+    feed.walk()
+    feed.broken = None
+    assert feed.walk().added == PAGE_SIZE + 1
 
 
 def test_new_deals_before_known_ones_are_found_and_the_pass_ends_behind_them(engine: Engine) -> None:
