@@ -88,7 +88,7 @@ def _collect_feed(queries: list[DealQuery], gathered: Gathered, most_pages: int)
     engine = process_resources().engine
 
     def keep(query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
-        return collect(query, page, cast(DealAnswer, quote(answer)))
+        return collect(query, page, cast(DealAnswer, quote(answer)), most_pages=most_pages)
 
     for query in queries:
         try:

@@ -57,6 +57,11 @@ class CollectSettings:
     most_pages: int = MOST_PAGES
     instant_per_hour: int = 5
 
+    @property
+    def full_pass_every(self) -> timedelta | None:
+        """How often a query's pass looks for all the deals it knows: twice until they would be over. Never in one of a few pages only."""
+        return self.ends_after / 2 if self.most_pages >= MOST_PAGES else None
+
 
 @dataclass(slots=True)
 class Gathered:
@@ -330,13 +335,25 @@ def first_page(engine: Engine, query: DealQuery) -> int:
 
 
 def keep_page(
-    engine: Engine, query: DealQuery, page: int, answer: DealAnswer, *, groups: Sequence[ProductGroup], instant_per_hour: int = 5
+    engine: Engine,
+    query: DealQuery,
+    page: int,
+    answer: DealAnswer,
+    *,
+    groups: Sequence[ProductGroup],
+    full_pass_every: timedelta | None = None,
+    instant_per_hour: int = 5,
 ) -> tuple[Collected, int | None]:
     """Collect one page and note where the pass stands, in one transaction. Returns the next page too; None when the pass is through.
 
     It is through where the feed ends, and at the first page with nothing new: none of its rows is new to us, and all are as old as what
     the last pass knew that was through. A pass that was interrupted moves that mark nowhere, so the next one walks over what it brought
     and on to what it left unread.
+
+    A full pass goes on while the query has running deals further down that it has not seen; how far its share lets it. The feed is in
+    order of the changes of price: a deal that changed later than all on this page had its place on the pages before, and when this pass
+    saw it nowhere, it is over. What lies further down is not judged by this pass (`select_overdue` tells how long it runs unseen), and
+    nothing by a pass with a row that nobody can read.
     """
     with engine.begin() as connection:
         now = installation.select_now(connection)
@@ -353,18 +370,32 @@ def keep_page(
         )
         state = deals.select_query(connection, query)
         began_at = now if page == 0 or state is None else state.began_at
-        ended = 0
-        if answer.is_last and not answer.unreadable and began_at is not None:
-            # All pages of this query were read: what it tells of no more is over.
-            ended = end_unseen(connection, query, since=began_at, now=now)
+        full_at = None if state is None else state.full_at
+        if page == 0 and full_pass_every is not None and (full_at is None or now - full_at >= full_pass_every):
+            full_at = now
+        is_full = began_at is not None and full_at == began_at
+        if answer.unreadable:
+            began_at = None
         mark_at = None if state is None else state.mark_at
         newest_at = max((one.changed_at for one in answer.sightings), default=None)
         # What the group leaves out is stored nowhere; the time of change tells whether it is new.
         is_news = done.is_news or (newest_at is not None and (mark_at is None or newest_at > mark_at))
-        next_page = page + 1 if is_news and not answer.is_last and page + 1 < MOST_PAGES else None
+        is_wanted = is_news or (is_full and began_at is not None and deals.has_unseen(connection, query, since=began_at, until=newest_at))
+        next_page = page + 1 if is_wanted and not answer.is_last and page + 1 < MOST_PAGES else None
         deals.keep_query(
-            connection, query, next_page=next_page or 0, now=now, began_at=began_at, newest_at=newest_at, is_through=next_page is None
+            connection,
+            query,
+            next_page=next_page or 0,
+            now=now,
+            began_at=began_at,
+            full_at=full_at,
+            reached_at=None if answer.is_last else newest_at,
+            newest_at=newest_at,
+            is_through=next_page is None,
         )
+        ended = 0
+        if began_at is not None and (answer.is_last or newest_at is not None):
+            ended = end_unseen(connection, query, since=began_at, now=now)
     return replace(done, ended=done.ended + ended), next_page
 
 
@@ -432,7 +463,15 @@ def collect_all(
         return fetch_deals(engine, client, query, page, reservation_id=reservation_id)
 
     def keep(query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
-        return keep_page(engine, query, page, answer, groups=groups, instant_per_hour=settings.instant_per_hour)
+        return keep_page(
+            engine,
+            query,
+            page,
+            answer,
+            groups=groups,
+            full_pass_every=settings.full_pass_every,
+            instant_per_hour=settings.instant_per_hour,
+        )
 
     for some, marketplace in seeds:
         walk_seeds(engine, some, marketplace, plan=plan, check=check, keep=keep_seeds, share_pct=settings.share_pct, gathered=gathered)

@@ -204,7 +204,12 @@ class DealsSettings(_Group):
     share_pct: float = Field(25, gt=0, le=100, description="Share of the refill that collecting deals may spend, percent of an hour's")
     least_fall_pct: float = Field(10, ge=0, le=99, description="A seed below its list price or 90-day median by so much is a deal, percent")
     seeds_minutes: float = Field(50, ge=1, le=10080, description="A seed checked within so long is not asked again, minutes")
-    ends_after_hours: float = Field(24, ge=1, le=2160, description="A deal nobody has seen for so long is over, hours")
+    ends_after_hours: float = Field(
+        24,
+        ge=1,
+        le=2160,
+        description="A deal nobody has seen for so long is over, one of the feed where its query was read on past it, hours",
+    )
     sightings_days: int = Field(90, ge=1, le=3650, description="When and where a deal was seen is kept so long, days")
 
     _split = field_validator("queries", "seeds", "groups", "marketplaces", mode="before")(_words)

@@ -1,5 +1,7 @@
 """Collect as tasks: a page of the feed, the seeds, what is over."""
 
+from dataclasses import replace
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -73,16 +75,18 @@ def collect_seeds(seeds: Seeds, marketplace: Marketplace) -> Gathered:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def collect(query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
+def collect(query: DealQuery, page: int, answer: DealAnswer, *, most_pages: int) -> tuple[Collected, int | None]:
     """Record one page. A retry here pays no token twice."""
     resources = process_resources()
+    settings = replace(resources.collect_settings, most_pages=most_pages)
     return verb.keep_page(
         resources.engine,
         query,
         page,
         answer,
         groups=resources.product_groups(),
-        instant_per_hour=resources.collect_settings.instant_per_hour,
+        full_pass_every=settings.full_pass_every,
+        instant_per_hour=settings.instant_per_hour,
     )
 
 

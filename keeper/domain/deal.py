@@ -75,6 +75,11 @@ class DateRange(StrEnum):
     MONTH = "month"
     QUARTER = "quarter"
 
+    @property
+    def days(self) -> int:
+        """So long a change is shown at most."""
+        return AVERAGE_DAYS[list(DateRange).index(self)]
+
 
 @dataclass(frozen=True, slots=True)
 class DealSighting:

@@ -386,6 +386,10 @@ def end_deals(connection: Connection, ended: Sequence[tuple[KnownDeal, datetime,
 def select_overdue(connection: Connection, *, unseen_since: datetime, limit: int) -> list[tuple[KnownDeal, datetime]]:
     """Deals that run and are over, with when: the price moved on, or nobody has seen them for long.
 
+    A deal of a query is not over for being unseen: its page may not have been paid for. Passes that read its place end it
+    (`select_unseen`); else it runs on until it is too old for the query's date range. The query must be asked at all: where no run has
+    wanted it for so long, its deals end as those of seeds do.
+
     Locks them, and leaves those that are being collected right now to the next call: so it never waits with a lock in its hands.
     """
     rows = connection.execute(
@@ -397,7 +401,11 @@ def select_overdue(connection: Connection, *, unseen_since: datetime, limit: int
                  WHERE d.ended_at IS NULL AND c.observed_at > d.changed_at AND c.amount_minor IS DISTINCT FROM d.amount_minor LIMIT :limit)
                 UNION ALL
                 (SELECT d.asin, d.marketplace, d.price_type, d.changed_at, d.last_seen_at
-                 FROM collected_deals d WHERE d.ended_at IS NULL AND d.last_seen_at < :unseen_since ORDER BY d.last_seen_at LIMIT :limit)
+                 FROM collected_deals d
+                 LEFT JOIN deal_queries q ON d.source = :feed AND q.name = d.query AND q.price_type = d.price_type
+                 WHERE d.ended_at IS NULL AND d.last_seen_at < :unseen_since AND (q.name IS NULL
+                    OR q.wanted_at < :unseen_since OR d.changed_at < :unseen_since - make_interval(days => q.range_days))
+                 ORDER BY d.last_seen_at LIMIT :limit)
             ), first AS (
                 SELECT asin, marketplace, price_type, changed_at, min(over_at) AS over_at
                 FROM ending GROUP BY asin, marketplace, price_type, changed_at
@@ -407,31 +415,60 @@ def select_overdue(connection: Connection, *, unseen_since: datetime, limit: int
             WHERE d.ended_at IS NULL FOR UPDATE OF d SKIP LOCKED
             """
         ),
-        {"unseen_since": unseen_since, "limit": limit},
+        {"unseen_since": unseen_since, "limit": limit, "feed": DealSource.FEED.value},
     )
     return [(KnownDeal(*row[:-1]), row.over_at) for row in rows]
 
 
 def select_unseen(connection: Connection, query: DealQuery, *, since: datetime) -> list[KnownDeal]:
-    """Running deals that this query found and that nobody has seen since then. Locks them as `select_overdue` does."""
+    """Running deals that this query found, whose places its present pass has read, and that nobody has seen since then.
+
+    Locks them as `select_overdue` does.
+    """
     rows = connection.execute(
         text(
             f"""
             SELECT {", ".join(f"d.{one.name}" for one in fields(KnownDeal))} FROM collected_deals d
-            WHERE d.ended_at IS NULL AND d.last_seen_at < :since AND d.query = :query AND d.price_type = :price_type
-                AND d.marketplace = :marketplace AND d.source = :feed
+            JOIN deal_queries q ON q.name = d.query AND q.price_type = d.price_type
+            WHERE {_UNSEEN} AND d.changed_at > coalesce(q.reached_at, '-infinity')
             FOR UPDATE OF d SKIP LOCKED
             """
         ),
-        {
-            "since": since,
-            "query": query.name,
-            "price_type": query.price_type.value,
-            "marketplace": query.marketplace.value,
-            "feed": DealSource.FEED.value,
-        },
+        _unseen(query, since),
     )
     return [KnownDeal(*row) for row in rows]
+
+
+def has_unseen(connection: Connection, query: DealQuery, *, since: datetime, until: datetime | None) -> bool:
+    """Whether it found running deals that nobody has seen since then, with a change of price up to `until`; None for any."""
+    found: bool = connection.execute(
+        text(
+            f"""
+            SELECT EXISTS (
+                SELECT 1 FROM collected_deals d
+                WHERE {_UNSEEN} AND d.changed_at <= coalesce(CAST(:until AS timestamptz), 'infinity')
+            )
+            """
+        ),
+        _unseen(query, since) | {"until": until},
+    ).scalar_one()
+    return found
+
+
+_UNSEEN = (
+    "d.ended_at IS NULL AND d.last_seen_at < :since AND d.query = :query AND d.price_type = :price_type "
+    "AND d.marketplace = :marketplace AND d.source = :feed"
+)
+
+
+def _unseen(query: DealQuery, since: datetime) -> dict[str, Any]:
+    return {
+        "since": since,
+        "query": query.name,
+        "price_type": query.price_type.value,
+        "marketplace": query.marketplace.value,
+        "feed": DealSource.FEED.value,
+    }
 
 
 def select_stale(connection: Connection, asins: Sequence[str], marketplace: str, *, before: datetime) -> list[str]:
@@ -522,7 +559,8 @@ class QueryState:
 
     Attributes:
         next_page: where to go on within Keepa's cache time; 0 for the beginning.
-        began_at: when the present pass asked for its first page.
+        began_at: when the present pass asked for its first page; None where a row of it could not be read.
+        full_at: the same of the last full pass.
         newest_at: the latest change of price it has told of.
         mark_at: the same when a pass was last through; what is not later was read by it, or by one before it.
     """
@@ -530,6 +568,7 @@ class QueryState:
     next_page: int
     asked_at: datetime
     began_at: datetime | None
+    full_at: datetime | None
     newest_at: datetime | None
     mark_at: datetime | None
     failure: str | None
@@ -539,7 +578,7 @@ def select_query(connection: Connection, query: DealQuery) -> QueryState | None:
     """None for one that was never asked."""
     row = connection.execute(
         text(
-            "SELECT next_page, asked_at, began_at, newest_at, mark_at, failure FROM deal_queries "
+            "SELECT next_page, asked_at, began_at, full_at, newest_at, mark_at, failure FROM deal_queries "
             "WHERE name = :name AND price_type = :price_type"
         ),
         {"name": query.name, "price_type": query.price_type.value},
@@ -554,18 +593,28 @@ def keep_query(
     next_page: int,
     now: datetime,
     began_at: datetime | None,
+    full_at: datetime | None,
+    reached_at: datetime | None,
     newest_at: datetime | None,
     is_through: bool,
 ) -> None:
-    """A page is kept, and the pass is through with it or not."""
+    """A page is kept, and the pass is through with it or not.
+
+    Args:
+        reached_at: the pass has read all places of later changes; None where it read the last page.
+    """
     connection.execute(
         text(
             """
-            INSERT INTO deal_queries AS q (name, price_type, next_page, asked_at, began_at, newest_at, mark_at)
-            VALUES (:name, :price_type, :next_page, :now, :began_at, :newest_at, CASE WHEN CAST(:is_through AS boolean) THEN CAST(:newest_at AS timestamptz) END)
+            INSERT INTO deal_queries AS q
+                (name, price_type, next_page, asked_at, wanted_at, range_days, began_at, full_at, reached_at, newest_at, mark_at)
+            VALUES (:name, :price_type, :next_page, :now, :now, :range_days, :began_at, :full_at, :reached_at, :newest_at,
+                CASE WHEN CAST(:is_through AS boolean) THEN CAST(:newest_at AS timestamptz) END)
             ON CONFLICT (name, price_type) DO UPDATE SET next_page = excluded.next_page, asked_at = excluded.asked_at,
-                began_at = excluded.began_at, newest_at = greatest(q.newest_at, excluded.newest_at),
-                mark_at = CASE WHEN CAST(:is_through AS boolean) THEN greatest(q.newest_at, excluded.newest_at) ELSE q.mark_at END, failure = NULL
+                wanted_at = excluded.wanted_at, range_days = excluded.range_days, began_at = excluded.began_at,
+                full_at = excluded.full_at, reached_at = excluded.reached_at, newest_at = greatest(q.newest_at, excluded.newest_at),
+                mark_at = CASE WHEN CAST(:is_through AS boolean) THEN greatest(q.newest_at, excluded.newest_at) ELSE q.mark_at END,
+                failure = NULL
             """
         ),
         {
@@ -573,7 +622,10 @@ def keep_query(
             "price_type": query.price_type.value,
             "next_page": next_page,
             "now": now,
+            "range_days": query.date_range.days,
             "began_at": began_at,
+            "full_at": full_at,
+            "reached_at": reached_at,
             "newest_at": newest_at,
             "is_through": is_through,
         },

@@ -76,15 +76,24 @@ CREATE TABLE deal_queries (
     name text NOT NULL,
     price_type text NOT NULL,
     next_page smallint NOT NULL DEFAULT 0 CHECK (next_page >= 0),
-    asked_at timestamptz NOT NULL,
+    asked_at timestamptz,
+    wanted_at timestamptz,
+    range_days smallint,
     began_at timestamptz,
+    full_at timestamptz,
+    reached_at timestamptz,
     newest_at timestamptz,
     mark_at timestamptz,
     failure text,
     PRIMARY KEY (name, price_type)
 );
 COMMENT ON COLUMN deal_queries.next_page IS 'Where a pass that ran out of tokens goes on; 0 when it is through';
-COMMENT ON COLUMN deal_queries.began_at IS 'When the present pass asked for its first page';
+COMMENT ON COLUMN deal_queries.asked_at IS 'When a page of it was last asked for';
+COMMENT ON COLUMN deal_queries.wanted_at IS 'When a run last meant to ask it, whether there were tokens or not';
+COMMENT ON COLUMN deal_queries.range_days IS 'So old a change it tells of at most';
+COMMENT ON COLUMN deal_queries.began_at IS 'When the present pass asked for its first page; empty where a row of it could not be read';
+COMMENT ON COLUMN deal_queries.full_at IS 'When the last full pass did so, which looks for every deal it knows';
+COMMENT ON COLUMN deal_queries.reached_at IS 'All places of later changes were read by the present pass; empty where it read the last page';
 COMMENT ON COLUMN deal_queries.newest_at IS 'The latest change of price it has told of';
 COMMENT ON COLUMN deal_queries.mark_at IS 'The same when a pass was last through: what is not later is nothing new';
 

@@ -1,6 +1,7 @@
 """A collection on a real database: pages until nothing is new, within a share of the tokens; the seeds; what fails stops nothing else."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from keeper.collection import (
     CollectSettings,
     Gathered,
     collect_all,
+    end_overdue,
     keep_page,
     share_of,
     walk_query,
@@ -73,6 +75,8 @@ class Feed:
         self.asked: list[int] = []
         self.tokens_left = 10**6
         self.broken: Exception | None = None
+        self.gone: set[int] = set()
+        self.unreadable: dict[str | int, str] = {}
 
     def fetch(self, _query: DealQuery, page: int) -> DealAnswer:
         if self.tokens_left < 5:
@@ -82,7 +86,10 @@ class Feed:
         self.tokens_left -= 5
         self.asked.append(page)
         first = page * PAGE_SIZE
-        return page_of(first, max(0, min(PAGE_SIZE, self.count - first)), self.began, title=self.title)
+        answer = page_of(first, max(0, min(PAGE_SIZE, self.count - first)), self.began, title=self.title)
+        gone = {f"B{number:09d}" for number in self.gone}
+        left = tuple(seen for seen in answer.sightings if seen.asin not in gone)
+        return replace(answer, sightings=left, unreadable=self.unreadable if page == 0 else {})
 
     def walk(self, *, most_pages: int = 67) -> Gathered:
         """One pass. What it asked is in `asked`."""
@@ -94,12 +101,18 @@ class Feed:
         return gathered
 
     def _keep(self, query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
-        return keep_page(self.engine, query, page, answer, groups=[GROUP])
+        return keep_page(self.engine, query, page, answer, groups=[GROUP], full_pass_every=timedelta(hours=12))
 
 
 def wait(engine: Engine, seconds: float) -> None:
-    """So much later, as far as the query knows."""
-    rows(engine, "UPDATE deal_queries SET asked_at = asked_at - make_interval(secs => :seconds) RETURNING 1", seconds=seconds)
+    """So much later, as far as the query and its deals know."""
+    earlier = "- make_interval(secs => :seconds)"
+    rows(
+        engine,
+        f"UPDATE deal_queries SET asked_at = asked_at {earlier}, full_at = full_at {earlier}, wanted_at = wanted_at {earlier} RETURNING 1",
+        seconds=seconds,
+    )
+    rows(engine, f"UPDATE collected_deals SET last_seen_at = last_seen_at {earlier} RETURNING 1", seconds=seconds)
 
 
 def test_pages_are_asked_until_one_is_not_full(engine: Engine) -> None:
@@ -194,7 +207,6 @@ def test_what_a_feed_that_was_read_whole_tells_of_no_more_is_over(engine: Engine
     feed = Feed(engine, 3)
     feed.walk()
     wait(engine, 3600)
-    rows(engine, "UPDATE collected_deals SET last_seen_at = last_seen_at - interval '1 hour' RETURNING 1")
     feed.count = 2
     assert feed.walk().ended == 1
     assert rows(engine, "SELECT asin FROM collected_deals WHERE ended_at IS NOT NULL") == ["B000000002"]
@@ -204,14 +216,79 @@ def test_what_lies_behind_the_last_page_that_was_read_is_not_over(engine: Engine
     feed = Feed(engine, 2 * PAGE_SIZE + 5)
     feed.walk()
     wait(engine, 3600)
-    rows(engine, "UPDATE collected_deals SET last_seen_at = last_seen_at - interval '1 hour' RETURNING 1")
     assert (feed.walk().ended, feed.asked) == (0, [0])
+
+
+def test_a_full_pass_sees_every_running_deal_again(engine: Engine) -> None:
+    feed = Feed(engine, 2 * PAGE_SIZE + 5)
+    feed.walk()
+    wait(engine, 13 * 3600)
+    assert (feed.walk().ended, feed.asked) == (0, [0, 1, 2])
+    assert end_overdue(engine, ends_after=timedelta(hours=12)) == 0
+    wait(engine, 3600)
+    feed.walk()
+    assert feed.asked == [0]
+
+
+def test_a_full_pass_ends_behind_the_last_deal_it_knows(engine: Engine) -> None:
+    feed = Feed(engine, 3 * PAGE_SIZE)
+    feed.walk()
+    rows(engine, "UPDATE collected_deals SET ended_at = last_seen_at WHERE asin >= :asin RETURNING 1", asin=f"B{PAGE_SIZE + 7:09d}")
+    wait(engine, 13 * 3600)
+    feed.gone = set(range(PAGE_SIZE + 7, 3 * PAGE_SIZE))
+    feed.count = 10 * PAGE_SIZE
+    feed.walk()
+    assert feed.asked == [0, 1]
+
+
+def test_a_full_pass_ends_what_is_on_its_pages_no_more(engine: Engine) -> None:
+    feed = Feed(engine, 3 * PAGE_SIZE)
+    feed.walk()
+    wait(engine, 13 * 3600)
+    feed.gone = {7, PAGE_SIZE + 7}
+    assert feed.walk().ended == 2
+    assert rows(engine, "SELECT asin FROM collected_deals WHERE ended_at IS NOT NULL ORDER BY 1") == ["B000000007", "B000000157"]
+
+
+def test_a_deal_whose_page_could_not_be_paid_for_is_not_over(engine: Engine) -> None:
+    feed = Feed(engine, 3 * PAGE_SIZE)
+    feed.walk()
+    wait(engine, 30 * 3600)
+    feed.gone = {7, PAGE_SIZE + 7}
+    feed.tokens_left = 10
+    assert feed.walk().ended == 1
+    assert end_overdue(engine, ends_after=timedelta(hours=24)) == 0
+    assert rows(engine, "SELECT asin FROM collected_deals WHERE ended_at IS NOT NULL") == ["B000000007"]
+
+
+def test_an_unseen_deal_is_over_when_it_is_too_old_for_its_query(engine: Engine) -> None:
+    feed = Feed(engine, 2 * PAGE_SIZE)
+    feed.walk()
+    wait(engine, 30 * 3600)
+    feed.walk(most_pages=1)
+    rows(engine, "UPDATE collected_deals SET changed_at = changed_at - interval '9 days' WHERE asin = 'B000000299' RETURNING 1")
+    assert end_overdue(engine, ends_after=timedelta(hours=24)) == 1
+    assert rows(engine, "SELECT asin FROM collected_deals WHERE ended_at IS NOT NULL") == ["B000000299"]
+
+
+def test_deals_of_a_query_that_nobody_asks_any_more_are_over(engine: Engine) -> None:
+    Feed(engine, 3).walk()
+    wait(engine, 25 * 3600)
+    assert end_overdue(engine, ends_after=timedelta(hours=24)) == 3
+
+
+def test_a_pass_with_a_row_that_nobody_can_read_ends_nothing(engine: Engine) -> None:
+    feed = Feed(engine, 2 * PAGE_SIZE - 1)
+    feed.walk()
+    wait(engine, 13 * 3600)
+    feed.gone, feed.unreadable = {7}, {7: "no price"}
+    assert feed.walk().ended == 0
 
 
 def test_a_deal_of_another_query_is_not_ended_by_this_one(engine: Engine) -> None:
     feed = Feed(engine, 2)
     feed.walk()
-    rows(engine, "UPDATE collected_deals SET last_seen_at = last_seen_at - interval '1 hour', query = 'other' RETURNING 1")
+    rows(engine, "UPDATE collected_deals SET query = 'other' RETURNING 1")
     wait(engine, 3600)
     feed.count = 0
     assert feed.walk().ended == 0
