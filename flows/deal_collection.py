@@ -47,12 +47,12 @@ def deal_collection(
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         gathered = Gathered()
         stores = [read_marketplace(one) for one in marketplaces] if marketplaces else list(resources.deal_marketplaces())
+        queries = [query for query in resources.deal_queries() if query.marketplace in stores] if is_with_feed else []
         if is_with_seeds:
             for seeds in resources.seeds():
                 for store in stores:
-                    _collect_seeds(seeds, store, gathered)
-        if is_with_feed:
-            _collect_feed([query for query in resources.deal_queries() if query.marketplace in stores], gathered, most_pages)
+                    _collect_seeds(seeds, store, gathered, len(queries))
+        _collect_feed(queries, gathered, most_pages)
         gathered.ended += end_deals()
         _tell(gathered)
         show_deals(job, resources.engine, gathered)
@@ -60,9 +60,9 @@ def deal_collection(
     return (Failed if gathered.troubles else Completed)(message="; ".join(parts))
 
 
-def _collect_seeds(seeds: Seeds, marketplace: Marketplace, gathered: Gathered) -> None:
-    def plan(some: Seeds, store: Marketplace, most_tokens: int) -> list[PlannedRequest]:
-        return plan_seeds(some, store, most_tokens=most_tokens)
+def _collect_seeds(seeds: Seeds, marketplace: Marketplace, gathered: Gathered, queries: int) -> None:
+    def plan(some: Seeds, store: Marketplace) -> list[PlannedRequest]:
+        return plan_seeds(some, store, queries=queries)
 
     def check(request: PlannedRequest) -> Checked:
         # Quoted, as in the price watch: Prefect looks for futures in every number of an answer otherwise.
@@ -79,7 +79,6 @@ def _collect_seeds(seeds: Seeds, marketplace: Marketplace, gathered: Gathered) -
         plan=plan,
         check=check,
         keep=keep,
-        share_pct=resources.settings.deals.share_pct,
         gathered=gathered,
     )
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 
@@ -30,8 +31,10 @@ logger = logging.getLogger(__name__)
 
 # So long Keepa answers the same query with the same pages (Keepa API documentation, "Browsing Deals").
 CACHE_TIME = timedelta(seconds=120)
+# What the tokens of seeds are reserved for; Keepa knows it as `product`, like any check.
+SEEDS = "seeds"
 # What counts against the share, whoever asked for it; lists of bestsellers and the finder count against that of `discover`.
-OPERATIONS = frozenset({"deal", "category", "search"})
+OPERATIONS = frozenset({SEEDS, "deal", "category", "search"})
 # The lowest new one, Amazon's own counted too: a product is one deal, not three.
 _SEED_PRICE_TYPES = (PriceType.NEW,)
 # An older price of a seed is not taken for seen: Keepa may have been away for hours.
@@ -109,20 +112,26 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What collecting may spend in an hour, and what is left of it."""
+    """What collecting may spend in an hour, and what is left of it; below 0 where more is reserved than there is."""
 
     tokens: int
     left: int
 
+    def left_for_seeds(self, queries: int) -> int:
+        """Without a page for each of so many queries, which are half of the share at most: many seeds do not starve the feed."""
+        return max(0, self.left - min(queries * DEAL_PAGE_TOKENS, self.tokens // 2))
+
 
 def share_of(connection: Connection, *, share_pct: float, now: datetime) -> Share:
-    """The share of an hour's refill, less what was spent on collecting in the last hour. Nothing before Keepa has named its bucket."""
+    """The share of an hour's refill, less what was spent on collecting in the last hour and what is reserved for it.
+
+    Nothing before Keepa has named its bucket.
+    """
     bucket = ledger.read_ledger(connection).bucket
     if bucket is None:
         return Share(0, 0)
     tokens = int(bucket.net_per_minute * 60 * share_pct / 100)
-    spent = sum(one.tokens for one in ledger.select_spending(connection, since=now - _HOUR) if one.operation in OPERATIONS)
-    return Share(tokens, max(0, tokens - spent))
+    return Share(tokens, tokens - sum(ledger.select_used(connection, OPERATIONS, since=now - _HOUR).values()))
 
 
 def plan_seeds(
@@ -131,31 +140,39 @@ def plan_seeds(
     marketplace: Marketplace,
     *,
     fresh_for: timedelta,
-    most_tokens: int,
+    share_pct: float,
+    queries: int,
     settings: TokenSettings,
     max_wait_seconds: float,
 ) -> list[PlannedRequest]:
-    """Claim and pay for the seeds that nobody has checked lately, as far as the tokens go.
+    """Claim and pay for the seeds that nobody has checked lately, as far as the share goes.
+
+    Args:
+        queries: of the feed that wait for their turn; a page of each is left to them.
 
     Raises:
         TokensUnavailable: the first request could not be paid.
     """
     with engine.begin() as connection:
         now = installation.select_now(connection)
-        stale = deals.select_stale(connection, asins, marketplace.value, before=now - fresh_for)[:most_tokens]
+        left = share_of(connection, share_pct=share_pct, now=now).left_for_seeds(queries)
+        stale = deals.select_stale(connection, asins, marketplace.value, before=now - fresh_for)[:left]
     requests: list[PlannedRequest] = []
     for start in range(0, len(stale), MAX_ASINS):
         share = stale[start : start + MAX_ASINS]
         tokens = cost_upper_bound(len(share), options_of(buybox=False, history_days=_HISTORY_DAYS))
         try:
-            reservation_id = reserve(
+            reservation_id = _reserve_of_share(
                 engine,
-                operation="product",
+                operation=SEEDS,
+                share_pct=share_pct,
                 tokens=tokens,
                 priority=Priority.COLLECTION,
                 max_wait_seconds=max_wait_seconds,
                 settings=settings,
             )
+        except BudgetSpent:
+            break
         except TokensUnavailable:
             if requests:
                 break
@@ -177,7 +194,7 @@ def plan_seeds(
         if request is None:
             release(engine, reservation_id)
         else:
-            requests.append(request)
+            requests.append(replace(request, operation=SEEDS, priority=Priority.COLLECTION))
     return requests
 
 
@@ -186,25 +203,21 @@ def walk_seeds(
     seeds: Seeds,
     marketplace: Marketplace,
     *,
-    plan: Callable[[Seeds, Marketplace, int], list[PlannedRequest]],
+    plan: Callable[[Seeds, Marketplace], list[PlannedRequest]],
     check: Callable[[PlannedRequest], Checked],
     keep: Callable[[Seeds, Marketplace], Gathered],
-    share_pct: float,
     gathered: Gathered,
 ) -> None:
     """Check the seeds nobody has checked lately, then look at the recorded prices of all. What fails is noted.
 
     Args:
-        plan, check, keep: `plan_seeds` within so many tokens, a fetch with its recording, and `collect_seeds`, with what the caller puts
-            around them.
+        plan, check, keep: `plan_seeds`, a fetch with its recording, and `collect_seeds`, with what the caller puts around them.
         gathered: what is done is added here.
     """
     gathered.notes |= dict.fromkeys(seeds.problems)
-    with engine.begin() as connection:
-        share = share_of(connection, share_pct=share_pct, now=installation.select_now(connection))
     requests: list[PlannedRequest] = []
     try:
-        requests = plan(seeds, marketplace, max(0, share.left - gathered.tokens))
+        requests = plan(seeds, marketplace)
     except TokensUnavailable as error:
         gathered.notes[f"{seeds.name} {marketplace}: {error}"] = None
     for position, request in enumerate(requests):
@@ -268,20 +281,45 @@ def pay_page(engine: Engine, *, share_pct: float, settings: TokenSettings, max_w
         BudgetSpent: the share of this hour is spent.
         TokensUnavailable: others go first, and the tokens are not there in time.
     """
-    with engine.begin() as connection:
-        share = share_of(connection, share_pct=share_pct, now=installation.select_now(connection))
-    if share.left < DEAL_PAGE_TOKENS:
-        raise BudgetSpent(
-            f"collecting has spent its share of {share.tokens} tokens an hour (KEEPER_DEALS_SHARE_PCT); what is left waits for the next run"
-        )
-    return reserve(
+    check_share(engine, tokens=DEAL_PAGE_TOKENS, share_pct=share_pct)
+    return _reserve_of_share(
         engine,
         operation="deal",
+        share_pct=share_pct,
         tokens=DEAL_PAGE_TOKENS,
         priority=Priority.COLLECTION,
         max_wait_seconds=max_wait_seconds,
         settings=settings,
     )
+
+
+def check_share(engine: Engine, *, tokens: int, share_pct: float) -> None:
+    """Ask whether so many tokens are left of the share.
+
+    Raises:
+        BudgetSpent: they are not.
+    """
+    with engine.begin() as connection:
+        share = share_of(connection, share_pct=share_pct, now=installation.select_now(connection))
+    if share.left < tokens:
+        raise BudgetSpent(
+            f"collecting has spent its share of {share.tokens} tokens an hour (KEEPER_DEALS_SHARE_PCT); what is left waits for the next run"
+        )
+
+
+def _reserve_of_share(engine: Engine, *, share_pct: float, **wanted: Any) -> int:
+    """Set tokens aside and count again: somebody else may have reserved of the same share meanwhile.
+
+    Raises:
+        BudgetSpent, TokensUnavailable: nothing stays reserved.
+    """
+    reservation_id = reserve(engine, **wanted)
+    try:
+        check_share(engine, tokens=0, share_pct=share_pct)
+    except BaseException:
+        release(engine, reservation_id)
+        raise
+    return reservation_id
 
 
 def walk_query(
@@ -437,13 +475,14 @@ def collect_all(
             now = installation.select_now(connection)
         return record_answer(engine, request, answer, now=now)
 
-    def plan(some: Seeds, marketplace: Marketplace, most_tokens: int) -> list[PlannedRequest]:
+    def plan(some: Seeds, marketplace: Marketplace) -> list[PlannedRequest]:
         return plan_seeds(
             engine,
             some.asins,
             marketplace,
             fresh_for=settings.seeds_fresh_for,
-            most_tokens=most_tokens,
+            share_pct=settings.share_pct,
+            queries=len(queries),
             settings=token_settings,
             max_wait_seconds=settings.max_wait_seconds,
         )
@@ -474,7 +513,7 @@ def collect_all(
         )
 
     for some, marketplace in seeds:
-        walk_seeds(engine, some, marketplace, plan=plan, check=check, keep=keep_seeds, share_pct=settings.share_pct, gathered=gathered)
+        walk_seeds(engine, some, marketplace, plan=plan, check=check, keep=keep_seeds, gathered=gathered)
         on_done(1)
     try:
         for query in queries:

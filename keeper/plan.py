@@ -37,6 +37,8 @@ class PlannedRequest:
     buybox: bool
     history_days: int
     tokens: int
+    operation: str = "product"
+    priority: Priority = Priority.WATCH
 
     @property
     def size(self) -> int:

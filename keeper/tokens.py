@@ -190,7 +190,7 @@ def settle(
         elapsed = time.monotonic() - started  # the wait for the lock included: it ends when `state.now` was read
         if ledger.has_call(connection, call_id):
             return
-        reserved = ledger.delete_reservation(connection, reservation_id) if reservation_id is not None else 0
+        reserved, purpose = ledger.delete_reservation(connection, reservation_id) if reservation_id is not None else (0, None)
         events = [_call_event(call_id, call, state.now)]
         if tokens is not None:
             observed = _observed(tokens, state, elapsed)
@@ -209,7 +209,7 @@ def settle(
                     events.append(_foreign_event(call_id, gone, observed, state.now))
         elif may_have_cost and reserved:
             ledger.write_off(connection, reserved)
-        ledger.insert_call(connection, call_id, call, now=state.now)
+        ledger.insert_call(connection, call_id, call, reserved_for=purpose, now=state.now)
         insert_events(connection, events, routes)
 
 

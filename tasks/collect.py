@@ -28,7 +28,7 @@ _WAITS_SECONDS: list[float] = [1, 5, 20]
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def plan_seeds(seeds: Seeds, marketplace: Marketplace, *, most_tokens: int) -> list[PlannedRequest]:
+def plan_seeds(seeds: Seeds, marketplace: Marketplace, *, queries: int) -> list[PlannedRequest]:
     """Claim and pay for the seeds nobody has checked lately."""
     resources = process_resources()
     _ = resources.keepa
@@ -38,7 +38,8 @@ def plan_seeds(seeds: Seeds, marketplace: Marketplace, *, most_tokens: int) -> l
         seeds.asins,
         marketplace,
         fresh_for=settings.seeds_fresh_for,
-        most_tokens=most_tokens,
+        share_pct=settings.share_pct,
+        queries=queries,
         settings=resources.token_settings,
         max_wait_seconds=settings.max_wait_seconds,
     )

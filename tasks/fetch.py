@@ -9,7 +9,6 @@ from prefect.tasks import exponential_backoff
 
 from keeper import fetch as verb
 from keeper.collection import pay_page
-from keeper.domain.budget import Priority
 from keeper.domain.deal import DealQuery
 from keeper.domain.errors import KeeperError
 from keeper.keepa.answer import DealAnswer, ProductAnswer
@@ -103,9 +102,9 @@ def _pay(resources: Resources, request: PlannedRequest) -> int:
         _renew_claims(resources, request)
         return reserve(
             resources.engine,
-            operation="product",
+            operation=request.operation,
             tokens=request.tokens,
-            priority=Priority.WATCH,
+            priority=request.priority,
             max_wait_seconds=resources.settings.tokens.longest_wait_seconds,
             settings=settings,
         )

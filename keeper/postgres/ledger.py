@@ -1,5 +1,6 @@
 """The token ledger: one locked row with Keepa's last word, and a row per reservation."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -110,12 +111,12 @@ def update_reservation(connection: Connection, reservation_id: int, *, is_grante
     return updated.rowcount == 1
 
 
-def delete_reservation(connection: Connection, reservation_id: int) -> int:
-    """Give it back. Returns its tokens, 0 if it was gone."""
-    tokens: int | None = connection.execute(
-        text("DELETE FROM token_reservations WHERE id = :id RETURNING tokens"), {"id": reservation_id}
-    ).scalar_one_or_none()
-    return tokens or 0
+def delete_reservation(connection: Connection, reservation_id: int) -> tuple[int, str | None]:
+    """Give it back. Returns its tokens and what they were for; 0 and None if it was gone."""
+    row = connection.execute(
+        text("DELETE FROM token_reservations WHERE id = :id RETURNING tokens, operation"), {"id": reservation_id}
+    ).one_or_none()
+    return (0, None) if row is None else (row.tokens, row.operation)
 
 
 def update_bucket(
@@ -168,15 +169,19 @@ def has_call(connection: Connection, call_id: UUID) -> bool:
     return found
 
 
-def insert_call(connection: Connection, call_id: UUID, call: KeepaCall, *, now: datetime) -> None:
-    """One row per call, failures included."""
+def insert_call(connection: Connection, call_id: UUID, call: KeepaCall, *, now: datetime, reserved_for: str | None = None) -> None:
+    """One row per call, failures included.
+
+    Args:
+        reserved_for: the operation of its reservation, which may be narrower than Keepa's own word; None where it had none.
+    """
     connection.execute(
         text(
             """
             INSERT INTO keepa_calls (id, called_at, operation, marketplace, asin_count, tokens_consumed, tokens_left,
-                refill_per_minute, refill_in_ms, response_time_ms, success, error)
+                refill_per_minute, refill_in_ms, response_time_ms, success, error, reserved_for)
             VALUES (:id, :now, :operation, :domain, :asin_count, :tokens_consumed, :tokens_left,
-                :refill_rate, :refill_in, :response_time_ms, :success, :error)
+                :refill_rate, :refill_in, :response_time_ms, :success, :error, :reserved_for)
             """
         ),
         {
@@ -192,6 +197,7 @@ def insert_call(connection: Connection, call_id: UUID, call: KeepaCall, *, now: 
             "response_time_ms": call.response_time_ms,
             "success": call.success,
             "error": call.error,
+            "reserved_for": reserved_for,
         },
     )
 
@@ -203,6 +209,23 @@ def select_spent(connection: Connection, *, since: datetime, tokens_left_below: 
         {"since": since, "below": tokens_left_below},
     ).scalar_one()
     return tokens
+
+
+def select_used(connection: Connection, operations: Collection[str], *, since: datetime) -> dict[str, int]:
+    """Tokens by what they were reserved for: of the calls since then, and of all that is reserved now, granted or waiting."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT operation, sum(tokens) AS tokens FROM (
+                SELECT coalesce(reserved_for, operation) AS operation, tokens_consumed AS tokens FROM keepa_calls WHERE called_at >= :since
+                UNION ALL
+                SELECT operation, tokens FROM token_reservations
+            ) used WHERE operation = ANY(:operations) GROUP BY operation
+            """
+        ),
+        {"since": since, "operations": list(operations)},
+    )
+    return {row.operation: int(row.tokens or 0) for row in rows}
 
 
 def delete_old_calls(connection: Connection, *, before: datetime) -> int:

@@ -97,6 +97,9 @@ COMMENT ON COLUMN deal_queries.reached_at IS 'All places of later changes were r
 COMMENT ON COLUMN deal_queries.newest_at IS 'The latest change of price it has told of';
 COMMENT ON COLUMN deal_queries.mark_at IS 'The same when a pass was last through: what is not later is nothing new';
 
+ALTER TABLE keepa_calls ADD COLUMN reserved_for text;
+COMMENT ON COLUMN keepa_calls.reserved_for IS 'What its tokens were set aside for: its operation, or seeds for products of seed files';
+
 CREATE TABLE bestseller_lists (
     marketplace text NOT NULL,
     category_id bigint NOT NULL,
@@ -238,6 +241,7 @@ CREATE TABLE deal_reports (
 );
 ALTER TABLE deal_filters DROP COLUMN is_instant;
 ALTER TABLE users DROP COLUMN timezone, DROP COLUMN report_hour, DROP COLUMN wants_empty_reports;
+ALTER TABLE keepa_calls DROP COLUMN reserved_for;
 DROP TABLE finder_queries, candidates, bestseller_lists, deal_queries, deal_collections, deal_sightings;
 DROP INDEX collected_deals_best, collected_deals_rated, collected_deals_ranked, collected_deals_layouts, products_of_brand,
     collected_deals_announced, collected_deals_running;

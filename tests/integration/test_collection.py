@@ -20,6 +20,7 @@ from keeper.collection import (
     share_of,
     walk_query,
 )
+from keeper.domain.budget import Priority
 from keeper.domain.deal import PAGE_SIZE, DealQuery, DealSighting
 from keeper.domain.deal_files import parse_seeds
 from keeper.domain.marketplace import Marketplace
@@ -34,7 +35,7 @@ from keeper.postgres.installation import SIMULATOR, claim_source, select_now
 from keeper.resources import SIMULATOR_KEY, agree_on_clock
 from keeper.simulator.faults import Fault
 from keeper.simulator.server import Simulator
-from keeper.tokens import TokenSettings, learn_bucket
+from keeper.tokens import TokenSettings, learn_bucket, reserve
 from tests.integration.makers import add_user, add_watch, one, rows
 
 QUERY = DealQuery("keyboards-de", Marketplace.DE, group="keyboards", words=("tastatur",))
@@ -368,6 +369,26 @@ def test_collecting_spends_its_share_of_the_hour_and_no_more(engine: Engine, cli
         share = share_of(connection, share_pct=1.0, now=select_now(connection))
     assert (done.tokens, share.tokens, share.left) == (10, 12, 2)
     assert [note for note in done.notes if "KEEPER_DEALS_SHARE_PCT" in note]
+
+
+def test_seeds_spend_of_the_same_share(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
+    settings = replace(SETTINGS, share_pct=1.0)
+    seeds = [(parse_seeds("mine.csv", "\n".join(rows_of(simulator, 20))), Marketplace.DE)]
+    queries = [DealQuery(f"q{number}", Marketplace.DE, words=(f"word{number}",)) for number in range(5)]
+    done = run_all(engine, client, seeds=seeds, queries=queries, settings=settings)
+    assert (done.tokens, done.pages) == (11, 1)
+    assert rows(engine, "SELECT operation, reserved_for, tokens_consumed FROM keepa_calls WHERE operation <> 'token' ORDER BY 1") == [
+        ("deal", "deal", 5),
+        ("product", "seeds", 6),
+    ]
+    assert run_all(engine, client, seeds=seeds, settings=settings).tokens == 1
+    assert run_all(engine, client, seeds=seeds, settings=settings).tokens == 0
+
+
+def test_what_another_collection_has_reserved_counts(engine: Engine, client: KeepaClient) -> None:
+    reserve(engine, operation="seeds", tokens=6, priority=Priority.COLLECTION, max_wait_seconds=0, settings=TokenSettings(user_share_pct=1))
+    queries = [DealQuery(f"q{number}", Marketplace.DE, words=(f"word{number}",)) for number in range(5)]
+    assert run_all(engine, client, queries=queries, settings=replace(SETTINGS, share_pct=1.0)).tokens == 5
 
 
 def test_a_page_with_holes_costs_its_rows_only(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
