@@ -1,5 +1,6 @@
 """Collect deals: the seeds, then Keepa's feed query by query, newest first; what is over ends, and what is new is told."""
 
+from itertools import product
 from typing import Any, cast
 
 from prefect import flow
@@ -11,7 +12,7 @@ from prefect.utilities.annotations import quote
 from flows.artifacts import show_deals
 from keeper.check import Checked
 from keeper.collect import Collected
-from keeper.collection import BudgetSpent, Gathered, walk_query, walk_seeds
+from keeper.collection import BudgetSpent, Gathered, queries_in_turn, seeds_in_turn, walk_query, walk_seeds
 from keeper.domain.deal import MOST_PAGES, DealQuery
 from keeper.domain.deal_files import Seeds
 from keeper.domain.marketplace import Marketplace
@@ -49,9 +50,8 @@ def deal_collection(
         stores = [read_marketplace(one) for one in marketplaces] if marketplaces else list(resources.deal_marketplaces())
         queries = [query for query in resources.deal_queries() if query.marketplace in stores] if is_with_feed else []
         if is_with_seeds:
-            for seeds in resources.seeds():
-                for store in stores:
-                    _collect_seeds(seeds, store, gathered, len(queries))
+            for seeds, store in seeds_in_turn(resources.engine, product(resources.seeds(), stores)):
+                _collect_seeds(seeds, store, gathered, len(queries))
         _collect_feed(queries, gathered, most_pages)
         gathered.ended += end_deals()
         _tell(gathered)
@@ -89,7 +89,7 @@ def _collect_feed(queries: list[DealQuery], gathered: Gathered, most_pages: int)
     def keep(query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
         return collect(query, page, cast(DealAnswer, quote(answer)), most_pages=most_pages)
 
-    for query in queries:
+    for query in queries_in_turn(engine, queries):
         try:
             walk_query(engine, query, fetch_page=fetch_deals, keep=keep, gathered=gathered, most_pages=most_pages)
         except BudgetSpent as error:

@@ -1,9 +1,9 @@
 """One collection: the seeds, then each query of the feed page by page, as far as its share of the tokens goes."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -42,6 +42,7 @@ _SEEDS_TRUSTED = timedelta(hours=3)
 _HISTORY_DAYS = 365
 _HOUR = timedelta(hours=1)
 _LONGEST_REASON = 300
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class BudgetSpent(KeeperError):
@@ -134,9 +135,31 @@ def share_of(connection: Connection, *, share_pct: float, now: datetime) -> Shar
     return Share(tokens, tokens - sum(ledger.select_used(connection, OPERATIONS, since=now - _HOUR).values()))
 
 
+def seeds_in_turn(engine: Engine, pairs: Iterable[tuple[Seeds, Marketplace]]) -> list[tuple[Seeds, Marketplace]]:
+    """Those first whose turn was longest ago: where the share is too small for all, none waits for ever."""
+    with engine.begin() as connection:
+        asked = deals.select_seeds_asked(connection)
+    return sorted(pairs, key=lambda pair: asked.get((pair[0].name, pair[1].value), _NEVER))
+
+
+def queries_in_turn(engine: Engine, queries: Collection[DealQuery]) -> list[DealQuery]:
+    """The same for queries, and note that they are wanted. One that ran out of tokens within Keepa's cache time goes on first."""
+    with engine.begin() as connection:
+        now = installation.select_now(connection)
+        deals.want_queries(connection, queries, now=now)
+        states = {query: deals.select_query(connection, query) for query in queries}
+
+    def turn(query: DealQuery) -> tuple[bool, datetime]:
+        state = states[query]
+        asked_at = (state.asked_at if state else None) or _NEVER
+        return not (state and state.next_page and now - asked_at <= CACHE_TIME), asked_at
+
+    return sorted(queries, key=turn)
+
+
 def plan_seeds(
     engine: Engine,
-    asins: Sequence[str],
+    seeds: Seeds,
     marketplace: Marketplace,
     *,
     fresh_for: timedelta,
@@ -156,7 +179,10 @@ def plan_seeds(
     with engine.begin() as connection:
         now = installation.select_now(connection)
         left = share_of(connection, share_pct=share_pct, now=now).left_for_seeds(queries)
-        stale = deals.select_stale(connection, asins, marketplace.value, before=now - fresh_for)[:left]
+        every = deals.select_stale(connection, seeds.asins, marketplace.value, before=now - fresh_for)
+        stale = every[:left]
+        if stale or not every:
+            deals.note_seeds_asked(connection, seeds.name, marketplace.value, now=now)
     requests: list[PlannedRequest] = []
     for start in range(0, len(stale), MAX_ASINS):
         share = stale[start : start + MAX_ASINS]
@@ -367,7 +393,7 @@ def first_page(engine: Engine, query: DealQuery) -> int:
     """Where to go on: within Keepa's cache time where the tokens ran out, later at the newest."""
     with engine.begin() as connection:
         state = deals.select_query(connection, query)
-        if state is None or installation.select_now(connection) - state.asked_at > CACHE_TIME:
+        if state is None or state.asked_at is None or installation.select_now(connection) - state.asked_at > CACHE_TIME:
             return 0
         return state.next_page
 
@@ -478,7 +504,7 @@ def collect_all(
     def plan(some: Seeds, marketplace: Marketplace) -> list[PlannedRequest]:
         return plan_seeds(
             engine,
-            some.asins,
+            some,
             marketplace,
             fresh_for=settings.seeds_fresh_for,
             share_pct=settings.share_pct,
@@ -512,11 +538,11 @@ def collect_all(
             instant_per_hour=settings.instant_per_hour,
         )
 
-    for some, marketplace in seeds:
+    for some, marketplace in seeds_in_turn(engine, seeds):
         walk_seeds(engine, some, marketplace, plan=plan, check=check, keep=keep_seeds, gathered=gathered)
         on_done(1)
     try:
-        for query in queries:
+        for query in queries_in_turn(engine, queries):
             walk_query(engine, query, fetch_page=fetch_page, keep=keep, gathered=gathered, most_pages=settings.most_pages)
             on_done(1)
     except BudgetSpent as error:

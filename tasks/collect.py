@@ -35,7 +35,7 @@ def plan_seeds(seeds: Seeds, marketplace: Marketplace, *, queries: int) -> list[
     settings = resources.collect_settings
     return verb.plan_seeds(
         resources.engine,
-        seeds.asins,
+        seeds,
         marketplace,
         fresh_for=settings.seeds_fresh_for,
         share_pct=settings.share_pct,

@@ -472,21 +472,41 @@ def _unseen(query: DealQuery, since: datetime) -> dict[str, Any]:
 
 
 def select_stale(connection: Connection, asins: Sequence[str], marketplace: str, *, before: datetime) -> list[str]:
-    """Those that were last checked before that time, or never, in the order given."""
+    """Those that were last checked before that time: never checked ones first, then by the time; among equals in the order given."""
     rows = connection.execute(
         text(
             """
-            SELECT s.asin FROM unnest(CAST(:asins AS text[])) WITH ORDINALITY AS s (asin, place)
-            LEFT JOIN products p ON p.asin = s.asin AND p.marketplace = :marketplace
-            LEFT JOIN LATERAL (
-                SELECT max(c.checked_at) AS checked_at FROM current_prices c WHERE c.asin = s.asin AND c.marketplace = :marketplace
-            ) c ON true
-            WHERE c.checked_at IS NULL AND (p.checked_at IS NULL OR p.checked_at < :before) OR c.checked_at < :before ORDER BY s.place
+            SELECT asin FROM (
+                SELECT s.asin, s.place, coalesce(c.checked_at, p.checked_at) AS checked_at
+                FROM unnest(CAST(:asins AS text[])) WITH ORDINALITY AS s (asin, place)
+                LEFT JOIN products p ON p.asin = s.asin AND p.marketplace = :marketplace
+                LEFT JOIN LATERAL (
+                    SELECT max(c.checked_at) AS checked_at FROM current_prices c WHERE c.asin = s.asin AND c.marketplace = :marketplace
+                ) c ON true
+            ) seed
+            WHERE checked_at IS NULL OR checked_at < :before ORDER BY checked_at NULLS FIRST, place
             """
         ),
         {"asins": list(asins), "marketplace": marketplace, "before": before},
     )
     return [row.asin for row in rows]
+
+
+def select_seeds_asked(connection: Connection) -> dict[tuple[str, str], datetime]:
+    """When the products of a file of seeds were last asked for in a store."""
+    rows = connection.execute(text("SELECT name, marketplace, asked_at FROM deal_seeds"))
+    return {(row.name, row.marketplace): row.asked_at for row in rows}
+
+
+def note_seeds_asked(connection: Connection, name: str, marketplace: str, *, now: datetime) -> None:
+    """They were just asked for, as far as there were tokens."""
+    connection.execute(
+        text(
+            "INSERT INTO deal_seeds (name, marketplace, asked_at) VALUES (:name, :marketplace, :now) "
+            "ON CONFLICT (name, marketplace) DO UPDATE SET asked_at = excluded.asked_at"
+        ),
+        {"name": name, "marketplace": marketplace, "now": now},
+    )
 
 
 def select_sightings(
@@ -559,6 +579,7 @@ class QueryState:
 
     Attributes:
         next_page: where to go on within Keepa's cache time; 0 for the beginning.
+        asked_at: None where no answer came yet, nor an error.
         began_at: when the present pass asked for its first page; None where a row of it could not be read.
         full_at: the same of the last full pass.
         newest_at: the latest change of price it has told of.
@@ -566,7 +587,7 @@ class QueryState:
     """
 
     next_page: int
-    asked_at: datetime
+    asked_at: datetime | None
     began_at: datetime | None
     full_at: datetime | None
     newest_at: datetime | None
@@ -575,7 +596,7 @@ class QueryState:
 
 
 def select_query(connection: Connection, query: DealQuery) -> QueryState | None:
-    """None for one that was never asked."""
+    """None for one that no run ever wanted."""
     row = connection.execute(
         text(
             "SELECT next_page, asked_at, began_at, full_at, newest_at, mark_at, failure FROM deal_queries "
@@ -584,6 +605,18 @@ def select_query(connection: Connection, query: DealQuery) -> QueryState | None:
         {"name": query.name, "price_type": query.price_type.value},
     ).one_or_none()
     return None if row is None else QueryState(*row)
+
+
+def want_queries(connection: Connection, queries: Collection[DealQuery], *, now: datetime) -> None:
+    """A run means to ask these, as far as its share goes."""
+    for query in sorted(queries, key=lambda one: (one.name, one.price_type)):
+        connection.execute(
+            text(
+                "INSERT INTO deal_queries (name, price_type, wanted_at, range_days) VALUES (:name, :price_type, :now, :range_days) "
+                "ON CONFLICT (name, price_type) DO UPDATE SET wanted_at = excluded.wanted_at, range_days = excluded.range_days"
+            ),
+            {"name": query.name, "price_type": query.price_type.value, "now": now, "range_days": query.date_range.days},
+        )
 
 
 def keep_query(
@@ -633,16 +666,23 @@ def keep_query(
 
 
 def stop_query(connection: Connection, query: DealQuery, *, next_page: int, now: datetime, failure: str | None) -> None:
-    """A pass ends before it is through; where it goes on, and why it failed where it did."""
+    """A pass ends before it is through; where it goes on, and why it failed where it did. Without a failure nothing was asked."""
     connection.execute(
         text(
             """
             INSERT INTO deal_queries AS q (name, price_type, next_page, asked_at, failure)
-            VALUES (:name, :price_type, :next_page, :now, :failure)
-            ON CONFLICT (name, price_type) DO UPDATE SET next_page = excluded.next_page, failure = excluded.failure
+            VALUES (:name, :price_type, :next_page, :asked_at, :failure)
+            ON CONFLICT (name, price_type) DO UPDATE SET next_page = excluded.next_page, failure = excluded.failure,
+                asked_at = coalesce(excluded.asked_at, q.asked_at)
             """
         ),
-        {"name": query.name, "price_type": query.price_type.value, "next_page": next_page, "now": now, "failure": failure},
+        {
+            "name": query.name,
+            "price_type": query.price_type.value,
+            "next_page": next_page,
+            "asked_at": now if failure else None,
+            "failure": failure,
+        },
     )
 
 

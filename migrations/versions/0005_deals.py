@@ -97,6 +97,14 @@ COMMENT ON COLUMN deal_queries.reached_at IS 'All places of later changes were r
 COMMENT ON COLUMN deal_queries.newest_at IS 'The latest change of price it has told of';
 COMMENT ON COLUMN deal_queries.mark_at IS 'The same when a pass was last through: what is not later is nothing new';
 
+CREATE TABLE deal_seeds (
+    name text NOT NULL,
+    marketplace text NOT NULL,
+    asked_at timestamptz NOT NULL,
+    PRIMARY KEY (name, marketplace)
+);
+COMMENT ON TABLE deal_seeds IS 'When the products of each file of seeds were last asked for in each store';
+
 ALTER TABLE keepa_calls ADD COLUMN reserved_for text;
 COMMENT ON COLUMN keepa_calls.reserved_for IS 'What its tokens were set aside for: its operation, or seeds for products of seed files';
 
@@ -242,7 +250,7 @@ CREATE TABLE deal_reports (
 ALTER TABLE deal_filters DROP COLUMN is_instant;
 ALTER TABLE users DROP COLUMN timezone, DROP COLUMN report_hour, DROP COLUMN wants_empty_reports;
 ALTER TABLE keepa_calls DROP COLUMN reserved_for;
-DROP TABLE finder_queries, candidates, bestseller_lists, deal_queries, deal_collections, deal_sightings;
+DROP TABLE finder_queries, candidates, bestseller_lists, deal_queries, deal_seeds, deal_collections, deal_sightings;
 DROP INDEX collected_deals_best, collected_deals_rated, collected_deals_ranked, collected_deals_layouts, products_of_brand,
     collected_deals_announced, collected_deals_running;
 ALTER TABLE collected_deals

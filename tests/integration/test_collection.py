@@ -371,6 +371,36 @@ def test_collecting_spends_its_share_of_the_hour_and_no_more(engine: Engine, cli
     assert [note for note in done.notes if "KEEPER_DEALS_SHARE_PCT" in note]
 
 
+def test_every_seed_has_its_turn(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
+    asins = rows_of(simulator, 20)
+    seeds = [(parse_seeds(f"{name}.csv", "\n".join(some)), Marketplace.DE) for name, some in (("a", asins[:15]), ("b", asins[15:]))]
+    for _ in range(2):
+        assert run_all(engine, client, seeds=seeds, settings=replace(SETTINGS, share_pct=1.0)).tokens == 12
+        for statement in (
+            "UPDATE keepa_calls SET called_at = called_at - interval '2 hours' RETURNING 1",
+            "UPDATE current_prices SET checked_at = checked_at - interval '2 hours' RETURNING 1",
+            "UPDATE products SET checked_at = checked_at - interval '2 hours' RETURNING 1",
+        ):
+            rows(engine, statement)
+    assert one(engine, "SELECT count(*) FROM products WHERE checked_at IS NOT NULL") >= 17
+    run_all(engine, client, seeds=seeds, settings=replace(SETTINGS, share_pct=1.0))
+    assert one(engine, "SELECT count(*) FROM products WHERE checked_at IS NOT NULL") == 20
+
+
+def test_every_query_has_its_turn(engine: Engine, client: KeepaClient) -> None:
+    queries = [DealQuery(f"q{number}", Marketplace.DE, words=(f"word{number}",)) for number in range(4)]
+    for _ in range(2):
+        run_all(engine, client, queries=queries, settings=replace(SETTINGS, share_pct=1.0))
+        rows(engine, "UPDATE keepa_calls SET called_at = called_at - interval '2 hours' RETURNING 1")
+        wait(engine, 3600)
+    assert rows(engine, "SELECT name FROM deal_queries WHERE asked_at IS NOT NULL ORDER BY 1") == ["q0", "q1", "q2", "q3"]
+
+
+def test_a_query_without_tokens_is_still_wanted(engine: Engine, client: KeepaClient) -> None:
+    run_all(engine, client, queries=[DealQuery("q", Marketplace.DE)], settings=replace(SETTINGS, share_pct=0.01))
+    assert one(engine, "SELECT asked_at, wanted_at IS NOT NULL FROM deal_queries") == (None, True)
+
+
 def test_seeds_spend_of_the_same_share(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
     settings = replace(SETTINGS, share_pct=1.0)
     seeds = [(parse_seeds("mine.csv", "\n".join(rows_of(simulator, 20))), Marketplace.DE)]
