@@ -108,6 +108,7 @@ class DealSearch(Body):
     layouts: Choices = Field([], description="As the product group names them", examples=[["qwertz"]])
     group: Words | None = Field(None, description="A product group", examples=["keyboards"])
     includes_ended: StrictBool = Field(False, description="Deals that are over, too")
+    includes_glitches: StrictBool = Field(False, description="Deals whose price may be a mistake, of which nobody is told yet, too")
     sort: SearchSort = SearchSort.RELEVANCE
     facets: StrictBool = Field(False, description="Count hits by brand, category, store, price and discount, too")
     limit: Annotated[int, Field(ge=1, le=LARGEST_PAGE), NO_TEXT] = Field(20, description="Hits on a page")
@@ -142,6 +143,7 @@ class DealSearch(Body):
             score_from=self.score_from,
             layouts=tuple(self.layouts),
             group=self.group,
+            includes_glitches=self.includes_glitches,
         )
 
 
@@ -378,12 +380,20 @@ def aggregate_deals(
     marketplace: Store = Marketplace.DE,
     days: Annotated[int, Query(ge=1, le=365, description="Deals whose price changed within so many days")] = 30,
     group: Annotated[Words | None, LEFT_OUT, Query(description="Of this product group only")] = None,
+    includes_glitches: Annotated[bool, Query(description="Deals whose price may be a mistake, of which nobody is told yet, too")] = False,
 ) -> Response:
     """Running deals by brand, category, store and discount, with their average and median prices, and the largest discounts."""
     with live.begin() as connection:
         since = installation.select_now(connection) - timedelta(days=days)
-        totals = deal_totals.select_totals(connection, marketplace, since=since, group=group)
-        query = SearchQuery(SearchSubject.DEALS, marketplace=marketplace, group=group, sort=SearchSort.DISCOUNT, limit=_TOP_DISCOUNTS)
+        totals = deal_totals.select_totals(connection, marketplace, since=since, group=group, includes_glitches=includes_glitches)
+        query = SearchQuery(
+            SearchSubject.DEALS,
+            marketplace=marketplace,
+            group=group,
+            sort=SearchSort.DISCOUNT,
+            limit=_TOP_DISCOUNTS,
+            includes_glitches=includes_glitches,
+        )
         top = find(PostgresSearcher(connection), query).hits
     return answer(
         request,

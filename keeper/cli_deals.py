@@ -265,6 +265,7 @@ def deals_search(
     group: Group = None,
     sort: Annotated[SearchSort, typer.Option("--sort", help="The order of the hits")] = SearchSort.SCORE,
     includes_ended: Annotated[bool, typer.Option("--ended", help="Deals that are over, too")] = False,
+    includes_glitches: Annotated[bool, typer.Option("--glitches", help="Deals whose price may be a mistake, too")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=LARGEST_PAGE, help="Hits on a page")] = 20,
     cursor: Annotated[str | None, typer.Option("--after", help="Where the page before ended", show_default=False)] = None,
     is_json: Json = False,
@@ -298,6 +299,7 @@ def deals_search(
         score_from=score,
         layouts=tuple(layouts or ()),
         group=group,
+        includes_glitches=includes_glitches,
     )
     with open_resources() as resources, resources.searcher() as searcher:
         page = find(searcher, query)

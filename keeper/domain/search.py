@@ -112,6 +112,7 @@ class SearchQuery:
         categories: for products the name of any category on the path, or the id of any; for deals the name of the category.
         price_type: of deals; None means any.
         includes_ended: of deals; products have none.
+        includes_glitches: deals that may be a mistake and are not announced, too.
         discount_to_pct: of deals, as all that follow: of the list price, 0 to 100.
         below_median_from_pct: how far below its median of 90 days the price must be at least.
         reviews_from: how many must have rated it.
@@ -149,6 +150,7 @@ class SearchQuery:
     score_from: float | None = None
     layouts: tuple[str, ...] = ()
     group: str | None = None
+    includes_glitches: bool = False
 
     def __post_init__(self) -> None:
         _check_text("text", self.text)
@@ -177,7 +179,8 @@ class SearchQuery:
         if self.sort is SearchSort.SCORE:
             raise SearchInvalid("sort", "only deals have a score")
         asked = {
-            "price_type": self.price_type, "includes_ended": self.includes_ended or None, "discount_to": self.discount_to_pct,
+            "price_type": self.price_type, "includes_ended": self.includes_ended or None,
+            "includes_glitches": self.includes_glitches or None, "discount_to": self.discount_to_pct,
             "below_median_from": self.below_median_from_pct, "reviews_from": self.reviews_from, "rank_to": self.rank_to,
             "score_from": self.score_from, "layouts": self.layouts or None, "group": self.group,
         }  # fmt: skip
@@ -192,7 +195,7 @@ class SearchQuery:
             self.subject, " ".join(self.text.split()), self.marketplace, self.price_from_minor, self.price_to_minor, self.discount_from_pct,
             self.rating_from, sorted(self.brands), sorted(self.categories), self.price_type, self.includes_ended, self.sort,
             self.discount_to_pct, self.below_median_from_pct, self.reviews_from, self.rank_to, self.score_from, sorted(self.layouts),
-            self.group,
+            self.group, self.includes_glitches,
         )  # fmt: skip
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
 

@@ -34,7 +34,7 @@ class DealTotal:
 
 
 def select_totals(
-    connection: Connection, marketplace: Marketplace, *, since: datetime, group: str | None = None
+    connection: Connection, marketplace: Marketplace, *, since: datetime, group: str | None = None, includes_glitches: bool = False
 ) -> dict[str, list[DealTotal]]:
     """Running deals of a marketplace by brand, category and discount, those of all by marketplace: most first, bands in their order.
 
@@ -43,8 +43,11 @@ def select_totals(
     Args:
         since: whose price changed then or later.
         group: of this product group only.
+        includes_glitches: deals that may be a mistake and are not announced, too.
     """
     conditions = "d.ended_at IS NULL AND d.changed_at >= :since" + ("" if group is None else " AND d.product_group = :product_group")
+    if not includes_glitches:
+        conditions += " AND d.announced_at IS NOT NULL"
     parameters: dict[str, Any] = {
         "marketplace": marketplace.value,
         "since": since,

@@ -188,7 +188,8 @@ class PostgresSearcher:
 
     def select_unknown(self, query: SearchQuery, terms: Sequence[SearchTerm]) -> list[int]:
         """See `keeper.find.Searcher`."""
-        everything = SearchQuery(query.subject, marketplace=query.marketplace, includes_ended=query.subject is SearchSubject.DEALS)
+        is_of_deals = query.subject is SearchSubject.DEALS
+        everything = SearchQuery(query.subject, marketplace=query.marketplace, includes_ended=is_of_deals, includes_glitches=is_of_deals)
         source, conditions, parameters = _matching(everything, None)
         join = _TABLES[query.subject].words
         rows = self._connection.execute(
@@ -259,7 +260,8 @@ class PostgresSearcher:
         parameters = {f"w{number}": f"% {word}%" for number, word in enumerate(folded.split())}
         conditions = " AND ".join(f"t.folded LIKE :{name}" for name in parameters)
         runs = (
-            "AND EXISTS (SELECT 1 FROM collected_deals d WHERE d.asin = t.asin AND d.marketplace = t.marketplace AND d.ended_at IS NULL)"
+            "AND EXISTS (SELECT 1 FROM collected_deals d WHERE d.asin = t.asin AND d.marketplace = t.marketplace "
+            "AND d.ended_at IS NULL AND d.announced_at IS NOT NULL)"
             if subject is SearchSubject.DEALS
             else ""
         )
@@ -370,6 +372,8 @@ def _matching(
     else:
         if not query.includes_ended:
             conditions.append("s.ended_at IS NULL")
+        if not query.includes_glitches:
+            conditions.append("s.announced_at IS NOT NULL")
         for condition, name, value in (
             ("s.price_type = :price_type", "price_type", query.price_type.value if query.price_type is not None else None),
             ("s.discount_pct BETWEEN 0 AND CAST(:discount_to AS numeric)", "discount_to", _exact(query.discount_to_pct)),

@@ -80,7 +80,8 @@ class ElasticsearchSearcher:
     def select_unknown(self, query: SearchQuery, terms: Sequence[SearchTerm]) -> list[int]:
         """See `keeper.find.Searcher`."""
         title = _TITLES[query.subject]
-        everything = SearchQuery(query.subject, marketplace=query.marketplace, includes_ended=query.subject is SearchSubject.DEALS)
+        is_of_deals = query.subject is SearchSubject.DEALS
+        everything = SearchQuery(query.subject, marketplace=query.marketplace, includes_ended=is_of_deals, includes_glitches=is_of_deals)
         answer = self._ask(
             query.subject,
             {
@@ -224,6 +225,8 @@ def _conditions(query: SearchQuery) -> list[_Clause]:
     else:
         if not query.includes_ended:
             conditions.append({"bool": {"must_not": [{"exists": {"field": "ended_at"}}]}})
+        if not query.includes_glitches:
+            conditions.append({"exists": {"field": "announced_at"}})
         if query.price_type is not None:
             conditions.append(_is("price_type", query.price_type.value))
         if query.below_median_from_pct is not None:

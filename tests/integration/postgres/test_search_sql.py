@@ -136,11 +136,11 @@ def large(postgres: EmbeddedServer) -> Iterator[Engine]:
             text(
                 """
                 INSERT INTO collected_deals (asin, marketplace, price_type, changed_at, amount_minor, currency, discount_pct, first_seen_at,
-                    last_seen_at, sales_rank, layout, deal_score)
+                    last_seen_at, sales_rank, layout, deal_score, announced_at)
                 SELECT asin, 'DE', 'NEW', CAST(:now AS timestamptz) - row_number() OVER () * interval '1 minute',
                     row_number() OVER (), 'EUR', row_number() OVER () % 90, :now, :now,
                     row_number() OVER (), CASE WHEN row_number() OVER () % 500 = 0 THEN 'azerty' ELSE 'qwertz' END,
-                    row_number() OVER () % 100
+                    row_number() OVER () % 100, :now
                 FROM products
                 """
             ),

@@ -91,6 +91,7 @@ class Deal:
     is_all_time_low: bool | None = None
     is_list_price_fiction: bool | None = None
     is_glitch: bool = False
+    is_announced: bool = True
 
     def hit(self) -> SearchHit:
         """As it must be found."""
@@ -217,6 +218,7 @@ def _judged(number: int, price: int) -> dict[str, Any]:
         "is_all_time_low": None if number % 4 else True,
         "is_list_price_fiction": number % 6 == 0,
         "is_glitch": number % 11 == 0,
+        "is_announced": number % 11 != 0 or number % 22 == 0,
     }
 
 
@@ -255,11 +257,11 @@ def fill_postgres(engine: Engine) -> None:
                 INSERT INTO collected_deals (asin, marketplace, price_type, changed_at, amount_minor, list_price_minor, currency,
                     discount_pct, first_seen_at, last_seen_at, ended_at, rating_tenths, review_count, sales_rank, category, deal_score,
                     layout, product_group, median_90_minor, below_median_pct, lowest_year_minor, is_year_low, is_all_time_low,
-                    is_list_price_fiction, is_glitch)
+                    is_list_price_fiction, is_glitch, announced_at)
                 VALUES (:asin, :marketplace, :price_type, :changed_at, :amount_minor, :list_price_minor, :currency,
                     :discount_pct, :seen_from, :seen_until, :ended_at, :rating_tenths, :review_count, :sales_rank, :category, :score,
                     :layout, :group, :median_90_minor, :below_median_pct, :lowest_year_minor, :is_year_low, :is_all_time_low,
-                    :is_list_price_fiction, :is_glitch)
+                    :is_list_price_fiction, :is_glitch, :announced_at)
                 """
             ),
             [
@@ -289,6 +291,7 @@ def fill_postgres(engine: Engine) -> None:
                     "is_all_time_low": deal.is_all_time_low,
                     "is_list_price_fiction": deal.is_list_price_fiction,
                     "is_glitch": deal.is_glitch,
+                    "announced_at": deal.changed_at if deal.is_announced else None,
                 }
                 for deal in DEALS
             ],
@@ -333,6 +336,7 @@ def deal_documents() -> list[tuple[str, int, bytes]]:
             "is_all_time_low": deal.is_all_time_low,
             "is_list_price_fiction": deal.is_list_price_fiction,
             "is_glitch": deal.is_glitch,
+            "announced_at": _zulu(deal.changed_at) if deal.is_announced else None,
         }
         documents.append((str(hit.deal_id), 1, json.dumps(body).encode()))
     return documents

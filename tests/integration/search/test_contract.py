@@ -110,6 +110,7 @@ def stock(query: SearchQuery) -> list[SearchHit]:
         for deal in DEALS
         if deal.marketplace is query.marketplace
         and (query.includes_ended or deal.ended_at is None)
+        and (query.includes_glitches or deal.is_announced)
         and query.price_type in (None, deal.price_type)
     ]
 
@@ -333,6 +334,20 @@ class SearchContract:
         query = deals(includes_ended=True)
         assert list(find(searcher, query).hits) == wanted(query)
         assert any(hit.ended_at for hit in find(searcher, query).hits)
+
+    def test_deals_that_are_not_announced_are_found_where_asked_for_only(self, searcher: Searcher) -> None:
+        hidden = {deal.hit().deal_id for deal in DEALS if not deal.is_announced and deal.ended_at is None and deal.marketplace is DE}
+        found = {includes: {hit.deal_id for hit in find(searcher, deals(includes_glitches=includes)).hits} for includes in (False, True)}
+        assert hidden
+        assert found[True] - found[False] == hidden
+
+    def test_suggestions_of_deals_are_of_announced_ones(self, searcher: Searcher) -> None:
+        untold = {deal.hit().title for deal in DEALS if not deal.is_announced and deal.marketplace is DE and deal.ended_at is None}
+        told = {hit.title for hit in stock(SearchQuery(OF_DEALS))}
+        for title in untold - told:
+            assert title is not None
+            assert title not in suggest(searcher, OF_DEALS, " ".join(title.split()[:3]), limit=20)
+        assert untold - told
 
     def test_deals_of_one_price_type(self, searcher: Searcher) -> None:
         query = deals(price_type=PriceType.AMAZON)
