@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
@@ -31,12 +31,14 @@ from keeper.domain.report import (
     due_date,
     encode_deal,
     encode_report,
+    is_fall,
+    price_to_remember,
     read_timezone,
     sketch,
 )
 from keeper.postgres import deal_filters, reports
 from keeper.postgres.deal_filters import AskedFilter, BrokenFilter, FoundDeal
-from keeper.postgres.reports import DropRow, HeldRow, Kept, LastReport, NewReport, Reader
+from keeper.postgres.reports import HeldRow, Kept, LastReport, NewReport, Reader, WatchedRow
 from keeper.postgres.sinks import lock_routes
 
 logger = logging.getLogger(__name__)
@@ -212,15 +214,15 @@ def _compose(connection: Connection, due: Sequence[_Due], *, now: datetime, sett
     asked, broken = deal_filters.select_asked(connection, user_ids=user_ids)
     matches = deal_filters.select_matches(connection, asked, limit_per_filter=settings.deals_per_filter + 1)
     last = reports.select_last_reports(connection, user_ids)
-    drops = reports.select_drops(connection, user_ids, since=now - _DAY)
+    watched = _grouped(_compared(reports.select_watched(connection, user_ids, since=now - _DAY), last))
     held = reports.select_held(connection, user_ids)
     running = reports.select_running(connection, {offer for one in last.values() for shown in one.shown.values() for offer in shown})
     by_filter: dict[int, list[FoundDeal]] = {}
     for match in matches:
         by_filter.setdefault(match.filter_id, []).append(match.deal)
-    shown_drops = _grouped(drops)
+    shown_drops = {user_id: _fallen(some)[:_MOST_DROPS] for user_id, some in watched.items()}
     offers = {OfferKey(deal.asin, deal.marketplace, deal.price_type) for some in by_filter.values() for deal in some}
-    offers |= {OfferKey(drop.asin, drop.marketplace, drop.price_type) for some in shown_drops.values() for drop in some[:_MOST_DROPS]}
+    offers |= {OfferKey(drop.asin, drop.marketplace, drop.price_type) for some in shown_drops.values() for drop in some}
     since = now - timedelta(days=settings.chart_days)
     charts = _charts(reports.select_price_points(connection, offers, since=since, until=now), since, now)
     composer = _Composer(now, settings, by_filter, charts, last, running)
@@ -231,7 +233,7 @@ def _compose(connection: Connection, due: Sequence[_Due], *, now: datetime, sett
             one,
             filters.get(one.reader.user_id, []),
             problems.get(one.reader.user_id, []),
-            shown_drops.get(one.reader.user_id, []),
+            watched.get(one.reader.user_id, []),
             waiting.get(one.reader.user_id, []),
         )
         for one in due
@@ -255,10 +257,11 @@ class _Composer:
         due: _Due,
         filters: Sequence[AskedFilter],
         broken: Sequence[BrokenFilter],
-        drops: Sequence[DropRow],
+        watched: Sequence[WatchedRow],
         held: Sequence[HeldRow],
     ) -> _Composed:
         reader, last = due.reader, self.last.get(due.reader.user_id)
+        drops = _fallen(watched)
         waiting = sorted(_held(held), key=lambda one: -(one.deal.score or 0.0))
         composed = Report(
             user=reader.name,
@@ -272,6 +275,7 @@ class _Composer:
             drops_found=len(drops),
             held=tuple(waiting[:_MOST_HELD]),
             held_found=len(waiting),
+            watched=tuple(_remembered(watched)),
             problems=tuple(f"Your filter {one.name} cannot be read: {one.problem}" for one in broken),
         )
         return _Composed(reader, composed, tuple(row.alert_id for row in held))
@@ -304,7 +308,8 @@ class _Composer:
             made = self._made[id(row)] = report_deal(row, self.charts.get(OfferKey(row.asin, row.marketplace, row.price_type), ()))
         return made
 
-    def _drop(self, drop: DropRow) -> WatchDrop:
+    def _drop(self, drop: WatchedRow) -> WatchDrop:
+        assert drop.amount_minor is not None and drop.before_minor is not None  # noqa: S101  it fell
         return WatchDrop(
             asin=drop.asin,
             marketplace=Marketplace(drop.marketplace),
@@ -317,6 +322,27 @@ class _Composer:
             observed_at=drop.observed_at,
             chart=self.charts.get(OfferKey(drop.asin, drop.marketplace, drop.price_type), ()),
         )
+
+
+def _compared(rows: Sequence[WatchedRow], last: Mapping[int, LastReport]) -> Iterator[WatchedRow]:
+    """With the price each user's last report knew, whenever it was and whenever the store changed it; else that of a day ago."""
+    for row in rows:
+        told = last.get(row.user_id)
+        known = told.watched.get(row.offer) if told else None
+        yield row if known is None else replace(row, before_minor=known)
+
+
+def _fallen(rows: Sequence[WatchedRow]) -> list[WatchedRow]:
+    """Those that fell, the largest fall in percent first."""
+    fallen = [row for row in rows if is_fall(row.amount_minor, row.before_minor)]
+    return sorted(fallen, key=lambda row: ((row.amount_minor or 0) / (row.before_minor or 1), row.offer))
+
+
+def _remembered(rows: Sequence[WatchedRow]) -> Iterator[tuple[OfferKey, int]]:
+    for row in rows:
+        amount_minor = price_to_remember(row.amount_minor, row.before_minor)
+        if amount_minor is not None:
+            yield row.offer, amount_minor
 
 
 def _held(rows: Sequence[HeldRow]) -> Iterator[HeldAlert]:

@@ -92,6 +92,21 @@ def sketch(series: PriceSeries, start_minute: int, end_minute: int, bars: int) -
     return tuple(found)
 
 
+def is_fall(amount_minor: int | None, before_minor: int | None) -> bool:
+    """Whether a price fell so far that it is told: by a percent at least, what is less is noise."""
+    return amount_minor is not None and before_minor is not None and amount_minor * 100 <= before_minor * 99
+
+
+def price_to_remember(amount_minor: int | None, before_minor: int | None) -> int | None:
+    """What the next report compares a watched price with, after this one compared it with `before_minor`.
+
+    Falls too small to be told add up, and while there is no offer the price before is what the next one is measured by.
+    """
+    is_small = amount_minor is not None and before_minor is not None and amount_minor <= before_minor
+    keeps_before = amount_minor is None or (is_small and not is_fall(amount_minor, before_minor))
+    return before_minor if keeps_before else amount_minor
+
+
 @dataclass(frozen=True, slots=True)
 class ReportDeal:
     """A deal as a report tells it.
@@ -190,7 +205,11 @@ class FilterPart:
 
 @dataclass(frozen=True, slots=True)
 class WatchDrop:
-    """A watched price that is lower than a day ago."""
+    """A watched price that is lower than the last report knew it.
+
+    Attributes:
+        before: what it was then; a day ago where that report did not know it.
+    """
 
     asin: str
     marketplace: Marketplace
@@ -205,7 +224,7 @@ class WatchDrop:
 
     @property
     def fall_pct(self) -> Decimal:
-        """Of the price a day ago, two decimals half up."""
+        """Of the price before, two decimals half up."""
         before = Decimal(self.before.amount_minor)
         return ((before - self.price.amount_minor) * 100 / before).quantize(Decimal("0.01"), rounding=ROUND_HALF_UP)
 
@@ -232,6 +251,7 @@ class Report:
         chart_days: how far back the charts reach.
         problems: what the user should put right, a sentence each.
         drops, held: the largest and the best of them; `drops_found` and `held_found` of how many.
+        watched: what each watched price must fall below in the next report, in minor units.
     """
 
     user: str
@@ -246,6 +266,7 @@ class Report:
     held: tuple[HeldAlert, ...] = ()
     held_found: int = 0
     problems: tuple[str, ...] = ()
+    watched: tuple[tuple[OfferKey, int], ...] = ()
 
     @property
     def deal_count(self) -> int:
@@ -312,7 +333,7 @@ def encode_deal(deal: ReportDeal) -> dict[str, Any]:
 def encode_report(report: Report, encode: Callable[[ReportDeal], dict[str, Any]] = encode_deal) -> dict[str, Any]:
     """The report as JSON values.
 
-    `shown` repeats, by filter, what the next report compares with, so that it need not read all of this.
+    `shown` repeats, by filter, what the next report compares with, so that it need not read all of this; `watched` is there for the same.
 
     Args:
         encode: of a deal; a deal that is in many reports need not be encoded for each.
@@ -371,6 +392,7 @@ def encode_report(report: Report, encode: Callable[[ReportDeal], dict[str, Any]]
             for part in report.parts
             if part.entries
         },
+        "watched": [[*offer, amount_minor] for offer, amount_minor in report.watched],
     }
 
 
@@ -441,6 +463,7 @@ def _report(content: Mapping[str, Any]) -> Report:
         held=tuple(HeldAlert(str(one["filter"]), _deal(one["deal"]), _time(one["held_at"])) for one in content["held"]),
         held_found=int(content["held_found"]),
         problems=tuple(str(one) for one in content["problems"]),
+        watched=tuple((OfferKey(*map(str, offer)), int(amount_minor)) for *offer, amount_minor in content.get("watched", ())),
     )
 
 

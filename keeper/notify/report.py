@@ -392,7 +392,7 @@ def _text_of_part(part: FilterPart, chart_days: int) -> Iterator[str]:
 
 def _drop(drop: WatchDrop) -> str:
     target = f" · your target {drop.target}" if drop.target else ""
-    return f"{drop.price}, was {drop.before} a day ago (−{drop.fall_pct} %){target}"
+    return f"{drop.price}, was {drop.before} (−{drop.fall_pct} %){target}"
 
 
 def _held(one: HeldAlert) -> str:

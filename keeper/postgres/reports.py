@@ -78,10 +78,12 @@ class LastReport:
 
     Attributes:
         shown: by filter, the offers with price in minor units and title.
+        watched: what it knew of each watched price.
     """
 
     composed_at: datetime
     shown: Mapping[int, Mapping[OfferKey, tuple[int, str]]]
+    watched: Mapping[OfferKey, int]
 
 
 def select_last_reports(connection: Connection, user_ids: Collection[int]) -> dict[int, LastReport]:
@@ -89,7 +91,7 @@ def select_last_reports(connection: Connection, user_ids: Collection[int]) -> di
     rows = connection.execute(
         text(
             """
-            SELECT u.id, last.created_at, last.content -> 'shown' AS shown
+            SELECT u.id, last.created_at, last.content -> 'shown' AS shown, last.content -> 'watched' AS watched
             FROM unnest(CAST(:user_ids AS bigint[])) AS u (id) CROSS JOIN LATERAL (
                 SELECT r.created_at, r.content FROM deal_reports r
                 WHERE r.user_id = u.id AND r.kind = 'deals' ORDER BY r.report_date DESC LIMIT 1
@@ -105,6 +107,7 @@ def select_last_reports(connection: Connection, user_ids: Collection[int]) -> di
                 int(filter_id): {OfferKey(*one[:3]): (int(one[3]), str(one[4])) for one in offers}
                 for filter_id, offers in (row.shown or {}).items()
             },
+            {OfferKey(*one[:3]): int(one[3]) for one in row.watched or ()},
         )
         for row in rows
     }
@@ -159,8 +162,13 @@ def select_price_points(
 
 
 @dataclass(frozen=True, slots=True)
-class DropRow:
-    """A watched price that is lower than it was."""
+class WatchedRow:
+    """A price that a user watches, as Keeper knows it.
+
+    Attributes:
+        amount_minor: None where there is no offer.
+        before_minor: what it was then; None where that is not known, or it has not changed since.
+    """
 
     user_id: int
     asin: str
@@ -168,42 +176,48 @@ class DropRow:
     price_type: str
     title: str | None
     image_url: str | None
-    amount_minor: int
-    before_minor: int
+    amount_minor: int | None
+    before_minor: int | None
     currency: str
     target_minor: int | None
     observed_at: datetime
 
+    @property
+    def offer(self) -> OfferKey:
+        """Whose price it is."""
+        return OfferKey(self.asin, self.marketplace, self.price_type)
 
-def select_drops(connection: Connection, user_ids: Collection[int], *, since: datetime) -> list[DropRow]:
-    """The prices these users watch that are lower than they were then, the largest fall in percent first; less than a percent is noise."""
+
+def select_watched(connection: Connection, user_ids: Collection[int], *, since: datetime) -> list[WatchedRow]:
+    """The prices these users watch and Keeper knows, with what each was then."""
     rows = connection.execute(
         text(
             """
             WITH watched AS MATERIALIZED (
                 SELECT w.user_id, w.asin, w.marketplace, w.price_type, w.target_minor FROM watched_products w
                 WHERE w.user_id = ANY(CAST(:user_ids AS bigint[])) AND w.is_active
-            ), fallen AS MATERIALIZED (
-                SELECT c.asin, c.marketplace, c.price_type, c.amount_minor, c.currency, c.observed_at, before.amount_minor AS before_minor
+            ), known AS MATERIALIZED (
+                SELECT c.asin, c.marketplace, c.price_type, p.title, p.image_url, c.amount_minor, before.amount_minor AS before_minor,
+                    c.currency, c.observed_at
                 FROM (SELECT DISTINCT asin, marketplace, price_type FROM watched) w
                 JOIN current_prices c USING (asin, marketplace, price_type)
-                CROSS JOIN LATERAL (
+                LEFT JOIN products p ON p.asin = c.asin AND p.marketplace = c.marketplace
+                LEFT JOIN LATERAL (
                     SELECT h.amount_minor FROM price_history h
-                    WHERE h.asin = c.asin AND h.marketplace = c.marketplace AND h.price_type = c.price_type AND h.observed_at <= :since
+                    WHERE c.observed_at > :since AND h.asin = c.asin AND h.marketplace = c.marketplace AND h.price_type = c.price_type
+                        AND h.observed_at <= :since
                     ORDER BY h.observed_at DESC LIMIT 1
-                ) before
-                WHERE c.observed_at > :since AND c.amount_minor::bigint * 100 <= before.amount_minor::bigint * 99
+                ) before ON true
             )
-            SELECT watched.user_id, f.asin, f.marketplace, f.price_type, p.title, p.image_url, f.amount_minor, f.before_minor, f.currency,
-                watched.target_minor, f.observed_at
-            FROM watched JOIN fallen f USING (asin, marketplace, price_type)
-            LEFT JOIN products p ON p.asin = f.asin AND p.marketplace = f.marketplace
-            ORDER BY (f.before_minor - f.amount_minor)::float8 / f.before_minor DESC, f.asin, f.marketplace, f.price_type
+            SELECT watched.user_id, k.asin, k.marketplace, k.price_type, k.title, k.image_url, k.amount_minor, k.before_minor, k.currency,
+                watched.target_minor, k.observed_at
+            FROM watched JOIN known k USING (asin, marketplace, price_type)
+            ORDER BY watched.user_id, k.asin, k.marketplace, k.price_type
             """
         ),
         {"user_ids": list(user_ids), "since": since},
     )
-    return [DropRow(*row) for row in rows]
+    return [WatchedRow(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

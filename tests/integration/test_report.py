@@ -137,6 +137,40 @@ def test_watched_prices_that_fell_within_a_day_are_told_largest_first(engine: En
     assert [drop.asin for drop in kept(engine, "ben")[0].drops] == ["B000000006"]
 
 
+def _watched_price(engine: Engine, *points: tuple[datetime, int | None], now: datetime) -> list[tuple[int, int]]:
+    """The drops of the report that is made when Keeper has learnt these."""
+    run_record(engine, product(points, at=now))
+    run(engine, now=now)
+    return [(drop.before.amount_minor, drop.price.amount_minor) for drop in kept(engine)[-1].drops]
+
+
+def test_fall_that_keeper_learns_of_late_is_told_by_the_next_report(engine: Engine) -> None:
+    add_watch(engine, add_reader(engine), now=ago(days=20))
+    first = _watched_price(engine, (ago(days=9), 10000), now=ago(days=2))
+
+    late = _watched_price(engine, (ago(days=3), 8000), now=NOW)
+    again = _watched_price(engine, (ago(days=3), 8000), now=NOW + timedelta(days=1))
+
+    assert (first, late, again) == ([], [(10000, 8000)], [])
+
+
+def test_fall_of_a_day_without_report_is_told_by_the_next_one(engine: Engine) -> None:
+    add_watch(engine, add_reader(engine), now=ago(days=20))
+    _watched_price(engine, (ago(days=9), 10000), now=ago(days=5))
+
+    assert _watched_price(engine, (ago(days=4), 8000), now=NOW) == [(10000, 8000)]
+
+
+def test_small_falls_add_up_and_a_gap_of_offers_hides_none(engine: Engine) -> None:
+    add_watch(engine, add_reader(engine), now=ago(days=20))
+    found = [
+        _watched_price(engine, (ago(days=days, hours=1), amount), now=ago(days=days))
+        for days, amount in ((8, 10000), (7, 9950), (6, 9890), (5, None), (4, 9000), (3, 9500), (2, 9400))
+    ]
+
+    assert found == [[], [], [(10000, 9890)], [], [(9890, 9000)], [], [(9500, 9400)]]
+
+
 def test_chart_is_of_the_recorded_prices(engine: Engine) -> None:
     add_filter(engine, add_reader(engine))
     add_watch(engine, add_reader(engine, "ben", hour=None), asin=asin_of(0))
