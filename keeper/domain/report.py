@@ -275,8 +275,13 @@ class Report:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing that could be bought."""
-        return not (self.deal_count or self.drops or self.held)
+        """Whether there is nothing to tell; a filter that cannot be read is something, or its owner would wait for its deals for ever."""
+        return not (self.has_offers or self.problems)
+
+    @property
+    def has_offers(self) -> bool:
+        """Whether there is anything that could be bought."""
+        return bool(self.deal_count or self.drops or self.held)
 
     def count(self, mark: Mark) -> int:
         """Different deals that stand so to the last report."""

@@ -34,6 +34,7 @@ _ROW_TITLE_LENGTH = 80
 _CHAT_TITLE_LENGTH = 70
 _CHAT_DEALS = 5
 _CHAT_DROPS = 3
+_CHAT_PROBLEMS = 2
 # Discord takes 2,000 with the title; some count an emoji as two.
 _CHAT_LENGTH = 1_700
 _MOST_GONE = 10
@@ -283,6 +284,8 @@ def _subject(report: Report) -> str:
         said.append(f"{report.drops_found} watched price{'s' if report.drops_found != 1 else ''} fell")
     if report.held_found:
         said.append(f"{report.held_found} held back")
+    if report.problems:
+        said.append(f"{len(report.problems)} filter{'s' if len(report.problems) != 1 else ''} to mend")
     best = [f"best {report.best[0].deal.price} {one_line(report.best[0].deal.title, 50)}"] if report.best else []
     return one_line(f"Keeper, {day}: {', '.join(said) or 'nothing today'}{''.join(f'; {one}' for one in best)}", 180)
 
@@ -355,7 +358,7 @@ def _text(report: Report) -> str:
     lines = [f"Keeper, {report.report_date:%A} {report.report_date.day} {report.report_date:%B %Y}"]
     if changes := _changes(report):
         lines.append(f"Since the last report: {changes}")
-    if report.is_empty:
+    if not report.has_offers:
         lines += ["", "Nothing matched your filters today, and no price you watch fell."]
     for part in report.parts:
         lines += _text_of_part(part, report.chart_days)
@@ -419,7 +422,8 @@ def _chat(report: Report) -> str:
     while True:
         left = everything - len(blocks)
         head = [f"Since the last report: {changes}"] if changes else []
-        tail = [f"and {left} more: `keeper report show`"] if left > 0 else []
+        tail = [f"! {one_line(problem, 300)}" for problem in report.problems[:_CHAT_PROBLEMS]]
+        tail += [f"and {left} more: `keeper report show`"] if left > 0 else []
         text = "\n\n".join([*head, *blocks, *tail]) or "Nothing matched your filters today, and no price you watch fell."
         if len(text.encode("utf-16-le")) // 2 <= _CHAT_LENGTH or not blocks:
             return text

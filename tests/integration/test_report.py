@@ -238,6 +238,17 @@ def test_filter_that_cannot_be_read_is_told_its_owner(engine: Engine) -> None:
     assert "Your filter Broken cannot be read" in compose_report(report_).html
 
 
+def test_report_of_a_broken_filter_alone_is_sent_and_names_it_everywhere(engine: Engine) -> None:
+    add_filter(engine, add_reader(engine), "Broken", rules={"wordz": "x"})
+
+    done = run(engine)
+
+    message = compose_report(kept(engine)[0])
+    assert (done.deliveries, done.users[0].is_told) == (1, True)
+    assert "1 filter to mend" in message.title
+    assert all("Your filter Broken cannot be read: wordz" in form for form in (message.text, message.html, message.chat or ""))
+
+
 def test_preview_is_what_would_be_sent_and_keeps_nothing(engine: Engine) -> None:
     user_id = add_reader(engine)
     add_filter(engine, user_id)
