@@ -22,8 +22,8 @@ _MOST_MATCHES = 100
 def tell_deals(connection: Connection, deal_keys: Collection[Key], *, now: datetime, routes: Routes, most_per_hour: int) -> Told:
     """Tell the users whose instant filters match. Idempotent: each deal once to a user, whatever filters of theirs match it.
 
-    The best come first; who was told `most_per_hour` within the last hour is told the rest by their next report. Called last in the
-    transaction that announces the deals: it locks users, in their order, so that several collections keep the bound together.
+    The best come first; who was told `most_per_hour` within the last hour is told the rest by their next report, if they get any. Called
+    last in the transaction that announces the deals: it locks users, in their order, so that several collections keep the bound together.
 
     Args:
         deal_keys: deals that may be told from now on.
@@ -46,15 +46,16 @@ def tell_deals(connection: Connection, deal_keys: Collection[Key], *, now: datet
     if not wanted:
         return Told()
     user_ids = {user_id for user_id, _ in wanted}
-    spent = reports.lock_readers(connection, user_ids, since=now - _HOUR)
+    readers = reports.lock_readers(connection, user_ids, since=now - _HOUR)
+    spent = {user_id: reader.told for user_id, reader in readers.items()}
     known = reports.select_told(connection, user_ids, {key for _, key in wanted})
     told, held = [], []
     for place, alert in wanted.items():
-        if place in known:
+        if place in known or alert.user_id not in readers:
             continue
-        if spent.get(alert.user_id, 0) < most_per_hour:
-            spent[alert.user_id] = spent.get(alert.user_id, 0) + 1
+        if spent[alert.user_id] < most_per_hour:
+            spent[alert.user_id] += 1
             told.append(alert)
-        else:
+        elif readers[alert.user_id].has_reports:
             held.append(alert)
     return reports.insert_deal_alerts(connection, told, held, now=now, routes=routes) if told or held else Told()

@@ -262,7 +262,8 @@ class _Composer:
     ) -> _Composed:
         reader, last = due.reader, self.last.get(due.reader.user_id)
         drops = _fallen(watched)
-        waiting = sorted(_held(held), key=lambda one: -(one.deal.score or 0.0))
+        waiting = sorted(_waiting(held).items(), key=lambda one: -(one[1].deal.score or 0.0))
+        left = {alert_id for alert_id, _ in waiting[_MOST_HELD:]}
         composed = Report(
             user=reader.name,
             report_date=due.report_date,
@@ -273,12 +274,12 @@ class _Composer:
             parts=tuple(self._part(one, last) for one in filters),
             drops=tuple(self._drop(drop) for drop in drops[:_MOST_DROPS]),
             drops_found=len(drops),
-            held=tuple(waiting[:_MOST_HELD]),
+            held=tuple(one for _, one in waiting[:_MOST_HELD]),
             held_found=len(waiting),
             watched=tuple(_remembered(watched)),
             problems=tuple(f"Your filter {one.name} cannot be read: {one.problem}" for one in broken),
         )
-        return _Composed(reader, composed, tuple(row.alert_id for row in held))
+        return _Composed(reader, composed, tuple(row.alert_id for row in held if row.alert_id not in left))
 
     def _part(self, asked: AskedFilter, last: LastReport | None) -> FilterPart:
         found = self.by_filter.get(asked.filter_id, ())
@@ -345,14 +346,18 @@ def _remembered(rows: Sequence[WatchedRow]) -> Iterator[tuple[OfferKey, int]]:
             yield row.offer, amount_minor
 
 
-def _held(rows: Sequence[HeldRow]) -> Iterator[HeldAlert]:
+def _waiting(rows: Sequence[HeldRow]) -> dict[int, HeldAlert]:
+    """By id what is worth telling still: of each product the last, and no deal that is over."""
+    by_product: dict[tuple[str, Marketplace], tuple[int, HeldAlert]] = {}
     for row in rows:
         try:
             alert = decode_deal_alert(row.content)
         except ReportUnreadable as error:
             logger.warning("a deal that was held back cannot be told: %s", error)
             continue
-        yield HeldAlert(alert.filter_name, alert.deal, row.held_at)
+        if not row.is_over:
+            by_product[alert.deal.asin, alert.deal.marketplace] = row.alert_id, HeldAlert(alert.filter_name, alert.deal, row.held_at)
+    return dict(by_product.values())
 
 
 def _charts(series: Mapping[OfferKey, PriceSeries], since: datetime, until: datetime) -> dict[OfferKey, tuple[int | None, ...]]:

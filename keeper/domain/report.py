@@ -250,7 +250,8 @@ class Report:
         since: of the last report, or a day before; what came later is new.
         chart_days: how far back the charts reach.
         problems: what the user should put right, a sentence each.
-        drops, held: the largest and the best of them; `drops_found` and `held_found` of how many.
+        drops, held: the largest and the best of them; `drops_found` and `held_found` of how many. The other
+            held ones wait for the next report.
         watched: what each watched price must fall below in the next report, in minor units.
     """
 

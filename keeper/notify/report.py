@@ -371,7 +371,7 @@ def _text(report: Report) -> str:
         lines += ["", "== Held back, because that hour had told enough =="]
         for one in report.held:
             lines += ["", one_line(one.deal.title, _TITLE_LENGTH) or one.deal.asin, f"   {_held(one)}", f"   {one.deal.link}"]
-        lines += _more(report.held_found - len(report.held), "more were held back")
+        lines += _more(report.held_found - len(report.held), "more wait for the next report")
     lines += [line for problem in report.problems for line in ("", f"! {one_line(problem, 300)}")]
     lines += ["", f"Composed {report.composed_at:%Y-%m-%d %H:%M} UTC for {report.user} ({report.timezone})."]
     return "\n".join(lines) + "\n"

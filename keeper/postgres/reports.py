@@ -222,12 +222,17 @@ def select_watched(connection: Connection, user_ids: Collection[int], *, since: 
 
 @dataclass(frozen=True, slots=True)
 class HeldRow:
-    """A deal that was not told at once."""
+    """A deal that was not told at once.
+
+    Attributes:
+        is_over: it is no deal any more.
+    """
 
     alert_id: int
     user_id: int
     content: Mapping[str, Any]
     held_at: datetime
+    is_over: bool
 
 
 def select_held(connection: Connection, user_ids: Collection[int]) -> list[HeldRow]:
@@ -235,8 +240,13 @@ def select_held(connection: Connection, user_ids: Collection[int]) -> list[HeldR
     rows = connection.execute(
         text(
             """
-            SELECT id, user_id, content, created_at FROM deal_alerts
-            WHERE user_id = ANY(CAST(:user_ids AS bigint[])) AND is_held AND report_id IS NULL ORDER BY id
+            SELECT a.id, a.user_id, a.content, a.created_at, NOT EXISTS (
+                SELECT 1 FROM collected_deals d
+                WHERE d.asin = a.asin AND d.marketplace = a.marketplace AND d.price_type = a.price_type AND d.changed_at = a.changed_at
+                    AND d.ended_at IS NULL
+            )
+            FROM deal_alerts a
+            WHERE a.user_id = ANY(CAST(:user_ids AS bigint[])) AND a.is_held AND a.report_id IS NULL ORDER BY a.id
             """
         ),
         {"user_ids": list(user_ids)},
@@ -251,7 +261,7 @@ class NewReport:
     Attributes:
         content: JSON.
         is_told: it is sent to the user's channels.
-        held_ids: of the held alerts it tells.
+        held_ids: of the held alerts it tells, and of those that wait no more.
         deals: it publishes.
     """
 
@@ -403,8 +413,21 @@ class Told:
     deliveries: int = 0
 
 
-def lock_readers(connection: Connection, user_ids: Collection[int], *, since: datetime) -> dict[int, int]:
-    """How many deals each was told at once since then; nobody else tells them any until this transaction ends."""
+@dataclass(frozen=True, slots=True)
+class InstantReader:
+    """A user who may be told deals at once.
+
+    Attributes:
+        told: deals at once since the time asked for.
+        has_reports: what is held for them is told some day.
+    """
+
+    told: int
+    has_reports: bool
+
+
+def lock_readers(connection: Connection, user_ids: Collection[int], *, since: datetime) -> dict[int, InstantReader]:
+    """Those of them who are there, by id; nobody else tells them any deal until this transaction ends."""
     connection.execute(
         text("SELECT 1 FROM users WHERE id = ANY(CAST(:user_ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE"), {"user_ids": list(user_ids)}
     )
@@ -412,13 +435,14 @@ def lock_readers(connection: Connection, user_ids: Collection[int], *, since: da
     rows = connection.execute(
         text(
             """
-            SELECT user_id, count(*) AS alerts FROM deal_alerts
-            WHERE user_id = ANY(CAST(:user_ids AS bigint[])) AND created_at > :since AND NOT is_held GROUP BY user_id
+            SELECT u.id, u.report_hour IS NOT NULL AS has_reports,
+                (SELECT count(*) FROM deal_alerts a WHERE a.user_id = u.id AND a.created_at > :since AND NOT a.is_held) AS told
+            FROM users u WHERE u.id = ANY(CAST(:user_ids AS bigint[]))
             """
         ),
         {"user_ids": list(user_ids), "since": since},
     )
-    return {row.user_id: row.alerts for row in rows}
+    return {row.id: InstantReader(row.told, row.has_reports) for row in rows}
 
 
 def select_told(connection: Connection, user_ids: Collection[int], keys: Collection[Key]) -> set[tuple[int, Key]]:

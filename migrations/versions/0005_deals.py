@@ -186,7 +186,7 @@ CREATE TABLE deal_alerts (
 CREATE INDEX deal_alerts_of_hour ON deal_alerts (user_id, created_at) WHERE NOT is_held;
 CREATE INDEX deal_alerts_held ON deal_alerts (user_id) WHERE is_held AND report_id IS NULL;
 COMMENT ON TABLE deal_alerts IS 'Deals of instant filters, each once to a user';
-COMMENT ON COLUMN deal_alerts.is_held IS 'Not told at once, because that hour had told enough; `report_id` is the report that told it';
+COMMENT ON COLUMN deal_alerts.is_held IS 'Not told at once; `report_id` is the report that told it, or let it go because it was over';
 
 ALTER TABLE deliveries
     ALTER COLUMN alert_id DROP NOT NULL,

@@ -14,7 +14,7 @@ from keeper.postgres.deals import Key
 from keeper.postgres.reports import Told
 from keeper.postgres.sinks import lock_routes
 from keeper.report import ReportSettings, report
-from tests.integration.deals import add_deal, add_filter, add_reader, asin_of
+from tests.integration.deals import add_deal, add_filter, add_reader, asin_of, end_deal
 from tests.integration.makers import NOW, one, rows
 
 BELOW = DealFilter(words="tastatur")
@@ -132,3 +132,33 @@ def test_what_was_held_is_told_by_the_next_report_and_only_by_that(engine: Engin
     contents = rows(engine, "SELECT content FROM deal_reports ORDER BY report_date")
     assert [[held["deal"]["asin"] for held in content["held"]] for content in contents] == [[asin_of(1), asin_of(2)], []]
     assert one(engine, "SELECT count(*) FROM deal_alerts WHERE is_held AND report_id IS NULL") == 0
+
+
+def _held(engine: Engine, *, days: int = 0) -> tuple[int, int]:
+    """How many held deals the day's report shows, and of how many."""
+    report(engine, now=NOW + timedelta(days=days), settings=ReportSettings())
+    content = one(engine, "SELECT content FROM deal_reports ORDER BY report_date DESC LIMIT 1")
+    return len(content["held"]), content["held_found"]
+
+
+def test_what_a_report_has_no_room_for_waits_for_the_next(engine: Engine) -> None:
+    add_filter(engine, add_reader(engine), is_instant=True)
+    tell(engine, [add_deal(engine, number) for number in range(25)], most=0)
+
+    assert [_held(engine, days=days) for days in range(3)] == [(20, 25), (5, 5), (0, 0)]
+
+
+def test_held_deal_that_is_over_is_not_told(engine: Engine) -> None:
+    add_filter(engine, add_reader(engine), is_instant=True)
+    keys = [add_deal(engine, number) for number in range(3)]
+    tell(engine, keys, most=0)
+    end_deal(engine, keys[1], at=NOW)
+
+    assert _held(engine) == (2, 2)
+    assert rows(engine, "SELECT 1 FROM deal_alerts WHERE report_id IS NULL") == []
+
+
+def test_nothing_is_held_for_one_who_gets_no_reports(engine: Engine) -> None:
+    add_filter(engine, add_reader(engine, hour=None), is_instant=True)
+
+    assert tell(engine, [add_deal(engine, number) for number in range(3)], most=1) == Told(told=1, held=0, deliveries=1)

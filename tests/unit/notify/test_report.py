@@ -112,7 +112,9 @@ def test_chat_form_tells_the_best_five_news_first_and_how_many_more() -> None:
 
 def test_subject_says_what_is_new_and_the_best() -> None:
     title = compose_report(REPORT).title
-    assert title.startswith("Keeper, Sat 21 Nov: 5 new deals, 3 watched prices fell, 2 held back, 1 filter to mend; best 69.90 € Keychron K1 Pro")
+    assert title.startswith(
+        "Keeper, Sat 21 Nov: 5 new deals, 3 watched prices fell, 2 held back, 1 filter to mend; best 69.90 € Keychron K1 Pro"
+    )
 
 
 def test_subject_of_hostile_titles_is_one_line() -> None:
