@@ -17,6 +17,9 @@ from keeper.report import report_deal
 _HOUR = timedelta(hours=1)
 # Of one user and call; what is more is in their report anyway, as the best of its filter.
 _MOST_MATCHES = 100
+# Stores move a price by a percent or two within a day, and each move is another deal.
+_CHEAPER_BY_PCT = 3
+_REMEMBERED = timedelta(days=7)
 
 
 def tell_deals(connection: Connection, deal_keys: Collection[Key], *, now: datetime, routes: Routes, most_per_hour: int) -> Told:
@@ -24,6 +27,8 @@ def tell_deals(connection: Connection, deal_keys: Collection[Key], *, now: datet
 
     The best come first; who was told `most_per_hour` within the last hour is told the rest by their next report, if they get any. Called
     last in the transaction that announces the deals: it locks users, in their order, so that several collections keep the bound together.
+
+    A product is told again within a week only where it is cheaper by 3 % than it was told last; of its prices that fall together one is.
 
     Args:
         deal_keys: deals that may be told from now on.
@@ -42,20 +47,29 @@ def tell_deals(connection: Connection, deal_keys: Collection[Key], *, now: datet
         key = (deal.asin, deal.marketplace, deal.price_type, deal.changed_at)
         if (match.user_id, key) not in wanted:
             content = json.dumps(encode_deal_alert(DealAlert(names[match.filter_id], report_deal(deal))), ensure_ascii=False)
-            wanted[match.user_id, key] = NewDealAlert(match.user_id, match.filter_id, deal.deal_id, key, content)
+            wanted[match.user_id, key] = NewDealAlert(match.user_id, match.filter_id, deal.deal_id, key, deal.amount_minor, content)
     if not wanted:
         return Told()
     user_ids = {user_id for user_id, _ in wanted}
     readers = reports.lock_readers(connection, user_ids, since=now - _HOUR)
     spent = {user_id: reader.told for user_id, reader in readers.items()}
-    known = reports.select_told(connection, user_ids, {key for _, key in wanted})
+    told_before = reports.select_told(connection, user_ids, {key for _, key in wanted})
+    known = {(one.user_id, one.key) for one in told_before}
+    last = {(one.user_id, one.key[:2]): one.amount_minor for one in told_before if one.told_at > now - _REMEMBERED}
+    done = set()
     told, held = [], []
     for place, alert in wanted.items():
-        if place in known or alert.user_id not in readers:
+        product = alert.user_id, alert.key[:2]
+        if place in known or product in done or alert.user_id not in readers or not _is_cheaper(alert.amount_minor, last.get(product)):
             continue
+        done.add(product)
         if spent[alert.user_id] < most_per_hour:
             spent[alert.user_id] += 1
             told.append(alert)
         elif readers[alert.user_id].has_reports:
             held.append(alert)
     return reports.insert_deal_alerts(connection, told, held, now=now, routes=routes) if told or held else Told()
+
+
+def _is_cheaper(amount_minor: int, told_minor: int | None) -> bool:
+    return told_minor is None or amount_minor * 100 <= told_minor * (100 - _CHEAPER_BY_PCT)

@@ -397,6 +397,7 @@ class NewDealAlert:
     filter_id: int
     deal_id: str
     key: Key
+    amount_minor: int
     content: str
 
 
@@ -445,20 +446,32 @@ def lock_readers(connection: Connection, user_ids: Collection[int], *, since: da
     return {row.id: InstantReader(row.told, row.has_reports) for row in rows}
 
 
-def select_told(connection: Connection, user_ids: Collection[int], keys: Collection[Key]) -> set[tuple[int, Key]]:
-    """Which of these deals these users were told already, or will be in their report."""
+@dataclass(frozen=True, slots=True)
+class ToldDeal:
+    """A deal that a user was told at once, or will be in their report."""
+
+    user_id: int
+    key: Key
+    amount_minor: int
+    told_at: datetime
+
+
+def select_told(connection: Connection, user_ids: Collection[int], keys: Collection[Key]) -> list[ToldDeal]:
+    """What these users were told of the products of these deals, oldest first."""
+    places = sorted({key[:2] for key in keys})
     rows = connection.execute(
         text(
-            f"""
-            SELECT a.user_id, a.asin, a.marketplace, a.price_type, a.changed_at FROM deal_alerts a
-            JOIN {_KEYS} AS s (asin, marketplace, price_type, changed_at)
-                USING (asin, marketplace, price_type, changed_at)
-            WHERE a.user_id = ANY(CAST(:user_ids AS bigint[]))
+            """
+            SELECT a.user_id, a.asin, a.marketplace, a.price_type, a.changed_at, (a.content -> 'deal' ->> 'price_minor')::integer,
+                a.created_at
+            FROM deal_alerts a
+            JOIN unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[])) AS s (asin, marketplace) USING (asin, marketplace)
+            WHERE a.user_id = ANY(CAST(:user_ids AS bigint[])) ORDER BY a.created_at, a.id
             """
         ),
-        _columns_of([OfferKey(*key[:3]) for key in keys]) | {"times": [key[3] for key in keys], "user_ids": list(user_ids)},
+        {"asins": [place[0] for place in places], "marketplaces": [place[1] for place in places], "user_ids": list(user_ids)},
     )
-    return {(row[0], (row[1], row[2], row[3], row[4])) for row in rows}
+    return [ToldDeal(row[0], (row[1], row[2], row[3], row[4]), row[5], row[6]) for row in rows]
 
 
 def insert_deal_alerts(

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from keeper.deal_alerts import tell_deals
 from keeper.domain.deal_filter import DealFilter
+from keeper.domain.marketplace import Marketplace
 from keeper.postgres.deals import Key
 from keeper.postgres.reports import Told
 from keeper.postgres.sinks import lock_routes
@@ -45,6 +46,28 @@ def test_deal_is_told_once_to_a_user_whatever_filters_match(engine: Engine) -> N
     keys = [add_deal(engine)]
 
     assert [tell(engine, keys).told for _ in range(2)] == [1, 0]
+
+
+def test_product_is_told_again_where_it_is_cheaper_by_three_percent_or_a_week_later(engine: Engine) -> None:
+    add_filter(engine, add_reader(engine), is_instant=True)
+    found = []
+    for minutes, price in ((0, 10000), (10, 9900), (20, 9701), (30, 9700), (40, 9500), (50, 10500), (60 * 24 * 7 + 40, 9900)):
+        now = NOW + timedelta(minutes=minutes)
+        key = add_deal(engine, price=price, changed_at=now)
+        found.append(tell(engine, [key], now=now).told)
+        end_deal(engine, key, at=now)
+
+    assert found == [1, 0, 0, 1, 0, 0, 1]
+
+
+def test_prices_of_one_product_that_fall_together_are_told_once(engine: Engine) -> None:
+    user_id = add_reader(engine)
+    keys = [add_deal(engine, price=10000, score=80), add_deal(engine, price=8000, score=20, changed_at=NOW - timedelta(minutes=5))]
+    add_filter(engine, user_id, "dear", DealFilter(marketplaces=(Marketplace.DE,), price_from_minor=9000), is_instant=True)
+    add_filter(engine, user_id, "cheap", DealFilter(marketplaces=(Marketplace.DE,), price_to_minor=9000), is_instant=True)
+
+    assert tell(engine, keys).told == 1
+    assert one(engine, "SELECT content ->> 'filter' FROM deal_alerts") == "dear"
 
 
 @pytest.mark.parametrize("is_instant", [True, False])
