@@ -48,9 +48,11 @@ def deal_collection(
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         gathered = Gathered()
         stores = [read_marketplace(one) for one in marketplaces] if marketplaces else list(resources.deal_marketplaces())
-        queries = [query for query in resources.deal_queries() if query.marketplace in stores] if is_with_feed else []
+        files = resources.deal_files()
+        gathered.troubles |= dict.fromkeys(files.troubles)
+        queries = [query for query in files.queries if query.marketplace in stores] if is_with_feed else []
         if is_with_seeds:
-            for seeds, store in seeds_in_turn(resources.engine, product(resources.seeds(), stores)):
+            for seeds, store in seeds_in_turn(resources.engine, product(files.seeds, stores)):
                 _collect_seeds(seeds, store, gathered, len(queries))
         _collect_feed(queries, gathered, most_pages)
         gathered.ended += end_deals()

@@ -42,13 +42,14 @@ def collect(
 
     with open_resources(keepa=True) as resources:
         stores = tuple(markets) if markets else resources.deal_marketplaces()
-        queries = [query for query in resources.deal_queries() if query.marketplace in stores] if is_with_feed else []
+        files = resources.deal_files()
+        queries = [query for query in files.queries if query.marketplace in stores] if is_with_feed else []
         if names:
             if unknown := sorted(set(names) - {query.name for query in queries}):
                 known = ", ".join(sorted({query.name for query in queries})) or "none in these stores"
-                raise CommandFailed(f"there is no query {', '.join(unknown)}; there is {known}")
+                raise CommandFailed("; ".join((f"there is no query {', '.join(unknown)}; there is {known}", *files.troubles)))
             queries = [query for query in queries if query.name in names]
-        seeds = resources.seeds() if is_with_seeds else []
+        seeds = files.seeds if is_with_seeds else ()
         with progress("collecting", is_shown=not is_json) as bar:
             gathered = collect_all(
                 resources.engine,
@@ -61,6 +62,7 @@ def collect(
                 on_planned=bar.grow,
                 on_done=bar.advance,
             )
+        gathered.troubles |= dict.fromkeys(files.troubles)
         best = _best(resources, gathered)
     if is_json:
         show_json(_counts(gathered) | {"best": best})

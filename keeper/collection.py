@@ -246,6 +246,9 @@ def walk_seeds(
         requests = plan(seeds, marketplace)
     except TokensUnavailable as error:
         gathered.notes[f"{seeds.name} {marketplace}: {error}"] = None
+    except KeeperError as error:
+        logger.error("no seeds of %s in %s could be asked for: %s", seeds.name, marketplace, error)
+        gathered.troubles[f"{seeds.name} {marketplace}: {error}"[:_LONGEST_REASON]] = None
     for position, request in enumerate(requests):
         try:
             done = check(request)

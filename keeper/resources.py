@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,12 +19,12 @@ from sqlalchemy.exc import OperationalError
 from keeper.collection import CollectSettings
 from keeper.discover import DiscoverSettings, finder_query
 from keeper.domain.deal import DealQuery
-from keeper.domain.deal_files import DealFileInvalid, Seeds, parse_discovery, parse_queries, parse_seeds, read_marketplaces
+from keeper.domain.deal_files import DealFileInvalid, DealFiles, parse_discovery, parse_queries, parse_seeds, read_marketplaces
 from keeper.domain.discovery import DiscoveryQuery
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import KINDS, Sink
 from keeper.domain.marketplace import Marketplace
-from keeper.domain.product_group import ProductGroup, parse_group
+from keeper.domain.product_group import ProductGroup, ProductGroupInvalid, parse_group
 from keeper.enrich import EnrichSink
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import RequestInvalid
@@ -86,6 +86,7 @@ class Closable(Protocol):
 
 
 C = TypeVar("C", bound=Closable)
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ class Resources:
     _sinks: dict[Sink, DeliverySink] = field(default_factory=dict, repr=False)
     _search_client: "Elasticsearch | None" = field(default=None, repr=False)
     _opened: list[Closable] = field(default_factory=list, repr=False)
-    _groups: list[ProductGroup] | None = field(default=None, repr=False)
+    _groups: tuple[list[ProductGroup], list[str]] | None = field(default=None, repr=False)
 
     @property
     def keepa(self) -> KeepaClient:
@@ -190,30 +191,25 @@ class Resources:
         return RelaySettings(channels.most_tries, channels.first_wait_seconds, channels.longest_wait_seconds)
 
     def product_groups(self) -> list[ProductGroup]:
-        """The groups deals may belong to, in the order of their files; read once.
+        """The groups deals may belong to, in the order of their files; read once. What cannot be read is logged and left out."""
+        return self._read_groups()[0]
 
-        Raises:
-            DealFileInvalid, ProductGroupInvalid: names the file and what to do.
-        """
-        if self._groups is None:
-            self._groups = [parse_group(path.stem, read_text(path)) for path in find_files(self.settings.deals.groups, ".toml")]
-        return self._groups
-
-    def deal_queries(self) -> list[DealQuery]:
-        """What the feed is asked, in the stores that are collected in.
-
-        Raises:
-            DealFileInvalid: names the file and what to do.
-        """
+    def deal_files(self) -> DealFiles:
+        """What is collected: queries of the stores that are collected in, and seeds. A file that cannot be used costs no other."""
         stores = self.deal_marketplaces()
-        groups = {group.name for group in self.product_groups()}
-        queries = []
-        for path in find_files(self.settings.deals.queries, ".toml"):
-            for query in parse_queries(path.stem, read_text(path)):
-                _check_group(path.name, query.group, groups)
-                if query.marketplace in stores:
-                    queries.append(query)
-        return queries
+        groups, troubles = self._read_groups()
+        names = {group.name for group in groups}
+
+        def read_queries(path: Path) -> tuple[DealQuery, ...]:
+            queries = parse_queries(path.stem, read_text(path))
+            for query in queries:
+                _check_group(path.name, query.group, names)
+            return queries
+
+        by_file, bad_queries = read_files(self.settings.deals.queries, ".toml", read_queries)
+        seeds, bad_seeds = read_files(self.settings.deals.seeds, ".csv", lambda path: parse_seeds(path.name, read_text(path)))
+        queries = [query for queries in by_file for query in queries if query.marketplace in stores]
+        return DealFiles(tuple(queries), tuple(seeds), (*troubles, *bad_queries, *bad_seeds))
 
     def discovery_queries(self) -> list[DiscoveryQuery]:
         """Where candidates for the catalog come from, in the order of the files.
@@ -234,13 +230,12 @@ class Resources:
             queries.append(query)
         return queries
 
-    def seeds(self) -> list[Seeds]:
-        """Products looked at in every collection.
-
-        Raises:
-            DealFileInvalid: names the file and what to do.
-        """
-        return [parse_seeds(path.name, read_text(path)) for path in find_files(self.settings.deals.seeds, ".csv")]
+    def _read_groups(self) -> tuple[list[ProductGroup], list[str]]:
+        if self._groups is None:
+            self._groups = read_files(self.settings.deals.groups, ".toml", lambda path: parse_group(path.stem, read_text(path)))
+            for trouble in self._groups[1]:
+                logger.error("%s", trouble)
+        return self._groups
 
     def deal_marketplaces(self) -> tuple[Marketplace, ...]:
         """The stores that are collected in.
@@ -403,26 +398,27 @@ class Resources:
         self.engine.dispose()
 
 
-def _check_group(name: str, group: str | None, groups: Collection[str]) -> None:
-    if group is not None and group not in groups:
-        raise DealFileInvalid(
-            f"{name}: there is no product group {group!r}; there is {', '.join(sorted(groups)) or 'none'} (KEEPER_DEALS_GROUPS)"
-        )
+from keeper.domain.deal_files import DealFileInvalid, DealFiles, parse_discovery, parse_queries, parse_seeds, read_marketplaces
+from keeper.domain.discovery import DiscoveryQuery
 
-
-def find_files(words: Sequence[str], ending: str) -> list[Path]:
-    """The files these words name, and those of the folders among them, in their order; relative ones from where `.env` is.
-
-    Raises:
-        DealFileInvalid: one is not there.
+    Returns:
+        What could be read, and in words what could not.
     """
-    files: list[Path] = []
+    troubles: list[str] = []
+    files: dict[Path, None] = {}
     for word in () if words == ("none",) else words:
         path = HOME / word
-        if not path.exists():
-            raise DealFileInvalid(f"there is no file or folder {word}; the settings KEEPER_DEALS_* name it")
-        files += sorted(path.glob(f"*{ending}")) if path.is_dir() else [path]
-    return files
+        if path.exists():
+            files |= dict.fromkeys(sorted(path.glob(f"*{ending}")) if path.is_dir() else [path])
+        else:
+            troubles.append(f"there is no file or folder {word}; the settings KEEPER_DEALS_* name it")
+    found: list[T] = []
+    for path in files:
+        try:
+            found.append(read(path))
+        except (DealFileInvalid, ProductGroupInvalid) as error:
+            troubles.append(str(error))
+    return found, troubles
 
 
 def read_text(path: Path) -> str:

@@ -48,6 +48,19 @@ class Seeds:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class DealFiles:
+    """What is collected.
+
+    Attributes:
+        troubles: files that cannot be used, each with what to do; they are left out.
+    """
+
+    queries: tuple[DealQuery, ...]
+    seeds: tuple[Seeds, ...]
+    troubles: tuple[str, ...] = ()
+
+
 def parse_queries(name: str, text: str) -> tuple[DealQuery, ...]:
     """The queries of one TOML file: the same question for each of its price types.
 

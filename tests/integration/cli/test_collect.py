@@ -40,6 +40,25 @@ def test_a_broken_file_says_which_and_what(shell: Terminal, tmp_path: Path) -> N
     assert "mine: price_form is unknown" in said.stderr
 
 
+def test_a_broken_file_costs_no_other_and_the_command_says_so_at_its_end(shell: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "good.toml").write_text(QUERY, encoding="utf-8")
+    (tmp_path / "grouped.toml").write_text(QUERY + 'group = "broken"\n', encoding="utf-8")
+    (tmp_path / "empty.csv").write_text("asin\n", encoding="utf-8")
+    (tmp_path / "mine.csv").write_text("asin\nB08DG4C63H\n", encoding="utf-8")
+    (tmp_path / "groups").mkdir()
+    (tmp_path / "groups" / "broken.toml").write_text("name = 3\n", encoding="utf-8")
+    said = shell.run(
+        "collect",
+        KEEPER_DEALS_QUERIES=str(tmp_path),
+        KEEPER_DEALS_SEEDS=str(tmp_path),
+        KEEPER_DEALS_GROUPS=f"{tmp_path / 'groups'},no/such/folder",
+    )
+    assert said.exit_code != 0
+    assert "1 pages, 6 tokens" in said.stdout
+    for trouble in ("product group broken", "no such folder", "grouped.toml: there is no product group", "empty.csv: no line of it"):
+        assert trouble.replace("no such folder", "no/such/folder") in said.stderr
+
+
 def test_a_folder_that_is_not_there_is_named_with_its_setting(shell: Terminal) -> None:
     said = shell.run("collect", KEEPER_DEALS_SEEDS="no/such/folder")
     assert "there is no file or folder no/such/folder; the settings KEEPER_DEALS_*" in said.stderr

@@ -1,5 +1,7 @@
 """Deal collection under a real Prefect server, against a Keepa that fails on request."""
 
+from pathlib import Path
+
 import pytest
 
 from keeper.postgres.jobs import hold_job
@@ -56,6 +58,17 @@ def test_a_lasting_failure_is_told_and_the_seeds_are_collected(installation: Ins
     assert "keyboards-de NEW: Keepa answered 400" in end.message
     assert installation.rows("SELECT DISTINCT source FROM collected_deals") == [("seeds",)]
     assert installation.count("token_reservations") == 0
+
+
+def test_a_file_that_cannot_be_read_is_told_and_the_others_are_collected(installation: Installation, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("asin\n", encoding="utf-8")
+    installation.environment["KEEPER_DEALS_SEEDS"] = f"seeds/keyboards.csv,{tmp_path}"
+
+    end = installation.run(JOB)
+
+    assert end.state == "Failed"
+    assert "mine.csv: no line of it holds an ASIN" in end.message
+    assert installation.rows("SELECT DISTINCT source FROM collected_deals ORDER BY 1") == [("feed",), ("seeds",)]
 
 
 def test_pages_end_when_the_share_is_spent(installation: Installation) -> None:
