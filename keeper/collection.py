@@ -42,6 +42,8 @@ _SEEDS_TRUSTED = timedelta(hours=3)
 _HISTORY_DAYS = 365
 _HOUR = timedelta(hours=1)
 _LONGEST_REASON = 300
+# A pass begins anew so often where waiting for tokens tore it apart; then the next run goes on.
+_MOST_RESTARTS = 2
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -371,9 +373,10 @@ def walk_query(
         BudgetSpent: there are no tokens for any query.
     """
     page: int | None = first_page(engine, query)
-    left = most_pages
+    left, restarts = most_pages, 0
     while page is not None and left:
         left -= 1
+        asked = page
         try:
             answer = fetch_page(query, page)
         except (BudgetSpent, TokensUnavailable) as error:
@@ -390,6 +393,13 @@ def walk_query(
         _note_losses(query, answer, gathered)
         done, page = keep(query, page, answer)
         gathered.add(done)
+        if asked and page == 0:
+            restarts += 1
+            if restarts > _MOST_RESTARTS:
+                gathered.notes[
+                    f"{query.name} {query.price_type}: its pages came too slowly to be of one answer; the next run begins anew"
+                ] = None
+                return
 
 
 def first_page(engine: Engine, query: DealQuery) -> int:
@@ -417,6 +427,9 @@ def keep_page(
     the last pass knew that was through. A pass that was interrupted moves that mark nowhere, so the next one walks over what it brought
     and on to what it left unread.
 
+    A page that came later than Keepa keeps its answers is of another one, between which rows may have moved: what it tells is kept, and
+    the pass begins at page 0 again.
+
     A full pass goes on while the query has running deals further down that it has not seen; how far its share lets it. The feed is in
     order of the changes of price: a deal that changed later than all on this page had its place on the pages before, and when this pass
     saw it nowhere, it is over. What lies further down is not judged by this pass (`select_overdue` tells how long it runs unseen), and
@@ -441,14 +454,17 @@ def keep_page(
         if page == 0 and full_pass_every is not None and (full_at is None or now - full_at >= full_pass_every):
             full_at = now
         is_full = began_at is not None and full_at == began_at
-        if answer.unreadable:
+        is_torn = page > 0 and state is not None and state.asked_at is not None and now - state.asked_at > CACHE_TIME
+        if is_torn and is_full:
+            full_at = None
+        if answer.unreadable or is_torn:
             began_at = None
         mark_at = None if state is None else state.mark_at
         newest_at = max((one.changed_at for one in answer.sightings), default=None)
         # What the group leaves out is stored nowhere; the time of change tells whether it is new.
         is_news = done.is_news or (newest_at is not None and (mark_at is None or newest_at > mark_at))
         is_wanted = is_news or (is_full and began_at is not None and deals.has_unseen(connection, query, since=began_at, until=newest_at))
-        next_page = page + 1 if is_wanted and not answer.is_last and page + 1 < MOST_PAGES else None
+        next_page = 0 if is_torn else page + 1 if is_wanted and not answer.is_last and page + 1 < MOST_PAGES else None
         deals.keep_query(
             connection,
             query,

@@ -77,6 +77,7 @@ class Feed:
         self.tokens_left = 10**6
         self.broken: Exception | None = None
         self.gone: set[int] = set()
+        self.slow: list[int] = []
         self.unreadable: dict[str | int, str] = {}
 
     def fetch(self, _query: DealQuery, page: int) -> DealAnswer:
@@ -86,6 +87,9 @@ class Feed:
             raise self.broken
         self.tokens_left -= 5
         self.asked.append(page)
+        if page in self.slow:
+            self.slow.remove(page)
+            wait(self.engine, CACHE_TIME.total_seconds() + 1)
         first = page * PAGE_SIZE
         answer = page_of(first, max(0, min(PAGE_SIZE, self.count - first)), self.began, title=self.title)
         gone = {f"B{number:09d}" for number in self.gone}
@@ -110,7 +114,8 @@ def wait(engine: Engine, seconds: float) -> None:
     earlier = "- make_interval(secs => :seconds)"
     rows(
         engine,
-        f"UPDATE deal_queries SET asked_at = asked_at {earlier}, full_at = full_at {earlier}, wanted_at = wanted_at {earlier} RETURNING 1",
+        f"UPDATE deal_queries SET asked_at = asked_at {earlier}, full_at = full_at {earlier}, wanted_at = wanted_at {earlier}, "
+        f"began_at = began_at {earlier} RETURNING 1",
         seconds=seconds,
     )
     rows(engine, f"UPDATE collected_deals SET last_seen_at = last_seen_at {earlier} RETURNING 1", seconds=seconds)
@@ -148,6 +153,32 @@ def test_a_pass_that_runs_out_of_tokens_goes_on_within_keepas_cache_time(engine:
     wait(engine, CACHE_TIME.total_seconds() - 30)
     assert feed.walk().added == PAGE_SIZE
     assert feed.asked == [2, 3]
+
+
+def test_a_pass_that_waited_longer_than_keepa_keeps_its_answer_begins_anew(engine: Engine) -> None:
+    feed = Feed(engine, 3 * PAGE_SIZE - 1)
+    feed.slow = [1]
+    assert feed.walk().added == 3 * PAGE_SIZE - 1
+    assert feed.asked == [0, 1, 0, 1, 2]
+
+
+def test_a_pass_that_is_torn_apart_again_and_again_is_left_to_the_next_run(engine: Engine) -> None:
+    feed = Feed(engine, 3 * PAGE_SIZE - 1)
+    feed.slow = [1, 1, 1, 1]
+    assert [note for note in feed.walk().notes if "too slowly" in note]
+    assert feed.asked == [0, 1, 0, 1, 0, 1]
+    feed.slow = []
+    feed.walk()
+    assert feed.asked == [0, 1, 2]
+
+
+def test_a_torn_pass_ends_nothing(engine: Engine) -> None:
+    feed = Feed(engine, 2 * PAGE_SIZE - 1)
+    feed.walk()
+    wait(engine, 13 * 3600)
+    feed.slow, feed.gone = [1] * 3, {PAGE_SIZE + 7}
+    assert feed.walk().ended == 0
+    assert feed.walk().ended == 1
 
 
 def test_later_it_begins_at_the_newest_again(engine: Engine) -> None:
