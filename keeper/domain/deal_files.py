@@ -1,9 +1,9 @@
 """What is collected and discovered, as files: queries and lists of products; each fault named with its place."""
 
 import csv
-import io
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -26,6 +26,9 @@ _FOUND_NUMBERS = ("root_category", "rank_from", "rank_to", "reviews_from", "most
 _FOUND = ("words", "brands", "categories", "price_type", "price_from", "price_to", "rating_from", *_FOUND_NUMBERS)
 _MOST_FOUND = (50, 10_000)
 _MOST_SEEDS = 10_000
+# Not all that `splitlines` knows: a title may hold U+2028.
+_LINE_END = re.compile("\r\n|\n|\r")
+_SEPARATORS = (",", ";", "\t")
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -148,35 +151,55 @@ def _check_known(name: str, said: Mapping[str, Any], known: tuple[str, ...]) -> 
 
 
 def parse_seeds(name: str, text: str) -> Seeds:
-    """The ASINs of a CSV file: of its column `asin`, or its first.
+    """The ASINs of a CSV file: of its column `asin`, or its first; between the columns commas, semicolons or tabs.
+
+    Each line is read by itself, so that a quote that is never closed costs no other line.
 
     Raises:
         DealFileInvalid: no line of it can be used.
     """
-    rows = csv.reader(io.StringIO(text.lstrip("\ufeff")))
+    lines = _LINE_END.split(text.removeprefix("\ufeff"))
+    separator = _separator(lines)
     asins: dict[str, None] = {}
     problems: list[str] = []
     column = 0
-    try:
-        for cells in rows:
-            line = rows.line_num
+    is_first = True
+    for number, line in enumerate(lines, 1):
+        if not line.strip(f"{separator} \t"):
+            continue
+        try:
+            cells = _cells(line, separator)
             names = [cell.strip().lower() for cell in cells]
-            if not any(names):
-                continue
-            if not asins and not problems and "asin" in names:
+            if is_first and "asin" in names:
                 column = names.index("asin")
-                continue
-            try:
+            else:
                 asins[read_asin(cells[column] if column < len(cells) else "")] = None
-            except WordsUnclear as error:
-                problems.append(f"{name}, line {line}: {error}")
-            if len(asins) > _MOST_SEEDS:
-                raise DealFileInvalid(f"{name}: more than {_MOST_SEEDS} products; split it, and mind that each costs a token an hour")
-    except csv.Error as error:
-        problems.append(f"{name}, line {rows.line_num}: {error}")
+        except (WordsUnclear, csv.Error) as error:
+            problems.append(f"{name}, line {number}: {error}")
+        is_first = False
+        if len(asins) > _MOST_SEEDS:
+            raise DealFileInvalid(f"{name}: more than {_MOST_SEEDS} products; split it, and mind that each costs a token an hour")
     if not asins:
         raise DealFileInvalid(f"{name}: no line of it holds an ASIN" + (f"; {problems[0]}" if problems else ""))
     return Seeds(name, tuple(asins), tuple(problems))
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """The one that finds a column `asin` in the first line, else the one that cuts it in most cells."""
+    first = next((line for line in lines if line.strip()), "")
+
+    def found(separator: str) -> tuple[bool, int]:
+        try:
+            cells = _cells(first, separator)
+        except csv.Error:
+            return False, 0
+        return "asin" in (cell.strip().lower() for cell in cells), len(cells)
+
+    return max(_SEPARATORS, key=found)
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator, strict=True), [])
 
 
 def read_marketplaces(words: tuple[str, ...]) -> tuple[Marketplace, ...]:

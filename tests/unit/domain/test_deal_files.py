@@ -90,9 +90,13 @@ def test_the_seeds_that_come_with_keeper_are_47_keyboards() -> None:
         "B07W6JG6Z7\nB000000002\n",
         "asin\nB07W6JG6Z7\nB000000002\n",
         "\ufefftitle,ASIN,price\r\nfine,B07W6JG6Z7,3\r\n\r\nalso,b000000002,4\r\n",
-        'x,asin\n"two\nlines",B07W6JG6Z7\n,https://www.amazon.de/dp/B000000002?th=1\n',
+        'x,asin\n"a, b",B07W6JG6Z7\n,https://www.amazon.de/dp/B000000002?th=1\n',
+        "title;asin;price\na, b, c;B07W6JG6Z7;3,50\n;B000000002;4\n",
+        "ASIN\ttitle\nB07W6JG6Z7\tone; two\nB000000002\n",
+        "B07W6JG6Z7;mine\nB000000002;yours\n",
+        "\n\nasin\n,,\nB07W6JG6Z7\nB000000002",
     ],
-    ids=["bare", "heading", "windows", "links"],
+    ids=["bare", "heading", "windows", "links", "semicolons", "tabs", "bare-semicolons", "empty-lines"],
 )
 def test_asins_are_read_from_their_column(text: str) -> None:
     assert parse_seeds("mine.csv", text).asins == ("B07W6JG6Z7", "B000000002")
@@ -103,6 +107,23 @@ def test_a_bad_line_is_named_with_its_number_and_costs_no_other() -> None:
     assert seeds.asins == ("B07W6JG6Z7", "B000000002")
     assert len(seeds.problems) == 1
     assert seeds.problems[0].startswith("mine.csv, line 3: 'hello' is not an ASIN")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [('"never closed,x', "line 3: unexpected end of data"), ('"a" b,x', "line 3: "), ('x,"y', "line 3: "), ("x" * 200_000, "line 3: ")],
+    ids=["open", "after-quote", "last-cell", "field-limit"],
+)
+def test_a_line_that_is_no_csv_costs_no_other(line: str, said: str) -> None:
+    seeds = parse_seeds("mine.csv", f"asin,title\nB07W6JG6Z7,one\n{line}\nB000000002,two\n")
+    assert seeds.asins == ("B07W6JG6Z7", "B000000002")
+    [problem] = seeds.problems
+    assert said in problem
+    assert len(problem) < 300
+
+
+def test_a_heading_is_known_in_the_first_line_only() -> None:
+    assert parse_seeds("mine.csv", "B07W6JG6Z7,x\nx,asin\n").problems[0].startswith("mine.csv, line 2: 'x' is not")
 
 
 @pytest.mark.parametrize("text", ["", "asin\n", "title\nKeyboard\n"], ids=["empty", "heading", "no-asin"])
