@@ -68,7 +68,7 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_are_collected(install
 
     assert end.state == "Failed"
     assert "mine.csv: no line of it holds an ASIN" in end.message
-    assert installation.rows("SELECT DISTINCT source FROM collected_deals ORDER BY 1") == [("feed",), ("seeds",)]
+    assert installation.rows("SELECT DISTINCT source FROM deal_collections ORDER BY 1") == [("feed",), ("seeds",)]
 
 
 def test_pages_end_when_the_share_is_spent(installation: Installation) -> None:
