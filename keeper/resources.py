@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -401,19 +402,26 @@ class Resources:
 from keeper.domain.deal_files import DealFileInvalid, DealFiles, parse_discovery, parse_queries, parse_seeds, read_marketplaces
 from keeper.domain.discovery import DiscoveryQuery
 
+    Of several files of the same name none is read: their passes and deals would be taken for each other's.
+
     Returns:
         What could be read, and in words what could not.
     """
     troubles: list[str] = []
     files: dict[Path, None] = {}
     for word in () if words == ("none",) else words:
-        path = HOME / word
+        path = Path(os.path.normpath(HOME / word))
         if path.exists():
             files |= dict.fromkeys(sorted(path.glob(f"*{ending}")) if path.is_dir() else [path])
         else:
             troubles.append(f"there is no file or folder {word}; the settings KEEPER_DEALS_* name it")
     found: list[T] = []
     for path in files:
+        same = [str(other) for other in files if other.name == path.name]
+        if len(same) > 1:
+            if same[0] == str(path):
+                troubles.append(f"{' and '.join(same)} have the same name, by which their deals are known; rename all but one")
+            continue
         try:
             found.append(read(path))
         except (DealFileInvalid, ProductGroupInvalid) as error:

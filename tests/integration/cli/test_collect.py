@@ -59,6 +59,16 @@ def test_a_broken_file_costs_no_other_and_the_command_says_so_at_its_end(shell: 
         assert trouble.replace("no such folder", "no/such/folder") in said.stderr
 
 
+def test_files_of_the_same_name_are_refused_with_both_paths(shell: Terminal, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.toml").write_text(QUERY, encoding="utf-8")
+    (tmp_path / "a" / "other.toml").write_text(QUERY, encoding="utf-8")
+    said = shell.run("collect", "--no-seeds", KEEPER_DEALS_QUERIES=f"{tmp_path}/a,{tmp_path}/b,{tmp_path}/a/other.toml")
+    assert f"{tmp_path}/a/mine.toml and {tmp_path}/b/mine.toml have the same name" in said.stderr
+    assert "1 pages" in said.stdout
+
+
 def test_a_folder_that_is_not_there_is_named_with_its_setting(shell: Terminal) -> None:
     said = shell.run("collect", KEEPER_DEALS_SEEDS="no/such/folder")
     assert "there is no file or folder no/such/folder; the settings KEEPER_DEALS_*" in said.stderr
