@@ -183,46 +183,52 @@ def plan_seeds(
         left = share_of(connection, share_pct=share_pct, now=now).left_for_seeds(queries)
         every = deals.select_stale(connection, seeds.asins, marketplace.value, before=now - fresh_for)
         stale = every[:left]
-        if stale or not every:
-            deals.note_seeds_asked(connection, seeds.name, marketplace.value, now=now)
     requests: list[PlannedRequest] = []
-    for start in range(0, len(stale), MAX_ASINS):
-        share = stale[start : start + MAX_ASINS]
-        tokens = cost_upper_bound(len(share), options_of(buybox=False, history_days=_HISTORY_DAYS))
-        try:
-            reservation_id = _reserve_of_share(
-                engine,
-                operation=SEEDS,
-                share_pct=share_pct,
-                tokens=tokens,
-                priority=Priority.COLLECTION,
-                max_wait_seconds=max_wait_seconds,
-                settings=settings,
-            )
-        except BudgetSpent:
-            break
-        except TokensUnavailable:
-            if requests:
-                break
-            raise
-        try:
-            with engine.begin() as connection:
-                request = plan_products(
-                    connection,
-                    share,
-                    marketplace,
-                    buybox=False,
-                    history_days=_HISTORY_DAYS,
-                    reservation_id=reservation_id,
+    try:
+        for start in range(0, len(stale), MAX_ASINS):
+            share = stale[start : start + MAX_ASINS]
+            tokens = cost_upper_bound(len(share), options_of(buybox=False, history_days=_HISTORY_DAYS))
+            try:
+                reservation_id = _reserve_of_share(
+                    engine,
+                    operation=SEEDS,
+                    share_pct=share_pct,
+                    tokens=tokens,
+                    priority=Priority.COLLECTION,
+                    max_wait_seconds=max_wait_seconds,
                     settings=settings,
                 )
-        except BaseException:
-            release(engine, reservation_id)
-            raise
-        if request is None:
-            release(engine, reservation_id)
-        else:
-            requests.append(replace(request, operation=SEEDS, priority=Priority.COLLECTION))
+            except BudgetSpent:
+                break
+            except TokensUnavailable:
+                if requests:
+                    break
+                raise
+            try:
+                with engine.begin() as connection:
+                    request = plan_products(
+                        connection,
+                        share,
+                        marketplace,
+                        buybox=False,
+                        history_days=_HISTORY_DAYS,
+                        reservation_id=reservation_id,
+                        settings=settings,
+                    )
+            except BaseException:
+                release(engine, reservation_id)
+                raise
+            if request is None:
+                release(engine, reservation_id)
+            else:
+                requests.append(replace(request, operation=SEEDS, priority=Priority.COLLECTION))
+    except BaseException:
+        for request in requests:
+            give_back(engine, request)
+        raise
+    if requests or not every:
+        with engine.begin() as connection:
+            deals.note_seeds_asked(connection, seeds.name, marketplace.value, now=now)
     return requests
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from keeper import collection
 from keeper.collect import Collected
 from keeper.collection import (
     CACHE_TIME,
@@ -31,6 +32,7 @@ from keeper.domain.tokens import TokenStatus
 from keeper.keepa.answer import DealAnswer
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import RequestRejected
+from keeper.plan import plan_products
 from keeper.postgres.installation import SIMULATOR, claim_source, select_now
 from keeper.resources import SIMULATOR_KEY, agree_on_clock
 from keeper.simulator.faults import Fault
@@ -400,6 +402,26 @@ def test_collecting_spends_its_share_of_the_hour_and_no_more(engine: Engine, cli
         share = share_of(connection, share_pct=1.0, now=select_now(connection))
     assert (done.tokens, share.tokens, share.left) == (10, 12, 2)
     assert [note for note in done.notes if "KEEPER_DEALS_SHARE_PCT" in note]
+
+
+def test_a_plan_that_breaks_off_gives_everything_back(
+    engine: Engine, client: KeepaClient, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned: list[Any] = []
+
+    def plan_once(*arguments: Any, **options: Any) -> Any:
+        if planned:
+            raise RuntimeError("no connection")
+        planned.append(plan_products(*arguments, **options))
+        return planned[0]
+
+    monkeypatch.setattr(collection, "plan_products", plan_once)
+    monkeypatch.setattr(collection, "MAX_ASINS", 10)
+    with pytest.raises(RuntimeError, match="no connection"):
+        run_all(engine, client, seeds=[(parse_seeds("mine.csv", "\n".join(rows_of(simulator, 20))), Marketplace.DE)])
+    assert len(planned) == 1
+    assert rows(engine, "SELECT 1 FROM token_reservations") == []
+    assert rows(engine, "SELECT 1 FROM check_claims") == []
 
 
 def test_every_seed_has_its_turn(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
