@@ -12,12 +12,13 @@ from prefect.utilities.annotations import quote
 from flows.artifacts import show_deals
 from keeper.check import Checked
 from keeper.collect import Collected
-from keeper.collection import BudgetSpent, Gathered, queries_in_turn, seeds_in_turn, walk_query, walk_seeds
+from keeper.collection import BudgetSpent, Gathered, check_share, queries_in_turn, seeds_in_turn, walk_query, walk_seeds
 from keeper.domain.deal import MOST_PAGES, DealQuery
 from keeper.domain.deal_files import Seeds
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.wording import read_marketplace
 from keeper.keepa.answer import DealAnswer, ProductAnswer
+from keeper.keepa.requests import DEAL_PAGE_TOKENS
 from keeper.plan import PlannedRequest
 from keeper.postgres.jobs import hold_job
 from keeper.resources import process_resources
@@ -86,14 +87,20 @@ def _collect_seeds(seeds: Seeds, marketplace: Marketplace, gathered: Gathered, q
 
 
 def _collect_feed(queries: list[DealQuery], gathered: Gathered, most_pages: int) -> None:
-    engine = process_resources().engine
+    resources = process_resources()
+    engine = resources.engine
+
+    def fetch_page(query: DealQuery, page: int) -> DealAnswer:
+        # Before the task: that the share is spent is how most runs end, and no failed task.
+        check_share(engine, tokens=DEAL_PAGE_TOKENS, share_pct=resources.settings.deals.share_pct)
+        return fetch_deals(query, page)
 
     def keep(query: DealQuery, page: int, answer: DealAnswer) -> tuple[Collected, int | None]:
         return collect(query, page, cast(DealAnswer, quote(answer)), most_pages=most_pages)
 
     for query in queries_in_turn(engine, queries):
         try:
-            walk_query(engine, query, fetch_page=fetch_deals, keep=keep, gathered=gathered, most_pages=most_pages)
+            walk_query(engine, query, fetch_page=fetch_page, keep=keep, gathered=gathered, most_pages=most_pages)
         except BudgetSpent as error:
             gathered.notes[str(error)] = None
             return

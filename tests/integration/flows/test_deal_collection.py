@@ -1,8 +1,10 @@
 """Deal collection under a real Prefect server, against a Keepa that fails on request."""
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
 from keeper.postgres.jobs import hold_job
 from tests.services.installation import Installation
@@ -79,6 +81,9 @@ def test_pages_end_when_the_share_is_spent(installation: Installation) -> None:
     assert end.state == "Completed"
     assert "KEEPER_DEALS_SHARE_PCT" in end.message
     assert installation.rows("SELECT 1 FROM keepa_calls WHERE operation = 'deal'") == []
+    with installation.prefect.client() as client:
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(end.run_id)])))
+    assert [task.name for task in tasks if task.name.startswith("fetch") or (task.state and task.state.is_failed())] == []
 
 
 def test_one_collects_at_a_time(installation: Installation) -> None:
