@@ -284,7 +284,9 @@ class _Composer:
     def _part(self, asked: AskedFilter, last: LastReport | None) -> FilterPart:
         found = self.by_filter.get(asked.filter_id, ())
         told = last.shown.get(asked.filter_id, {}) if last else {}
-        entries = tuple(self._entry(deal, told) for deal in found[: self.settings.deals_per_filter])
+        # What another of the user's filters has told is told.
+        everything = {offer: shown for some in last.shown.values() for offer, shown in some.items()} | dict(told) if last else {}
+        entries = tuple(self._entry(deal, everything, last) for deal in found[: self.settings.deals_per_filter])
         now_told = {entry.deal.offer for entry in entries}
         gone = tuple(
             GoneDeal(offer.asin, Marketplace(offer.marketplace), title, Money(amount, Marketplace(offer.marketplace).currency))
@@ -293,10 +295,11 @@ class _Composer:
         )
         return FilterPart(asked.filter_id, asked.name, len(found) > self.settings.deals_per_filter, entries, gone)
 
-    def _entry(self, row: FoundDeal, told: Mapping[OfferKey, tuple[int, str]]) -> ReportEntry:
+    def _entry(self, row: FoundDeal, told: Mapping[OfferKey, tuple[int, str]], last: LastReport | None) -> ReportEntry:
         deal = self._deal(row)
         if deal.offer not in told:
-            return ReportEntry(deal, Mark.NEW)
+            is_new = last is None or row.announced_at is None or row.announced_at > last.composed_at
+            return ReportEntry(deal, Mark.NEW if is_new else Mark.UNTOLD)
         before = told[deal.offer][0]
         if before == deal.price.amount_minor:
             return ReportEntry(deal, Mark.KNOWN)

@@ -35,17 +35,27 @@ class ReportKind(StrEnum):
 
 
 class Mark(StrEnum):
-    """How a deal stands to the last report."""
+    """How a deal stands to the last report.
+
+    NEW was announced since. KNOWN, CHEAPER and DEARER were told in it, UNTOLD was not, though it ran already: others were better then, or
+    no filter wanted it.
+    """
 
     NEW = "new"
     CHEAPER = "cheaper"
     DEARER = "dearer"
     KNOWN = "known"
+    UNTOLD = "untold"
 
     @property
     def is_news(self) -> bool:
         """Whether it is worth a look of its own."""
         return self in (Mark.NEW, Mark.CHEAPER)
+
+    @property
+    def was_told(self) -> bool:
+        """Whether the last report has told it, at this price or a lower one."""
+        return self in (Mark.KNOWN, Mark.DEARER)
 
 
 class OfferKey(NamedTuple):
@@ -276,8 +286,12 @@ class Report:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to tell; a filter that cannot be read is something, or its owner would wait for its deals for ever."""
-        return not (self.has_offers or self.problems)
+        """Whether there is nothing to tell that the last report has not told.
+
+        A filter that cannot be read is something, or its owner would wait for its deals for ever.
+        """
+        has_untold = any(not entry.mark.was_told for part in self.parts for entry in part.entries)
+        return not (has_untold or self.drops or self.held or self.problems)
 
     @property
     def has_offers(self) -> bool:

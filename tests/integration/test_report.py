@@ -98,6 +98,44 @@ def test_report_says_what_is_new_cheaper_dearer_and_gone(engine: Engine) -> None
     assert [(gone.asin, gone.price.amount_minor) for gone in part.gone] == [(asin_of(3), 6990)]
 
 
+def test_new_is_what_was_announced_since_the_last_report(engine: Engine) -> None:
+    user_id = add_reader(engine)
+    add_filter(engine, user_id)
+    old = ago(days=2)
+    first = [add_deal(engine, number, changed_at=old, announced_at=old) for number in range(3)]
+    settings = ReportSettings(deals_per_filter=2)
+    run(engine, now=ago(days=1), settings=settings)
+    end_deal(engine, first[0], at=ago(hours=3))
+
+    done = run(engine, settings=settings)
+
+    assert shown(kept(engine)[1].parts[0]) == [(asin_of(1), Mark.KNOWN), (asin_of(2), Mark.UNTOLD)]
+    assert (done.users[0].is_told, done.users[0].news) == (True, 0)
+
+
+def test_deal_that_another_filter_has_told_is_known(engine: Engine) -> None:
+    user_id = add_reader(engine)
+    add_filter(engine, user_id)
+    add_deal(engine, changed_at=ago(days=2), announced_at=ago(days=2))
+    run(engine, now=ago(days=1))
+    add_filter(engine, user_id, "Another")
+
+    run(engine)
+
+    assert [shown(part) for part in kept(engine)[1].parts] == [[(asin_of(0), Mark.KNOWN)]] * 2
+
+
+@pytest.mark.parametrize(("wants_empty", "deliveries"), [(False, 0), (True, 1)])
+def test_day_that_shows_what_was_told_yesterday_is_empty(engine: Engine, wants_empty: bool, deliveries: int) -> None:
+    add_filter(engine, add_reader(engine, wants_empty=wants_empty))
+    add_deal(engine, changed_at=ago(days=2), announced_at=ago(days=2))
+
+    told = [run(engine, now=ago(days=1)).deliveries, run(engine).deliveries]
+
+    assert told == [1, deliveries]
+    assert "1 deal still on" in compose_report(kept(engine)[1]).title
+
+
 def test_deal_that_fell_out_of_the_best_is_not_gone(engine: Engine) -> None:
     add_filter(engine, add_reader(engine))
     add_deal(engine, 5, changed_at=ago(days=2), announced_at=ago(days=2))

@@ -38,7 +38,7 @@ def deliver(engine: Engine, *, settings: RelaySettings = QUICK, schemes: tuple[s
 def compose(engine: Engine, *urls: str, days: int = 0) -> None:
     """A report of two deals, one with a hostile title and an umlaut, for one user."""
     if not rows(engine, "SELECT 1 FROM users"):
-        add_filter(engine, add_reader(engine, channels=urls), "Tastaturen für Anna")
+        add_filter(engine, add_reader(engine, channels=urls, wants_empty=True), "Tastaturen für Anna")
         add_deal(engine, 0, title="Tastatur <script>alert(1)</script> grün")
         add_deal(engine, 1)
     report(engine, now=NOW + timedelta(days=days), settings=ReportSettings())
