@@ -30,6 +30,8 @@ def tell_deals(connection: Connection, deal_keys: Collection[Key], *, now: datet
 
     A product is told again within a week only where it is cheaper by 3 % than it was told last; of its prices that fall together one is.
 
+    Who has no channel can be told by a report only.
+
     Args:
         deal_keys: deals that may be told from now on.
         routes: of `sinks.lock_routes` in this transaction.
@@ -63,7 +65,7 @@ def tell_deals(connection: Connection, deal_keys: Collection[Key], *, now: datet
         if place in known or product in done or alert.user_id not in readers or not _is_cheaper(alert.amount_minor, last.get(product)):
             continue
         done.add(product)
-        if spent[alert.user_id] < most_per_hour:
+        if readers[alert.user_id].has_channels and spent[alert.user_id] < most_per_hour:
             spent[alert.user_id] += 1
             told.append(alert)
         elif readers[alert.user_id].has_reports:

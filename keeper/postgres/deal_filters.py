@@ -297,7 +297,7 @@ def update_filter(
 
 
 def delete_filter(connection: Connection, user_id: int, filter_id: int) -> None:
-    """Take one away, and what was told at once by it; reports stay.
+    """Take one away. Reports stay, and the memory of what was told at once by it.
 
     Raises:
         FilterUnknown: see there.

@@ -421,10 +421,12 @@ class InstantReader:
     Attributes:
         told: deals at once since the time asked for.
         has_reports: what is held for them is told some day.
+        has_channels: they can be told at once.
     """
 
     told: int
     has_reports: bool
+    has_channels: bool
 
 
 def lock_readers(connection: Connection, user_ids: Collection[int], *, since: datetime) -> dict[int, InstantReader]:
@@ -437,13 +439,14 @@ def lock_readers(connection: Connection, user_ids: Collection[int], *, since: da
         text(
             """
             SELECT u.id, u.report_hour IS NOT NULL AS has_reports,
-                (SELECT count(*) FROM deal_alerts a WHERE a.user_id = u.id AND a.created_at > :since AND NOT a.is_held) AS told
+                (SELECT count(*) FROM deal_alerts a WHERE a.user_id = u.id AND a.created_at > :since AND NOT a.is_held) AS told,
+                EXISTS (SELECT 1 FROM channels c WHERE c.user_id = u.id) AS has_channels
             FROM users u WHERE u.id = ANY(CAST(:user_ids AS bigint[]))
             """
         ),
         {"user_ids": list(user_ids), "since": since},
     )
-    return {row.id: InstantReader(row.told, row.has_reports) for row in rows}
+    return {row.id: InstantReader(row.told, row.has_reports, row.has_channels) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,7 @@ COMMENT ON COLUMN deal_reports.report_date IS 'The user''s own day; a row withou
 CREATE TABLE deal_alerts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     user_id bigint NOT NULL REFERENCES users ON DELETE CASCADE,
-    filter_id bigint NOT NULL REFERENCES deal_filters ON DELETE CASCADE,
+    filter_id bigint REFERENCES deal_filters ON DELETE SET NULL,
     asin text NOT NULL,
     marketplace text NOT NULL,
     price_type text NOT NULL,
@@ -183,9 +183,11 @@ CREATE TABLE deal_alerts (
     created_at timestamptz NOT NULL,
     UNIQUE (user_id, asin, marketplace, price_type, changed_at)
 );
+CREATE INDEX deal_alerts_of_filter ON deal_alerts (filter_id);
 CREATE INDEX deal_alerts_of_hour ON deal_alerts (user_id, created_at) WHERE NOT is_held;
 CREATE INDEX deal_alerts_held ON deal_alerts (user_id) WHERE is_held AND report_id IS NULL;
 COMMENT ON TABLE deal_alerts IS 'Deals of instant filters, each once to a user';
+COMMENT ON COLUMN deal_alerts.filter_id IS 'Null where it was removed: what was told is remembered all the same';
 COMMENT ON COLUMN deal_alerts.is_held IS 'Not told at once; `report_id` is the report that told it, or let it go because it was over';
 
 ALTER TABLE deliveries

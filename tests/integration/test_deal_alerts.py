@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from keeper.deal_alerts import tell_deals
 from keeper.domain.deal_filter import DealFilter
 from keeper.domain.marketplace import Marketplace
+from keeper.postgres.deal_filters import delete_filter
 from keeper.postgres.deals import Key
 from keeper.postgres.reports import Told
 from keeper.postgres.sinks import lock_routes
@@ -85,9 +86,24 @@ def test_what_no_filter_wants_and_what_may_be_a_glitch_is_not_told(engine: Engin
     assert tell(engine, []) == Told()
 
 
-def test_user_without_channels_has_the_alert_all_the_same(engine: Engine) -> None:
-    add_filter(engine, add_reader(engine, channels=[]), is_instant=True)
-    assert tell(engine, [add_deal(engine)]) == Told(told=1, held=0, deliveries=0)
+@pytest.mark.parametrize(("hour", "held"), [(7, 1), (None, 0)])
+def test_user_without_channels_is_told_by_the_report_if_any(engine: Engine, hour: int | None, held: int) -> None:
+    add_filter(engine, add_reader(engine, channels=[], hour=hour), is_instant=True)
+    assert tell(engine, [add_deal(engine)]) == Told(told=0, held=held, deliveries=0)
+
+
+def test_removing_a_filter_forgets_nothing_that_was_told(engine: Engine) -> None:
+    user_id = add_reader(engine)
+    filter_id = add_filter(engine, user_id, is_instant=True)
+    keys = [add_deal(engine, number) for number in range(2)]
+    tell(engine, keys[:1], most=1)
+    with engine.begin() as connection:
+        delete_filter(connection, user_id, filter_id)
+    add_filter(engine, user_id, is_instant=True)
+
+    assert tell(engine, keys, most=1) == Told(told=0, held=1, deliveries=0)
+    assert rows(engine, "SELECT filter_id IS NULL FROM deal_alerts ORDER BY id") == [True, False]
+    assert one(engine, "SELECT count(*) FROM deliveries") == 1
 
 
 def test_best_are_told_up_to_the_hours_bound_and_the_rest_is_held(engine: Engine) -> None:
