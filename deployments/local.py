@@ -27,23 +27,26 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
         server.create_database("prefect", exist_ok=True)
         stack.environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = server.asyncpg_dsn("prefect")
         print(f"PostgreSQL      {server.status().explanation}")
-    address = stack.run_folder / "prefect.url"
+    note = stack.run_folder / "prefect.url"
     if stack.is_running("prefect-server"):
-        stack.environment["PREFECT_API_URL"] = address.read_text()
+        stack.environment["PREFECT_API_URL"] = note.read_text()
     else:
-        address.write_text(start_prefect(stack, prefect_port))
-    api = address.read_text()
+        note.write_text(start_prefect(stack, prefect_port))
+    api = note.read_text()
     print(f"Prefect         {api.removesuffix('/api')}")
     print("bootstrap       " + stack.run("deployments.bootstrap").strip().replace("\n", "\n                "))
     stack.run("prefect", "--no-prompt", "deploy", "--all")
     print("deployments     from prefect.yaml")
+    address = _api(stack, settings)
+    # The operations report, which runs in a worker, asks it how fast it answers.
+    stack.environment["KEEPER_REPORTS_API_URL"] = settings.reports.api_url or address
     if not stack.is_running("worker"):
         start_worker(stack, settings.prefect.work_pool)
     print(f"worker          pool {settings.prefect.work_pool}")
     if not stack.is_running("relay"):
         start_relay(stack)
     print(f"relay           delivers to {_receivers(settings)} as events come")
-    print(f"API             {_api(stack, settings)}/docs")
+    print(f"API             {address}/docs")
     if settings.kafka.bootstrap_servers is not None:
         for what in _CONSUMERS:
             if not stack.is_running(f"consume-{what}"):

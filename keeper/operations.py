@@ -122,8 +122,9 @@ def _deals(engine: Engine, since: datetime) -> Section:
                 f"{one.added} new of {one.seen:,} seen in {one.pages} pages; {one.glitches} suspected glitches; median score {median}",
             )
         )
-        if one.seen:
-            facts.append((f"of a product group, {one.source}", f"{100 * one.kept / one.seen:.1f} % ({one.kept:,} of {one.seen:,})"))
+        if one.counted:
+            share = 100 * one.members / one.counted
+            facts.append((f"of a product group, {one.source}", f"{share:.1f} % ({one.members:,} of {one.counted:,})"))
         if one.added and one.glitches > one.added / 2:
             warnings.append(f"{one.glitches} of {one.added} new deals from {one.source} may be glitches")
     if not sum(one.seen for one in found):

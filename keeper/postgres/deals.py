@@ -351,15 +351,37 @@ def insert_sightings(connection: Connection, seen: Collection[tuple[Key, int | N
 
 
 def insert_collection(
-    connection: Connection, *, source: DealSource, query: str | None, seen: int, kept: int, added: int, glitches: int, now: datetime
+    connection: Connection,
+    *,
+    source: DealSource,
+    query: str | None,
+    seen: int,
+    kept: int,
+    added: int,
+    glitches: int,
+    members: int | None = None,
+    now: datetime,
 ) -> None:
-    """Note what a page came to, for those who look at the quality of a day."""
+    """Note what a page came to, for those who look at the quality of a day.
+
+    Args:
+        members: how many of the rows seen are of a product group; None where nobody counted.
+    """
     connection.execute(
         text(
-            "INSERT INTO deal_collections (collected_at, source, query, seen, kept, added, glitches) "
-            "VALUES (:now, :source, :query, :seen, :kept, :added, :glitches)"
+            "INSERT INTO deal_collections (collected_at, source, query, seen, kept, added, glitches, members) "
+            "VALUES (:now, :source, :query, :seen, :kept, :added, :glitches, :members)"
         ),
-        {"now": now, "source": source.value, "query": query, "seen": seen, "kept": kept, "added": added, "glitches": glitches},
+        {
+            "now": now,
+            "source": source.value,
+            "query": query,
+            "seen": seen,
+            "kept": kept,
+            "added": added,
+            "glitches": glitches,
+            "members": members,
+        },
     )
 
 

@@ -12,14 +12,17 @@ class CollectedDay:
     """What one source of deals brought.
 
     Attributes:
-        seen: rows it told of; `kept` those of a product group.
+        seen: rows it told of.
+        counted: rows of which it is known whether they are of a product group, `members` those that are. Where no page says so, of the
+            deals found that day.
         median_score: of the deals found that day; None without any.
     """
 
     source: str
     pages: int
     seen: int
-    kept: int
+    counted: int
+    members: int
     added: int
     glitches: int
     median_score: float | None
@@ -30,10 +33,19 @@ def select_collected(connection: Connection, *, since: datetime) -> list[Collect
     rows = connection.execute(
         text(
             """
-            SELECT c.source, count(*), sum(c.seen), sum(c.kept), sum(c.added), sum(c.glitches),
-                (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY d.deal_score) FROM collected_deals d
-                 WHERE d.source = c.source AND d.first_seen_at > :since)
-            FROM deal_collections c WHERE c.collected_at > :since GROUP BY c.source ORDER BY sum(c.kept) DESC, c.source
+            SELECT c.source, c.pages, c.seen, coalesce(c.counted, d.found, 0), coalesce(c.members, d.members, 0), c.added, c.glitches,
+                d.median_score
+            FROM (
+                SELECT source, count(*) AS pages, sum(seen) AS seen, sum(seen) FILTER (WHERE members IS NOT NULL) AS counted,
+                    sum(members) AS members, sum(kept) AS kept, sum(added) AS added, sum(glitches) AS glitches
+                FROM deal_collections WHERE collected_at > :since GROUP BY source
+            ) c
+            LEFT JOIN (
+                SELECT source, count(*) AS found, count(product_group) AS members,
+                    percentile_cont(0.5) WITHIN GROUP (ORDER BY deal_score) AS median_score
+                FROM collected_deals WHERE first_seen_at > :since GROUP BY source
+            ) d USING (source)
+            ORDER BY c.kept DESC, c.source
             """
         ),
         {"since": since},
@@ -116,7 +128,7 @@ class FailedDay:
         dead_deliveries: to channels, of what was told since then.
         pending_deliveries: that have failed at least once and are tried again.
         failed_checks: watches whose last check brought nothing.
-        queries: of the feed whose last pass failed, with why.
+        queries: of the feed whose last pass failed, with why; one that nobody has asked for another day was removed.
     """
 
     dead_letters: Sequence[tuple[str, int]]
@@ -132,7 +144,11 @@ def select_failures(connection: Connection, *, since: datetime) -> FailedDay:
         text("SELECT sink, count(*) FROM dead_letters WHERE died_at > clock_timestamp() - interval '1 day' GROUP BY sink ORDER BY sink")
     ).all()
     queries = connection.execute(
-        text("SELECT name || ' ' || price_type, failure FROM deal_queries WHERE failure IS NOT NULL ORDER BY 1 LIMIT 20")
+        text(
+            "SELECT name || ' ' || price_type, failure FROM deal_queries "
+            "WHERE failure IS NOT NULL AND asked_at > :since - interval '1 day' ORDER BY 1 LIMIT 20"
+        ),
+        {"since": since},
     ).all()
     row = connection.execute(
         text(

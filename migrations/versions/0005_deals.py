@@ -44,6 +44,7 @@ CREATE INDEX collected_deals_ranked ON collected_deals (marketplace, sales_rank)
 CREATE INDEX collected_deals_layouts ON collected_deals (marketplace, layout) WHERE ended_at IS NULL AND layout IS NOT NULL;
 CREATE INDEX products_of_brand ON products (marketplace, lower(brand));
 CREATE INDEX collected_deals_announced ON collected_deals (announced_at) WHERE announced_at IS NOT NULL;
+CREATE INDEX collected_deals_found ON collected_deals (first_seen_at);
 CREATE INDEX collected_deals_running ON collected_deals (last_seen_at) WHERE ended_at IS NULL;
 
 -- Without a foreign key: one is written for every row of every page, and the upkeep takes both away.
@@ -67,10 +68,12 @@ CREATE TABLE deal_collections (
     seen integer NOT NULL,
     kept integer NOT NULL,
     added integer NOT NULL,
-    glitches integer NOT NULL
+    glitches integer NOT NULL,
+    members integer
 );
 CREATE INDEX deal_collections_by_time ON deal_collections (collected_at);
-COMMENT ON TABLE deal_collections IS 'What each page of deals came to: rows seen, kept as of a product group, new, suspected glitches';
+COMMENT ON TABLE deal_collections IS 'What each page of deals came to: rows seen, kept, new, suspected glitches';
+COMMENT ON COLUMN deal_collections.members IS 'Rows of those seen that are of a product group; null where nobody counted';
 
 CREATE TABLE deal_queries (
     name text NOT NULL,
@@ -254,7 +257,7 @@ ALTER TABLE users DROP COLUMN timezone, DROP COLUMN report_hour, DROP COLUMN wan
 ALTER TABLE keepa_calls DROP COLUMN reserved_for;
 DROP TABLE finder_queries, candidates, bestseller_lists, deal_queries, deal_seeds, deal_collections, deal_sightings;
 DROP INDEX collected_deals_best, collected_deals_rated, collected_deals_ranked, collected_deals_layouts, products_of_brand,
-    collected_deals_announced, collected_deals_running;
+    collected_deals_announced, collected_deals_found, collected_deals_running;
 ALTER TABLE collected_deals
     DROP COLUMN source, DROP COLUMN query, DROP COLUMN product_group, DROP COLUMN layout, DROP COLUMN median_90_minor,
     DROP COLUMN average_90_minor, DROP COLUMN below_median_pct, DROP COLUMN lowest_year_minor, DROP COLUMN lowest_ever_minor,

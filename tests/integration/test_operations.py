@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 from api.app import create_app
+from keeper.domain.deal import DealSource
 from keeper.domain.events import Sink
 from keeper.domain.operations import OperationsReport, Section, decode_operations, encode_operations, write_markdown
 from keeper.notify.report import compose_operations as compose_message
 from keeper.operations import FailedRun, RunsUnknown, compose_operations, keep_operations
+from keeper.postgres.deals import insert_collection
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.resources import make_resources
 from keeper.settings import Settings
@@ -51,7 +53,23 @@ def test_deals_of_the_last_day_are_told_with_their_quality(settings: Settings, e
     report = compose_operations(settings, engine, now=NOW)
 
     assert fact(report, "Deals", "from feed") == "6 new of 200 seen in 2 pages; 2 suspected glitches; median score 60"
-    assert fact(report, "Deals", "of a product group, feed") == "10.0 % (20 of 200)"
+
+
+def test_share_of_product_groups_is_of_the_rows_seen_or_of_the_deals_found(settings: Settings, engine: Engine) -> None:
+    for number in range(4):
+        add_deal(engine, number)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE collected_deals SET product_group = 'keyboards' WHERE asin = 'B0DEAL0000'"))
+        insert_collection(connection, source=DealSource.FEED, query="q", seen=150, kept=140, added=4, glitches=0, now=ago(hours=2))
+    uncounted = compose_operations(settings, engine, now=NOW)
+    with engine.begin() as connection:
+        insert_collection(
+            connection, source=DealSource.FEED, query="q", seen=100, kept=90, added=0, glitches=0, members=5, now=ago(hours=1)
+        )
+    counted = compose_operations(settings, engine, now=NOW)
+
+    found = [fact(report, "Deals", "of a product group, feed") for report in (uncounted, counted)]
+    assert found == ["25.0 % (1 of 4)", "5.0 % (5 of 100)"]
 
 
 def test_day_without_deals_and_without_reports_is_a_warning(settings: Settings, engine: Engine) -> None:
@@ -89,9 +107,11 @@ def test_failures_are_told(settings: Settings, engine: Engine) -> None:
                 f"'kafka', 'B', gen_random_uuid(), 'price_update', 1, '{{}}', died, 1, 'too large', died "
                 f"FROM (SELECT clock_timestamp() - interval '{died}' AS died) AS dead"
             )
-        connection.exec_driver_sql(
-            "INSERT INTO deal_queries (name, price_type, asked_at, failure) VALUES ('de', 'NEW', now(), 'no answer')"
-        )
+        for name, asked_at in (("de", ago(hours=30)), ("removed", ago(days=3))):
+            connection.execute(
+                text("INSERT INTO deal_queries (name, price_type, asked_at, failure) VALUES (:name, 'NEW', :asked_at, 'no answer')"),
+                {"name": name, "asked_at": asked_at},
+            )
 
     report = compose_operations(settings, engine, now=NOW)
 

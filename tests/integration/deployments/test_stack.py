@@ -163,7 +163,7 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
             again = _local(environment, "up")
 
             consumers = ["consume-prices", "consume-deals", "consume-enrich"]
-            assert [one.name for one in started] == ["simulator", "prefect-server", "worker", "relay", "api", *consumers]
+            assert [one.name for one in started] == ["simulator", "prefect-server", "api", "worker", "relay", *consumers]
             assert "delivers to people's channels, Kafka, Elasticsearch" in first
             assert Stack(data, {}).processes() == started
             assert all(Stack(data, {}).is_running(one.name) for one in started)
@@ -171,6 +171,8 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
             address = (data / "run" / "prefect.url").read_text()
             api = (data / "run" / "api.url").read_text()
             assert f"API             {api}/docs" in first
+            for one in started[3:]:
+                assert f"KEEPER_REPORTS_API_URL={api}".encode() in Path(f"/proc/{one.pid}/environ").read_bytes().split(b"\0"), one.name
             assert httpx.get(f"{api}/health/ready", timeout=10).json()["status"] == "ready"
             assert re.search(rf"^export PREFECT_API_URL={re.escape(address)}$", first, re.MULTILINE)
             assert "everything is there already" in again
@@ -178,7 +180,7 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
             ended = _local(environment, "down")
 
         assert not (data / "run" / "prefect.url").exists()
-        assert "ended consume-enrich, consume-deals, consume-prices, api, relay, worker, prefect-server, simulator, PostgreSQL" in ended
+        assert "ended consume-enrich, consume-deals, consume-prices, relay, worker, api, prefect-server, simulator, PostgreSQL" in ended
         wait_until(lambda: not any(Path(f"/proc/{one.pid}").exists() for one in started), "a process is left")
 
 
