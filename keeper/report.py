@@ -38,6 +38,7 @@ from keeper.domain.report import (
 )
 from keeper.postgres import deal_filters, reports
 from keeper.postgres.deal_filters import AskedFilter, BrokenFilter, FoundDeal
+from keeper.postgres.engine import statements_within
 from keeper.postgres.reports import HeldRow, Kept, LastReport, NewReport, Reader, WatchedRow
 from keeper.postgres.sinks import lock_routes
 
@@ -49,6 +50,8 @@ _CHART_BARS = 30
 _MOST_DROPS = 10
 _MOST_HELD = 20
 _MOST_EXAMPLES = 3
+# A statement that compares as many filters and deals as go into one takes a third of a minute, and a busy machine several times that.
+_STATEMENT_SECONDS = 300.0
 
 
 class _OfUser(Protocol):
@@ -138,7 +141,7 @@ def report(engine: Engine, *, now: datetime, settings: ReportSettings) -> Report
     done = Reported()
     for first in range(0, len(due), settings.users_at_once):
         some = due[first : first + settings.users_at_once]
-        with engine.begin() as connection:
+        with engine.begin() as connection, statements_within(connection, _STATEMENT_SECONDS):
             composed = _compose(connection, some, now=now, settings=settings)
         new = list(_encode(composed))
         with engine.begin() as connection:

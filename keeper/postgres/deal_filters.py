@@ -20,6 +20,8 @@ from keeper.domain.errors import KeeperError
 _LARGEST_ID: Final = 2**63 - 1
 # The deals of a day, with the words of their titles, are gone through once for each filter: in memory, for the rest of the transaction.
 _MEMORY = "64MB"
+# Filters times deals that one statement compares. A second is enough for some 2.5 million of them, so that it takes about 20.
+_PAIRS_AT_ONCE = 50_000_000
 
 
 class FilterUnknown(KeeperError):
@@ -376,7 +378,9 @@ def select_matches(
     newest_first: bool = False,
     limit_per_filter: int,
 ) -> list[Match]:
-    """The best deals of each filter, in the filters' order and each filter's by rank. Three statements, however many filters there are.
+    """The best deals of each filter, in the filters' order and each filter's by rank.
+
+    Four statements, however many filters there are; one more for each further `_PAIRS_AT_ONCE` of filters times deals.
 
     Only announced deals: what may be a glitch is told nobody. Of a product whose several prices fell only the first in the order.
 
@@ -389,10 +393,40 @@ def select_matches(
     """
     if not filters or (deal_keys is not None and not deal_keys):
         return []
-    with_deals, parameters = _asked(
-        filters, since=since, until=until, deal_keys=deal_keys, with_ended=with_ended, order=_ORDERS[newest_first]
-    )
+    conditions, parameters = _wanted_deals(since=since, until=until, deal_keys=deal_keys, with_ended=with_ended)
+    deals = len(deal_keys) if deal_keys is not None else _count(connection, conditions, parameters)
+    at_once = max(1, _PAIRS_AT_ONCE // max(1, deals))
     connection.execute(text("SELECT set_config('work_mem', :memory, true)"), {"memory": _MEMORY})
+    found: list[tuple[AskedFilter, DealKey]] = []
+    for first in range(0, len(filters), at_once):
+        some = filters[first : first + at_once]
+        rows = _select_best(connection, some, conditions, parameters, order=_ORDERS[newest_first], limit_per_filter=limit_per_filter)
+        found += [(some[number], DealKey(*key)) for number, _, *key in rows]
+    by_key = {deal.key: deal for deal in select_deals(connection, {key for _, key in found})}
+    ranks: Counter[int] = Counter()
+    matches: list[Match] = []
+    for one, key in found:
+        ranks[one.filter_id] += 1
+        matches.append(Match(one.filter_id, one.user_id, ranks[one.filter_id], by_key[key]))
+    return matches
+
+
+def _count(connection: Connection, conditions: str, parameters: dict[str, Any]) -> int:
+    counted: int = connection.execute(text(f"SELECT count(*) FROM collected_deals d WHERE {conditions}"), parameters).scalar_one()
+    return counted
+
+
+def _select_best(
+    connection: Connection,
+    filters: Sequence[AskedFilter],
+    conditions: str,
+    parameters: dict[str, Any],
+    *,
+    order: str,
+    limit_per_filter: int,
+) -> list[Any]:
+    """Number of the filter among these, place and key of each match, by number and place."""
+    with_deals, asked = _asked(filters, conditions, order=order)
     found = connection.execute(
         text(
             f"""
@@ -404,17 +438,9 @@ def select_matches(
             ORDER BY number, matched.place
             """
         ),
-        parameters | {"most": limit_per_filter * _PRICES_OF_A_PRODUCT},
+        parameters | asked | {"most": limit_per_filter * _PRICES_OF_A_PRODUCT},
     ).all()
-    found = _one_a_product(found, limit_per_filter)
-    by_key = {deal.key: deal for deal in select_deals(connection, {DealKey(*row[2:]) for row in found})}
-    matches: list[Match] = []
-    rank, before = 0, -1
-    for number, _, *key in found:
-        rank = rank + 1 if number == before else 1
-        before = number
-        matches.append(Match(filters[number].filter_id, filters[number].user_id, rank, by_key[DealKey(*key)]))
-    return matches
+    return _one_a_product(found, limit_per_filter)
 
 
 def _one_a_product(found: Sequence[Any], limit_per_filter: int) -> list[Any]:
@@ -433,8 +459,8 @@ def count_matches_by_day(
     connection: Connection, wanted: DealFilter, *, since: datetime, until: datetime, timezone: str
 ) -> list[tuple[date, int]]:
     """How many deals a filter would have told of, by the day they were announced, oldest first; days without any are left out."""
-    asked = [AskedFilter(0, 0, "", wanted)]
-    with_deals, parameters = _asked(asked, since=since, until=until, deal_keys=None, with_ended=True, order=_ORDERS[True])
+    conditions, parameters = _wanted_deals(since=since, until=until, deal_keys=None, with_ended=True)
+    with_deals, asked = _asked([AskedFilter(0, 0, "", wanted)], conditions, order=_ORDERS[True])
     rows = connection.execute(
         text(
             f"""
@@ -443,7 +469,7 @@ def count_matches_by_day(
             FROM filters f JOIN deals d ON {_MATCHES} GROUP BY day ORDER BY day
             """
         ),
-        parameters | {"timezone": timezone},
+        parameters | asked | {"timezone": timezone},
     )
     return [(day, hits) for day, hits in rows]
 
@@ -505,21 +531,20 @@ def select_timezone(connection: Connection, user_id: int) -> str:
 _COLUMNS = "id, user_id, name, rules, is_active, is_instant, created_at"
 
 
-def _asked(
-    filters: Sequence[AskedFilter],
-    *,
-    since: datetime | None,
-    until: datetime | None,
-    deal_keys: Collection[DealKey] | None,
-    with_ended: bool,
-    order: str,
-) -> tuple[str, dict[str, Any]]:
-    """The two lists, `filters` by their number and `deals` by their place, and their parameters."""
-    conditions = ["d.announced_at IS NOT NULL"]
-    parameters: dict[str, Any] = {
+def _asked(filters: Sequence[AskedFilter], conditions: str, *, order: str) -> tuple[str, dict[str, Any]]:
+    """The two lists, `filters` by their number and `deals` by their place, and the parameters of the filters."""
+    return f"{_FILTERS}, {_DEALS.format(conditions=conditions, order=order)}", {
         "filters": json.dumps([_row(number, one.wanted) for number, one in enumerate(filters)]),
         "with_categories": any(one.wanted.categories for one in filters),
     }
+
+
+def _wanted_deals(
+    *, since: datetime | None, until: datetime | None, deal_keys: Collection[DealKey] | None, with_ended: bool
+) -> tuple[str, dict[str, Any]]:
+    """The conditions on `d`, whatever the filter, and their parameters."""
+    conditions = ["d.announced_at IS NOT NULL"]
+    parameters: dict[str, Any] = {}
     if since is not None:
         conditions.append("d.announced_at >= :since")
         parameters["since"] = since
@@ -534,7 +559,7 @@ def _asked(
             "CAST(:kinds AS text[]), CAST(:times AS timestamptz[])))"
         )
         parameters |= _of_keys(deal_keys)
-    return f"{_FILTERS}, {_DEALS.format(conditions=' AND '.join(conditions), order=order)}", parameters
+    return " AND ".join(conditions), parameters
 
 
 def _row(number: int, wanted: DealFilter) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -125,6 +125,24 @@ def answering_within(connection: Connection, seconds: float | None) -> Iterator[
         yield
     finally:
         driver.answer_seconds = before
+
+
+@contextmanager
+def statements_within(connection: Connection, seconds: float) -> Iterator[None]:
+    """At least so long for each statement, and as much patience with its answer. The database's part holds until the transaction ends."""
+    connection.execute(
+        text(
+            """
+            SELECT set_config('statement_timeout', (CASE WHEN setting::bigint BETWEEN 1 AND :ms THEN :ms ELSE setting::bigint END)::text,
+                true)
+            FROM pg_settings WHERE name = 'statement_timeout'
+            """
+        ),
+        {"ms": round(seconds * 1000)},
+    )
+    patience = cast("_Connection", driver_of(connection)).answer_seconds
+    with answering_within(connection, None if patience is None else max(patience, seconds + _SILENCE_SECONDS)):
+        yield
 
 
 def is_away(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from keeper.domain.events import Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.report import FilterPart, Mark, Report, decode_report
 from keeper.notify.report import compose_report
-from keeper.postgres import reports
+from keeper.postgres import deal_filters, reports
 from keeper.postgres.outbox import insert_events
 from keeper.report import Reported, ReportSettings, preview, report
 from tests.integration.deals import add_deal, add_filter, add_reader, asin_of, end_deal
@@ -424,6 +424,42 @@ def test_number_of_statements_does_not_grow_with_users(engine: Engine) -> None:
 
     assert few == many
     assert many < 25
+
+
+def test_many_filters_and_deals_are_compared_in_several_statements_with_the_same_reports(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("anna", "ben", "cleo"):
+        user_id = add_reader(engine, name)
+        add_filter(engine, user_id)
+        add_filter(engine, user_id, "Cheap", DealFilter(marketplaces=(Marketplace.DE,), price_to_minor=5000))
+    for number in range(6):
+        add_deal(engine, number, price=4000 if number % 3 == 0 else 8000)
+    with engine.begin() as connection:
+        asked, _ = deal_filters.select_asked(connection)
+        together = deal_filters.select_matches(connection, asked, limit_per_filter=4)
+        monkeypatch.setattr(deal_filters, "_PAIRS_AT_ONCE", 6 * 4)
+        statements: list[str] = []
+        event.listen(connection, "before_cursor_execute", lambda *rest: statements.append(rest[2]))
+        apart = deal_filters.select_matches(connection, asked, limit_per_filter=4)
+
+    assert apart == together
+    assert sum("filters AS MATERIALIZED" in one for one in statements) == 2
+
+
+def test_statements_of_reports_have_longer_than_others_and_the_others_have_not(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_reader(engine)
+    limits: list[str] = []
+    select = reports.select_last_reports
+
+    def look(connection: Any, *rest: Any) -> Any:
+        limits.append(connection.execute(text("SHOW statement_timeout")).scalar_one())
+        return select(connection, *rest)
+
+    monkeypatch.setattr(reports, "select_last_reports", look)
+    run(engine)
+
+    assert (limits, one(engine, "SHOW statement_timeout")) == (["5min"], "1min")
 
 
 def test_more_users_than_are_taken_at_once_all_get_their_report(engine: Engine) -> None:

@@ -140,7 +140,7 @@ def test_up_uses_the_simulator_that_runs_already() -> None:
             _local(environment, "down")
 
     assert f"simulator       {simulator.url}" in said
-    assert started == ["prefect-server", "worker", "relay", "api"]
+    assert started == ["prefect-server", "api", "worker", "relay"]
 
 
 @pytest.mark.slow
