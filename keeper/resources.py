@@ -219,8 +219,8 @@ class Resources:
             DealFileInvalid: names the file and what to do.
         """
         groups = {group.name for group in self.product_groups()}
-        queries = []
-        for path in find_files(self.settings.discovery.files, ".toml"):
+
+        def read(path: Path) -> DiscoveryQuery:
             query = parse_discovery(path.stem, read_text(path))
             _check_group(path.name, query.group, groups)
             if query.selection is not None:
@@ -228,7 +228,11 @@ class Resources:
                     finder_query(query.marketplace, query.selection)
                 except RequestInvalid as error:
                     raise DealFileInvalid(f"{path.name}: {error}") from error
-            queries.append(query)
+            return query
+
+        queries, troubles = read_files(self.settings.discovery.files, ".toml", read)
+        if troubles:
+            raise DealFileInvalid(troubles[0])
         return queries
 
     def _read_groups(self) -> tuple[list[ProductGroup], list[str]]:
@@ -399,8 +403,15 @@ class Resources:
         self.engine.dispose()
 
 
-from keeper.domain.deal_files import DealFileInvalid, DealFiles, parse_discovery, parse_queries, parse_seeds, read_marketplaces
-from keeper.domain.discovery import DiscoveryQuery
+def _check_group(name: str, group: str | None, groups: Collection[str]) -> None:
+    if group is not None and group not in groups:
+        raise DealFileInvalid(
+            f"{name}: there is no product group {group!r}; there is {', '.join(sorted(groups)) or 'none'} (KEEPER_DEALS_GROUPS)"
+        )
+
+
+def read_files(words: Sequence[str], ending: str, read: Callable[[Path], T]) -> tuple[list[T], list[str]]:
+    """What these files hold, and those of the folders among them, in their order; relative ones from where `.env` is.
 
     Of several files of the same name none is read: their passes and deals would be taken for each other's.
 
