@@ -1,5 +1,6 @@
 """The curl lines of the README work as they stand there."""
 
+import csv
 import os
 import re
 import subprocess
@@ -38,6 +39,16 @@ def test_every_curl_line_works_as_it_stands(make_api: MakeApi, make_person: Make
     assert len(commands) >= 15
     assert "B00OCMRV40" in (tmp_path / "watches.csv").read_text()
     assert anna.get("/api/v1/watches", state="paused")["watches"][0]["asin"] == "B00OCMRV40"
+
+
+def test_words_that_are_searched_for_are_in_titles_of_the_seeds() -> None:
+    said = re.findall(r"\"(?:text|words)\": \"([^\"]+)\"|[?&]text=([a-z+]+)", "\n".join(lines_of_readme()))
+    with (README.parent / "seeds" / "keyboards.csv").open(encoding="utf-8") as rows:
+        titles = [row["title"].lower().split() for row in csv.DictReader(rows)]
+
+    assert said
+    for words in (one or other for one, other in said):
+        assert any(set(words.split()) <= set(title) for title in titles), words
 
 
 @pytest.mark.parametrize("command", [line for line in lines_of_readme() if line.startswith("curl")])
