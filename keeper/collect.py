@@ -43,6 +43,7 @@ class Collected:
         ended: deals that gave way to a newer price.
         glitches: suspected ones among the added.
         told: times a deal was told to a user at once, by filter; `held` those that wait for a report.
+        members: how many of the products seen are of a group; None where there is no group to be of.
         announced: keys of the deals that may be told to people from now on: new ones, and glitches seen twice.
     """
 
@@ -56,6 +57,7 @@ class Collected:
     glitches: int = 0
     told: int = 0
     held: int = 0
+    members: int | None = None
     announced: tuple[Key, ...] = ()
 
     @property
@@ -96,9 +98,11 @@ def collect(
         raise ValueError(f"at most {LARGEST_BATCH} deals in one transaction, got {len(sightings)}")
     latest = minute_of(now) + _CLOCK_MINUTES
     believable = [one for one in sightings if one.changed_minute <= latest]
-    mine = [one for one in _newest(believable, groups) if one.group is not None or not (groups and only_groups)]
+    whole = _newest(believable, groups)
+    members = sum(one.group is not None for one in whole) if groups else None
+    mine = [one for one in whole if one.group is not None or not (groups and only_groups)]
     if not mine:
-        return _noted(connection, Collected(seen=len(sightings)), source, query, now)
+        return _noted(connection, Collected(seen=len(sightings), members=members), source, query, now)
     keys = [one.key for one in mine]
     known = deals.select_known_products(connection, sorted({key[:2] for key in keys}))
     routes = lock_routes(connection)
@@ -146,6 +150,7 @@ def collect(
         glitches=writer.glitches,
         told=alerted.told,
         held=alerted.held,
+        members=members,
         announced=tuple(writer.announced),
     )
     return _noted(connection, done, source, query, now)
@@ -154,7 +159,15 @@ def collect(
 def _noted(connection: Connection, done: Collected, source: DealSource, query: str | None, now: datetime) -> Collected:
     """For the operations report, which tells how much of what is paid for is kept."""
     deals.insert_collection(
-        connection, source=source, query=query, seen=done.seen, kept=done.kept, added=done.added, glitches=done.glitches, now=now
+        connection,
+        source=source,
+        query=query,
+        seen=done.seen,
+        kept=done.kept,
+        added=done.added,
+        glitches=done.glitches,
+        members=done.members,
+        now=now,
     )
     return done
 
@@ -216,7 +229,7 @@ class _Writer:
             return  # an old look at what ended since
         is_later_look = known is None or known.looked_at is None or one.looked_at > known.looked_at
         sightings = 1 if known is None else known.sightings + is_later_look
-        facts = _facts(one.deal, past, product, sightings)
+        facts = _facts(one.deal, past, product, sightings, known)
         judged = judge_deal(facts)
         if self._least_fall_pct is not None and _fall_pct(judged) < self._least_fall_pct:
             if known is not None and not is_over and known.source == self._source:
@@ -247,7 +260,7 @@ class _Writer:
         if known.confidence is not None and (judged.confidence, _TRUST[self._source]) < (known.confidence, _TRUST[known.judged_by]):
             return False
         return (
-            known.list_price_minor != one.list_price_minor
+            one.list_price_minor not in (None, known.list_price_minor)
             or known.is_glitch != judged.is_glitch
             or known.deal_score is None
             or abs(known.deal_score - judged.score) >= _SCORE_NEWS
@@ -270,7 +283,7 @@ class _Writer:
             price_type=deal.price_type,
             changed_at=deal.changed_at,
             amount_minor=deal.amount_minor,
-            list_price_minor=deal.list_price_minor,
+            list_price_minor=facts.list_price_minor,
             currency=deal.marketplace.currency,
             discount_pct=judged.discount_pct,
             first_seen_at=self._now if known is None else known.first_seen_at,
@@ -324,7 +337,7 @@ def _doubtful(connection: Connection, watched: Sequence[_Seen], now: datetime) -
     for one in watched:
         known = before.get(one.key)
         sightings = 1 if known is None else known.sightings + (known.looked_at is None or one.looked_at > known.looked_at)
-        if sightings < 2 and judge_deal(_facts(one.deal, past.get(one.key[:3]), None, sightings)).is_glitch:
+        if sightings < 2 and judge_deal(_facts(one.deal, past.get(one.key[:3]), None, sightings, known)).is_glitch:
             doubtful[one.key[:2]] = one.deal.amount_minor
     return doubtful
 
@@ -394,12 +407,12 @@ def _seen_product(one: _Seen, known: KnownProduct | None, now: datetime, *, with
     )
 
 
-def _facts(one: DealSighting, past: PastPrices | None, product: KnownProduct | None, sightings: int) -> DealFacts:
+def _facts(one: DealSighting, past: PastPrices | None, product: KnownProduct | None, sightings: int, known: KnownDeal | None) -> DealFacts:
     """What the source said where it said it, else what is recorded of the product and its history."""
     return DealFacts(
         amount_minor=one.amount_minor,
         price_type=one.price_type,
-        list_price_minor=one.list_price_minor,
+        list_price_minor=one.list_price_minor or (known.list_price_minor if known else None),
         median_90_minor=one.median_90_minor or (past.median_90 if past else None),
         average_by_days=one.averages_minor,
         previous_minor=one.previous_minor,
