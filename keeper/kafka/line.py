@@ -38,7 +38,6 @@ _REFUSED: Final = (KafkaError.INVALID_RECORD, KafkaError.INVALID_TIMESTAMP, Kafk
 _TRAVELLED_WITH_REFUSED = KafkaError._INVALID_DIFFERENT_RECORD  # type: ignore[attr-defined]  # the stubs are older
 _UNKNOWN: Final = (_TRAVELLED_WITH_REFUSED, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
 _NO_TOPIC: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
-_NOT_ALLOWED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 Headers = list[tuple[str, str | bytes]]
 
@@ -63,10 +62,12 @@ class Refusal:
 
     Attributes:
         is_final: it can never be taken as it is.
+        is_unreachable: its topic takes none of ours until somebody does something: not the message's fault.
     """
 
     reason: str
     is_final: bool
+    is_unreachable: bool = False
 
 
 class Line:
@@ -188,8 +189,11 @@ class Line:
             return Refusal(f"topic {record.topic} does not take it ({error.str()})", is_final=False)
         elif code in _NO_TOPIC:
             self._fail(SinkDown(f"Kafka at {self._connection.place} has no topic {record.topic}; it is made at the next connect"))
-        elif code in _NOT_ALLOWED:
-            self._fail(SinkDown(f"Kafka at {self._connection.place} does not let us write to topic {record.topic} ({error.str()})"))
+        elif code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            reason = f"Kafka at {self._connection.place} does not let us write to topic {record.topic} ({error.str()})"
+            return Refusal(reason, is_final=False, is_unreachable=True)
+        elif code == KafkaError.CLUSTER_AUTHORIZATION_FAILED:
+            self._fail(SinkDown(f"Kafka at {self._connection.place} does not let us write ({error.str()})"))
         elif code not in _UNKNOWN:
             self._fail(self._voice.down(error))
         return None
@@ -198,7 +202,7 @@ class Line:
         self.fault = self.fault or fault
 
 
-_JUDGED: Final = frozenset((*_REFUSED, *_UNKNOWN, *_TOO_LARGE))
+_JUDGED: Final = frozenset((*_REFUSED, *_UNKNOWN, *_TOO_LARGE, KafkaError.TOPIC_AUTHORIZATION_FAILED))
 
 
 class _Flight:

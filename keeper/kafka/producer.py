@@ -105,7 +105,14 @@ class _Queue:
             if refusal is None:
                 outcomes.append(Outcome(message))
                 continue
-            outcomes.append(Outcome(message, refusal=refusal.reason[:_LONGEST_REASON], is_final=refusal.is_final))
+            outcomes.append(
+                Outcome(
+                    message,
+                    refusal=refusal.reason[:_LONGEST_REASON],
+                    is_final=refusal.is_final,
+                    is_unreachable=refusal.is_unreachable,
+                )
+            )
             if not refusal.is_final:
                 held.add(message.key)
                 self._refused.add(message.key)
@@ -136,7 +143,7 @@ class Publisher:
         The first time and after each trouble it connects by itself, so a topic that is gone is there again at the next call.
 
         Raises:
-            SinkDown: some are not known to have arrived; sending all again may repeat some.
+            SinkDown: some are not known to have arrived, or their topic takes none of ours; sending all again may repeat some.
         """
         if not records:
             return []
@@ -150,6 +157,9 @@ class Publisher:
                 self._lines.retire(line)
         if len(known) < len(records):
             raise SinkDown(f"{len(records) - len(known)} of {len(records)} records were not acknowledged")
+        for refusal in known.values():
+            if refusal is not None and refusal.is_unreachable:
+                raise SinkDown(refusal.reason)
         return [known[place] for place in range(len(records))]
 
     def close(self) -> None:

@@ -138,9 +138,14 @@ def ensure(connection: KafkaConnection, settings: TopicSettings, *, longest_seco
         cluster = admin.list_topics(timeout=seconds if longest_seconds is None else min(seconds, longest_seconds))
         partitions = {name: there.partitions for name, there in cluster.topics.items() if there.error is None}
         known = [topic for topic in Topic if topic_name(connection, topic) in partitions]
-        made = _make(admin, connection, settings, [topic for topic in Topic if topic not in known])
+        made, hidden = _make(admin, connection, settings, [topic for topic in Topic if topic not in known])
+        if hidden and not (made or known):
+            raise KafkaRefused(_need(connection, told(next(iter(hidden.values()))).str()))
         _wait_for_leaders(admin, made, longest_seconds=seconds)
-        complaints = []
+        # One topic that we may not see holds up no other; whether we may write to it the first message tells.
+        complaints = [
+            f"topic {name} is missing, or hidden from us: {_need(connection, told(error).str())}" for name, error in hidden.items()
+        ]
         for topic, configured in _select_configs(admin, connection, known).items():
             there = partitions[topic_name(connection, topic)]
             copies = max((len(one.replicas) for one in there.values()), default=0)
@@ -154,21 +159,28 @@ def ensure(connection: KafkaConnection, settings: TopicSettings, *, longest_seco
         raise voice.down() from error
 
 
-def _make(admin: AdminClient, connection: KafkaConnection, settings: TopicSettings, topics: Sequence[Topic]) -> list[str]:
+def _make(
+    admin: AdminClient, connection: KafkaConnection, settings: TopicSettings, topics: Sequence[Topic]
+) -> tuple[list[str], dict[str, KafkaException]]:
+    """The full names of those that were made, and of those that we may not make, with what was said."""
     if not topics:
-        return []
+        return [], {}
     wanted = [
         NewTopic(topic_name(connection, topic), settings.partitions, settings.replication, config=topic_config(topic, settings))
         for topic in topics
     ]
     seconds = connection.connect_timeout_seconds
     made = []
+    hidden = {}
     for name, future in admin.create_topics(wanted, operation_timeout=seconds, request_timeout=seconds).items():
         try:
             future.result(2 * seconds)
         except KafkaException as error:
             code = told(error).code()
             if code == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue
+            if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                hidden[name] = error
                 continue
             if code == KafkaError.INVALID_REPLICATION_FACTOR:
                 raise KafkaRefused(
@@ -177,7 +189,7 @@ def _make(admin: AdminClient, connection: KafkaConnection, settings: TopicSettin
                 ) from error
             raise
         made.append(name)
-    return made
+    return made, hidden
 
 
 def _wait_for_leaders(admin: AdminClient, names: Sequence[str], *, longest_seconds: float) -> None:
@@ -222,8 +234,12 @@ def _plain(admin: AdminClient, error: KafkaException, connection: KafkaConnectio
     # What librdkafka said of the reason waits to be fetched.
     admin.poll(0)
     if told(error).code() in _NOT_ALLOWED:
-        return KafkaRefused(
-            f"Kafka at {connection.place} does not allow it ({told(error).str()}): Keeper's user needs Create, Describe and "
-            f"DescribeConfigs on {', '.join(topic_name(connection, topic) for topic in Topic)}"
-        )
+        return KafkaRefused(_need(connection, told(error).str()))
     return voice.down(told(error))
+
+
+def _need(connection: KafkaConnection, said: str) -> str:
+    return (
+        f"Kafka at {connection.place} does not allow it ({said}): Keeper's user needs Create, Describe and "
+        f"DescribeConfigs on {', '.join(topic_name(connection, topic) for topic in Topic)}"
+    )

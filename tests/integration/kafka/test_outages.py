@@ -1,17 +1,28 @@
 """Brokers that are stopped, killed or behind TLS, on a broker of these tests' own."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from keeper.domain.delivery import SinkDown, Turn
+from keeper.domain.events import EventKind
 from keeper.kafka.connection import KafkaConnection
 from keeper.kafka.consumer import TopicConsumer
+from keeper.kafka.line import Record
 from keeper.kafka.producer import KafkaSink, Publisher
-from keeper.kafka.topics import Group, Topic, TopicSettings
+from keeper.kafka.topics import Group, Topic, TopicSettings, ensure, topic_name
 from tests.integration.kafka.sending import deliver, make_message, publish, read
 from tests.services.kafka import SASL_USERNAME, KafkaCluster
 from tests.services.waiting import wait_until
@@ -148,11 +159,9 @@ def test_broker_of_an_unknown_ca_is_refused_with_a_hint(own_cluster: KafkaCluste
         KafkaSink(behind_tls, TopicSettings()).connect()
 
 
-@pytest.mark.parametrize("is_right", [True, False], ids=["right password", "wrong password"])
-def test_password_is_sent_and_never_told(own_cluster: KafkaCluster, impatient: KafkaConnection, is_right: bool) -> None:
-    password = own_cluster.sasl_password if is_right else "wrong-one"
-    known = replace(
-        impatient,
+def _with_password(own_cluster: KafkaCluster, connection: KafkaConnection, password: str) -> KafkaConnection:
+    return replace(
+        connection,
         bootstrap_servers=own_cluster.sasl_bootstrap_servers,
         security_protocol="SASL_SSL",
         sasl_mechanism="PLAIN",
@@ -160,6 +169,75 @@ def test_password_is_sent_and_never_told(own_cluster: KafkaCluster, impatient: K
         sasl_password=password,
         ca_file=own_cluster.ca_file,
     )
+
+
+@pytest.fixture
+def forbid(own_cluster: KafkaCluster) -> Callable[[str, AclOperation], Callable[[], None]]:
+    """Forbids Keeper's user something on a topic; what it returns allows it again."""
+    admin = AdminClient({"bootstrap.servers": own_cluster.bootstrap_servers, "log_level": 0})
+
+    def make(topic: str, operation: AclOperation) -> Callable[[], None]:
+        place = (ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, f"User:{SASL_USERNAME}", "*", operation, AclPermissionType.DENY)
+        for future in admin.create_acls([AclBinding(*place)]).values():
+            future.result(10)
+
+        def allow() -> None:
+            for future in admin.delete_acls([AclBindingFilter(*place)]).values():
+                future.result(10)
+
+        return allow
+
+    return make
+
+
+@pytest.mark.parametrize("operation", [AclOperation.WRITE, AclOperation.DESCRIBE], ids=["may not be written", "is hidden"])
+def test_topic_that_is_forbidden_holds_back_its_own_keys_only(
+    own_cluster: KafkaCluster,
+    impatient: KafkaConnection,
+    forbid: Callable[[str, AclOperation], Callable[[], None]],
+    operation: AclOperation,
+) -> None:
+    ensure(impatient, TopicSettings())
+    allow = forbid(topic_name(impatient, Topic.DEAL_UPDATES), operation)
+    sink = KafkaSink(_with_password(own_cluster, impatient, own_cluster.sasl_password), TopicSettings())
+    _connect(sink)
+    deal = make_message(2, "B0TEST0002", kind=EventKind.DEAL_UPDATE)
+
+    def outcomes() -> dict[int, tuple[bool, bool]]:
+        told, down = deliver(sink, [make_message(1), deal, make_message(3, "B0TEST0002"), make_message(4)])
+        assert down is None
+        return {one.message.seq: (one.refusal is None, one.is_unreachable) for one in told}
+
+    # The broker hears of a new rule a moment later.
+    wait_until(lambda: outcomes() == {1: (True, False), 2: (False, True), 4: (True, False)}, "the topic is still allowed")
+    allow()
+    wait_until(lambda: outcomes() == dict.fromkeys(range(1, 5), (True, False)), "the topic is still forbidden")
+    sink.close()
+
+
+def test_publisher_whose_topic_is_forbidden_is_down(
+    own_cluster: KafkaCluster, impatient: KafkaConnection, forbid: Callable[[str, AclOperation], Callable[[], None]]
+) -> None:
+    ensure(impatient, TopicSettings())
+    name = topic_name(impatient, Topic.ENRICHED_PRODUCTS)
+    forbid(name, AclOperation.WRITE)
+    publisher = Publisher(_with_password(own_cluster, impatient, own_cluster.sasl_password), TopicSettings())
+
+    def is_down() -> bool:
+        try:
+            assert publisher.publish([Record(name, "B0TEST0001", b"{}", [])]) == [None]
+        except SinkDown as down:
+            return "does not let us write to topic" in str(down)
+        return False
+
+    wait_until(is_down, "the topic is still allowed")
+    publisher.close()
+
+
+@pytest.mark.parametrize("is_right", [True, False], ids=["right password", "wrong password"])
+def test_password_is_sent_and_never_told(own_cluster: KafkaCluster, impatient: KafkaConnection, is_right: bool) -> None:
+    password = own_cluster.sasl_password if is_right else "wrong-one"
+    known = _with_password(own_cluster, impatient, password)
     sink = KafkaSink(known, TopicSettings())
     if is_right:
         _connect(sink)
