@@ -136,7 +136,7 @@ def price_events(engine: Engine) -> list[dict[str, Any]]:
 
 
 def plans(engine: Engine, ask: Callable[[Connection], object]) -> str:
-    """How the database goes about everything that `ask` asks it."""
+    """How the database goes about every query of `ask`."""
     asked: list[tuple[str, Any]] = []
 
     def keep(connection: Connection, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
@@ -148,7 +148,11 @@ def plans(engine: Engine, ask: Callable[[Connection], object]) -> str:
             ask(connection)
         finally:
             event.remove(engine, "before_cursor_execute", keep)
-        return "\n".join(line for statement, values in asked for (line,) in connection.exec_driver_sql(f"EXPLAIN {statement}", values))
+        queries = [(statement, values) for statement, values in asked if statement.split(None, 1)[0] in _PLANNED]
+        return "\n".join(line for statement, values in queries for (line,) in connection.exec_driver_sql(f"EXPLAIN {statement}", values))
+
+
+_PLANNED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"})
 
 
 TABLES = (

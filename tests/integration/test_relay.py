@@ -9,7 +9,7 @@ from email.message import EmailMessage
 
 import pytest
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from keeper.domain.delivery import Outcome, SinkDown, Turn
 from keeper.domain.events import OutboxMessage, Sink
@@ -17,7 +17,7 @@ from keeper.notify.channels import ChannelCipher, make_key
 from keeper.notify.sender import ChannelSender
 from keeper.postgres import alerts, outbox
 from keeper.postgres.users import delete_channel
-from keeper.relay import AlertSink, Relayed, RelaySettings, relay
+from keeper.relay import AlertSink, Relayed, RelaySettings, _lock_connection, _ShardLocks, relay
 from tests.integration.makers import ASIN, CIPHER, NOW, add_user, add_watch, ago, one, product, rows, run_record
 from tests.services.mail import MailServer, Mode
 from tests.services.waiting import wait_until
@@ -432,6 +432,22 @@ def test_a_lost_connection_to_postgresql_is_told(engine: Engine, mail: MailServe
         relay(engine, cutting, settings=AT_ONCE, longest_seconds=60)
     wait_until(lambda: waiting(engine) == 0 or run(engine).delivered > 0, "the alerts are not delivered")
     assert len({str(one_["Message-ID"]) for one_ in mail.messages}) == 2
+
+
+def test_locks_that_were_lost_are_not_sought_on_another_connection(engine: Engine) -> None:
+    """SQLAlchemy would open one without a word, where nothing is locked, and the relay would go on beside whoever has the shards now."""
+    with _lock_connection(engine) as connection:
+        locks = _ShardLocks(connection, Sink.NOTIFY)
+        with locks.hold(range(outbox.SHARDS)) as held:
+            assert len(held) == outbox.SHARDS
+            connection.invalidate()
+            # The end of what SQLAlchemy takes for a transaction; from here on it would open another one.
+            connection.rollback()
+            with pytest.raises(PendingRollbackError), locks.hold(range(outbox.SHARDS)):
+                pass
+            with pytest.raises(PendingRollbackError):
+                locks.check()
+        assert connection.invalidated
 
 
 def test_the_backlog_tells_what_waits(engine: Engine, mail: MailServer) -> None:

@@ -11,7 +11,7 @@ from keeper.domain.events import Event, EventKind, Sink
 from keeper.maintain import Retention, maintain
 from keeper.postgres.outbox import FIRST_OF_SHARDS, insert_events
 from keeper.postgres.partitions import PartitionsBusy, drop_event_days, make_partitions
-from tests.integration.makers import one, rows
+from tests.integration.makers import one, plans, rows
 
 RETENTION = Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, reports=400)
 TODAY = datetime.now(UTC).date()
@@ -172,7 +172,7 @@ def test_a_day_whose_first_event_was_numbered_after_one_of_the_next_day_is_kept(
 
 
 def test_what_waits_is_not_read_to_know_its_oldest_day(engine: Engine) -> None:
-    """A look into the key for each sink and shard, however many rows there are."""
+    """A look into the key for each sink and shard, however many rows there are: how the dropping of days itself goes about it."""
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -181,10 +181,10 @@ def test_what_waits_is_not_read_to_know_its_oldest_day(engine: Engine) -> None:
             )
         )
         connection.execute(text("ANALYZE outbox"))
-        plan = "\n".join(connection.execute(text(f"EXPLAIN (ANALYZE, COSTS off, TIMING off) {FIRST_OF_SHARDS}")).scalars())
         assert connection.execute(text(f"SELECT count(*), min(event_seq) FROM ({FIRST_OF_SHARDS}) first")).one() == (16, 1)
+    plan = plans(engine, lambda connection: drop_event_days(connection, keep_days=7))
     assert "Seq Scan on outbox" not in plan
-    assert plan.count("outbox_pkey") == 3
+    assert "outbox_pkey" in plan
 
 
 @pytest.mark.parametrize("is_made", [True, False], ids=["made", "dropped"])
