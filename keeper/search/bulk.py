@@ -156,7 +156,8 @@ class BulkWriter:
         cause = error.get("caused_by", {}).get("reason", "")
         refusal = f"{status} {kind}: {reason}" + (f" ({cause})" if cause and cause not in reason else "")
         refusal = self._connection.redact(refusal)[:_LONGEST_REASON]
-        if kind in _INDEX_FAULTS or reason.startswith(_NO_WRITE_INDEX):
+        # A disk that is full is told as a block too, and is the server's fault.
+        if status not in _BUSY and (kind in _INDEX_FAULTS or reason.startswith(_NO_WRITE_INDEX)):
             return DocumentAnswer(refusal=refusal, is_unreachable=True, is_index_fault=True)
         if status in _BUSY:
             return DocumentAnswer(refusal=refusal, is_unreachable=True, retry_after_seconds=_BUSY_SECONDS)

@@ -20,6 +20,8 @@ from keeper.search.mapping import Alias, alias_name
 
 logger = logging.getLogger(__name__)
 
+_SHUT_SECONDS = 60.0
+
 ALIASES: Final[Mapping[EventKind, Alias]] = {
     EventKind.PRICE_UPDATE: Alias.PRICES,
     EventKind.DEAL_UPDATE: Alias.DEALS,
@@ -29,6 +31,9 @@ ALIASES: Final[Mapping[EventKind, Alias]] = {
 
 class SearchSink:
     """Events to Elasticsearch, one `_bulk` request per call of `deliver`. Opening it asks nothing of the network.
+
+    Where one of several targets takes nothing (its index is blocked, closed, or may not be written to), the sink is down once; from then
+    on one document of each batch tries that target, and what else is for it waits, so that it holds back no other.
 
     Args:
         name: of its row in `sinks`; a rebuild has one of its own.
@@ -57,6 +62,8 @@ class SearchSink:
         self._writer = BulkWriter(self._client, connection, requires_alias=index is None)
         self._connecting = threading.Lock()
         self._is_ensured = False
+        # Targets that took nothing when they were last tried, with what was said.
+        self._shut: dict[str, str] = {}
 
     def connect(self) -> None:
         """One small question; the first time and after each outage also makes what is missing.
@@ -99,16 +106,23 @@ class SearchSink:
                 unfit.append(Outcome(message, refusal=made, is_final=True))
         if unfit and not turn.is_over():
             yield unfit
+        put_off: list[Outcome] = []
+        if self._shut and not turn.is_over():
+            self._try_shut(waiting)
+            waiting, put_off = self._put_off(waiting)
         while waiting and not turn.is_over():
             answers = self._write([document for _, document in waiting])
             if turn.is_lost():
                 return
-            outcomes, fault = _outcomes(waiting, answers, held)
+            outcomes, faults = _outcomes(waiting, answers, held)
             yield outcomes
-            if fault is not None:
+            if faults:
                 self._is_ensured = False
-                raise SinkDown(fault)
+                self._shut.update(faults)
+                raise SinkDown(next(iter(faults.values())))
             waiting = [(message, document) for message, document in waiting[len(answers) :] if message.key not in held]
+        if (late := [outcome for outcome in put_off if outcome.message.key not in held]) and not turn.is_lost():
+            yield late
 
     def store(self, connection: object, outcome: Outcome, *, is_dead: bool) -> None:
         """Nothing: the document is the note."""
@@ -124,6 +138,40 @@ class SearchSink:
             self._is_ensured = False
             raise SinkDown(str(error)) from error
 
+    def _try_shut(self, waiting: Sequence[tuple[OutboxMessage, Document]]) -> None:
+        """Send the first document for each target that is shut; sent again with the others it changes nothing.
+
+        Raises:
+            SinkDown: nobody answers, or all targets are shut.
+        """
+        first: dict[str, Document] = {}
+        for _, document in waiting:
+            if document.target in self._shut:
+                first.setdefault(document.target, document)
+        for document in first.values():
+            (answer,) = self._write([document])
+            if answer.is_index_fault:
+                self._shut[document.target] = _fault(document, answer)
+            else:
+                self._shut.pop(document.target, None)
+        if first and self._shut.keys() >= set(self._targets.values()):
+            self._is_ensured = False
+            raise SinkDown("; ".join(self._shut.values()))
+
+    def _put_off(self, waiting: Sequence[tuple[OutboxMessage, Document]]) -> tuple[list[tuple[OutboxMessage, Document]], list[Outcome]]:
+        """What can be sent, and what waits because its target is shut; with it wait the later ones of its key, which get no outcome."""
+        fit, put_off = [], []
+        late: set[str] = set()
+        for message, document in waiting:
+            if message.key in late:
+                continue
+            if (reason := self._shut.get(document.target)) is None:
+                fit.append((message, document))
+                continue
+            late.add(message.key)
+            put_off.append(Outcome(message, refusal=reason, retry_after_seconds=_SHUT_SECONDS, is_unreachable=True))
+        return fit, put_off
+
     def _ensure_aliases(self) -> None:
         for line in make_missing(self._client, self._connection):
             logger.info("%s", line)
@@ -131,7 +179,7 @@ class SearchSink:
         for complaint in complaints:
             logger.warning("%s", complaint.text)
         blocking = [complaint.text for complaint in complaints if complaint.is_blocking]
-        if blocking:
+        if len(blocking) == len(ALIASES):
             raise SearchRefused("; ".join(blocking))
 
     def _ensure_index(self, index: str) -> None:
@@ -165,10 +213,10 @@ class SearchSink:
 
 def _outcomes(
     sent: Sequence[tuple[OutboxMessage, Document]], answers: Sequence[DocumentAnswer], held: set[str]
-) -> tuple[list[Outcome], str | None]:
-    """What became of each message, and why an index takes nothing. Adds to `held` the keys that must wait."""
+) -> tuple[list[Outcome], dict[str, str]]:
+    """What became of each message, and why a target takes nothing. Adds to `held` the keys that must wait."""
     outcomes = []
-    fault = None
+    faults: dict[str, str] = {}
     for (message, document), answer in zip(sent, answers, strict=False):
         if message.key in held:
             continue
@@ -177,7 +225,7 @@ def _outcomes(
             continue
         if answer.is_index_fault:
             held.add(message.key)
-            fault = fault or f"{document.target} cannot be written to: {answer.refusal}"
+            faults.setdefault(document.target, _fault(document, answer))
             continue
         if not answer.is_final:
             held.add(message.key)
@@ -190,4 +238,8 @@ def _outcomes(
                 is_unreachable=answer.is_unreachable,
             )
         )
-    return outcomes, fault
+    return outcomes, faults
+
+
+def _fault(document: Document, answer: DocumentAnswer) -> str:
+    return f"{document.target} cannot be written to: {answer.refusal}"

@@ -162,14 +162,53 @@ def test_alias_that_goes_missing_is_made_again_at_the_next_connect(
     assert _delivered(sink, [message])[0].refusal is None
 
 
-def test_plain_index_under_the_alias_name_is_said_and_left_alone(client: Elasticsearch, connection: SearchConnection) -> None:
-    name = alias_name(connection, Alias.PRICES)
-    client.indices.create(index=name)
+@pytest.mark.parametrize("shut", ["blocked", "closed", "a plain index of its name"])
+def test_alias_that_takes_nothing_holds_back_its_own_keys_only(
+    client: Elasticsearch, connection: SearchConnection, caplog: pytest.LogCaptureFixture, shut: str
+) -> None:
+    name, index = alias_name(connection, Alias.PRICES), f"{connection.index_prefix}keeper-prices-v1-000001"
+    sink = SearchSink(connection)
+    if shut == "a plain index of its name":
+        client.indices.create(index=name)
+    sink.connect()
+    if shut == "blocked":
+        client.indices.put_settings(index=index, settings={"index.blocks.write": True})
+    elif shut == "closed":
+        client.indices.close(index=index)
+    made = [
+        _deal(1, '{"deal_id": "d1"}', key="B1"),
+        _price(key="B1"),
+        _deal(2, '{"deal_id": "d1"}', key="B1"),
+        _price(key="B2"),
+        _deal(1, '{"deal_id": "d2"}', key="B3"),
+    ]
+    messages = [message._replace(seq=seq) for seq, message in enumerate(made)]
+    with pytest.raises(SinkDown, match="keeper-prices cannot be written to"):
+        _delivered(sink, messages)
+    sink.connect()
+    taken, waits = (True, False), (False, True)
+    outcomes = _delivered(sink, messages)
+    assert {one.message.seq: (one.refusal is None, one.is_unreachable) for one in outcomes} == {0: taken, 1: waits, 3: waits, 4: taken}
+    if shut == "blocked":
+        client.indices.put_settings(index=index, settings={"index.blocks.write": False})
+    elif shut == "closed":
+        client.indices.open(index=index)
+    else:
+        assert "is an index that Keeper did not make" in caplog.text
+        assert client.indices.exists(index=name)
+        client.indices.delete(index=name)
+        indices.make_missing(client, connection)
+    assert [outcome.refusal for outcome in _delivered(sink, messages)] == [None] * 5
+    sink.close()
+
+
+def test_sink_without_any_alias_to_write_to_is_down(client: Elasticsearch, connection: SearchConnection) -> None:
+    for alias in (Alias.PRICES, Alias.DEALS, Alias.METRICS):
+        client.indices.create(index=alias_name(connection, alias))
     sink = SearchSink(connection)
     with pytest.raises(SinkDown, match="is an index that Keeper did not make"):
         sink.connect()
     sink.close()
-    assert client.indices.exists(index=name)
 
 
 def test_sink_of_a_rebuild_fills_its_one_index(sink: SearchSink, client: Elasticsearch, connection: SearchConnection) -> None:

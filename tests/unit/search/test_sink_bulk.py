@@ -126,7 +126,6 @@ def _error(kind: str, reason: str = "because") -> dict[str, str]:
         pytest.param({"status": 500, "error": _error("exception")}, "unreachable", id="server's own error"),
         pytest.param({"status": 404, "error": _error("index_not_found_exception")}, "index", id="index missing"),
         pytest.param({"status": 403, "error": _error("cluster_block_exception")}, "index", id="read only"),
-        pytest.param({"status": 429, "error": _error("cluster_block_exception")}, "index", id="disk full"),
         pytest.param({"status": 403, "error": _error("security_exception")}, "index", id="not allowed there"),
         pytest.param({"status": 400, "error": _error("index_closed_exception")}, "index", id="index closed"),
         pytest.param(
@@ -161,7 +160,14 @@ def test_reason_is_cut_short(node: type[Scripted]) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize(("status", "kind"), [(429, "es_rejected_execution_exception"), (503, "unavailable_shards_exception")])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        pytest.param(429, "es_rejected_execution_exception", id="overloaded"),
+        pytest.param(429, "cluster_block_exception", id="disk full"),
+        pytest.param(503, "unavailable_shards_exception", id="no shard"),
+    ],
+)
 def test_server_that_takes_nothing_is_down(node: type[Scripted], status: int, kind: str, number: int) -> None:
     node.item = {"status": status, "error": _error(kind)}
     with pytest.raises(SearchDown, match="takes nothing now"):
