@@ -227,8 +227,7 @@ class _Writer:
         is_over = known is not None and known.ended_at is not None
         if known is not None and known.ended_at is not None and one.looked_at <= known.ended_at:
             return  # an old look at what ended since
-        is_later_look = known is None or known.looked_at is None or one.looked_at > known.looked_at
-        sightings = 1 if known is None else known.sightings + is_later_look
+        sightings = _sightings_of(one, known)
         facts = _facts(one.deal, past, product, sightings, known)
         judged = judge_deal(facts)
         if self._least_fall_pct is not None and _fall_pct(judged) < self._least_fall_pct:
@@ -322,6 +321,13 @@ class _Writer:
         )
 
 
+def _sightings_of(one: _Seen, known: KnownDeal | None) -> int:
+    """How often the deal was seen, this time included: another sighting is one with a later look of Keepa's."""
+    if known is None:
+        return 1
+    return known.sightings + (known.looked_at is None or one.looked_at > known.looked_at)
+
+
 def _doubtful(connection: Connection, watched: Sequence[_Seen], now: datetime) -> dict[Place, int]:
     """Amounts that may be glitches and were not seen twice, by product: nobody's alert, and no price of the history, comes of them.
 
@@ -336,7 +342,7 @@ def _doubtful(connection: Connection, watched: Sequence[_Seen], now: datetime) -
     doubtful: dict[Place, int] = {}
     for one in watched:
         known = before.get(one.key)
-        sightings = 1 if known is None else known.sightings + (known.looked_at is None or one.looked_at > known.looked_at)
+        sightings = _sightings_of(one, known)
         if sightings < 2 and judge_deal(_facts(one.deal, past.get(one.key[:3]), None, sightings, known)).is_glitch:
             doubtful[one.key[:2]] = one.deal.amount_minor
     return doubtful

@@ -1,7 +1,5 @@
 """Discover as tasks: what pays for lists, claims candidates, and records them."""
 
-from contextlib import ExitStack
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.tasks import exponential_backoff
@@ -14,9 +12,7 @@ from keeper.keepa.answer import AsinAnswer, ProductAnswer
 from keeper.keepa.requests import BESTSELLERS_TOKENS, FinderQuery, finder_cost_upper_bound
 from keeper.plan import PlannedRequest
 from keeper.resources import Resources, process_resources
-from keeper.tokens import release, renew
-from tasks.fetch import RequestExpired
-from tasks.limits import slots
+from tasks.fetch import taking_slots
 from tasks.retries import on_database, on_keepa, on_unpaid
 
 _WAITS_SECONDS: list[float] = [1, 5, 20]
@@ -37,8 +33,8 @@ def fetch_bestsellers(marketplace: Marketplace, category_id: int) -> AsinAnswer:
     """Send one request for a list of bestsellers. It is tried again only where the try before cannot have cost its 50 tokens."""
     resources = process_resources()
     client = resources.keepa
-    with ExitStack() as held:
-        reservation_id = _pay(resources, held, "bestsellers", BESTSELLERS_TOKENS)
+    reservation_id = _pay(resources, "bestsellers", BESTSELLERS_TOKENS)
+    with taking_slots(resources, reservation_id, BESTSELLERS_TOKENS):
         return fetching.fetch_bestsellers(resources.engine, client, marketplace, category_id, reservation_id=reservation_id)
 
 
@@ -57,8 +53,9 @@ def fetch_found(query: FinderQuery) -> AsinAnswer:
     """Send one request to the finder. Each further try pays anew."""
     resources = process_resources()
     client = resources.keepa
-    with ExitStack() as held:
-        reservation_id = _pay(resources, held, "query", finder_cost_upper_bound(query))
+    tokens = finder_cost_upper_bound(query)
+    reservation_id = _pay(resources, "query", tokens)
+    with taking_slots(resources, reservation_id, tokens):
         return fetching.fetch_found(resources.engine, client, query, 0, reservation_id=reservation_id)
 
 
@@ -97,22 +94,11 @@ def keep_candidates(request: PlannedRequest, answer: ProductAnswer) -> Kept:
     return verb.keep_candidates(resources.engine, request, answer, groups=resources.product_groups())
 
 
-def _pay(resources: Resources, held: ExitStack, operation: str, tokens: int) -> int:
-    """The reservation, with its slots taken."""
-    settings = resources.settings
-    reservation_id = verb.pay(
+def _pay(resources: Resources, operation: str, tokens: int) -> int:
+    return verb.pay(
         resources.engine,
         operation,
         tokens,
         settings=resources.token_settings,
         max_wait_seconds=resources.discover_settings.max_wait_seconds,
     )
-    try:
-        if settings.prefect.limits:
-            held.enter_context(slots(tokens, wait_seconds=settings.prefect.limit_wait_seconds))
-        if not renew(resources.engine, reservation_id, resources.token_settings):
-            raise RequestExpired("the tokens were written off while the request waited for its turn")
-    except BaseException:
-        release(resources.engine, reservation_id)
-        raise
-    return reservation_id

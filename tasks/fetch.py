@@ -1,6 +1,7 @@
 """Fetch as a task: the only place where a request to Keepa is tried again."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -43,16 +44,8 @@ def fetch(request: PlannedRequest) -> ProductAnswer:
         KeepaError: as the client says.
     """
     resources = process_resources()
-    limits = resources.settings.prefect
     reservation_id = _pay(resources, request)
-    with ExitStack() as held:
-        try:
-            if limits.limits:
-                held.enter_context(slots(request.tokens, wait_seconds=limits.limit_wait_seconds))
-            _renew(resources, request, reservation_id)
-        except BaseException:
-            release(resources.engine, reservation_id)
-            raise
+    with taking_slots(resources, reservation_id, request.tokens, request):
         return verb.fetch(resources.engine, resources.keepa, request, reservation_id=reservation_id)
 
 
@@ -83,16 +76,32 @@ def fetch_deals(query: DealQuery, page: int) -> DealAnswer:
         settings=resources.token_settings,
         max_wait_seconds=settings.tokens.longest_wait_seconds,
     )
+    with taking_slots(resources, reservation_id, DEAL_PAGE_TOKENS):
+        return verb.fetch_deals(resources.engine, client, query, page, reservation_id=reservation_id)
+
+
+@contextmanager
+def taking_slots(resources: Resources, reservation_id: int, tokens: int, claimed: PlannedRequest | None = None) -> Iterator[None]:
+    """Hold Prefect's slots for a request that is paid for; its leases count anew from when they are there.
+
+    Args:
+        claimed: the request whose claims are renewed, too; None where it has none.
+
+    Raises:
+        RequestExpired, SlotsUnavailable, LimitMissing: nothing may be sent, and the reservation is given back.
+    """
+    limits = resources.settings.prefect
     with ExitStack() as held:
         try:
-            if settings.prefect.limits:
-                held.enter_context(slots(DEAL_PAGE_TOKENS, wait_seconds=settings.prefect.limit_wait_seconds))
-            if not renew(resources.engine, reservation_id, resources.token_settings):
-                raise RequestExpired("the tokens were written off while the request waited for its turn")
+            if limits.limits:
+                held.enter_context(slots(tokens, wait_seconds=limits.limit_wait_seconds))
+            if claimed is not None:
+                _renew_claims(resources, claimed)
+            _renew_tokens(resources, reservation_id)
         except BaseException:
             release(resources.engine, reservation_id)
             raise
-        return verb.fetch_deals(resources.engine, client, query, page, reservation_id=reservation_id)
+        yield
 
 
 def _pay(resources: Resources, request: PlannedRequest) -> int:
@@ -108,12 +117,12 @@ def _pay(resources: Resources, request: PlannedRequest) -> int:
             max_wait_seconds=resources.settings.tokens.longest_wait_seconds,
             settings=settings,
         )
-    _renew(resources, request, request.reservation_id)
+    _renew_claims(resources, request)
+    _renew_tokens(resources, request.reservation_id)
     return request.reservation_id
 
 
-def _renew(resources: Resources, request: PlannedRequest, reservation_id: int) -> None:
-    _renew_claims(resources, request)
+def _renew_tokens(resources: Resources, reservation_id: int) -> None:
     if not renew(resources.engine, reservation_id, resources.token_settings):
         raise RequestExpired("the tokens were written off while the request waited for its turn")
 
