@@ -1,0 +1,135 @@
+"""Price gaps between stores: exchange rates, sellers, opportunities and their life."""
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+UPGRADE = """
+ALTER TABLE products
+    ADD COLUMN is_hazardous boolean,
+    ADD COLUMN is_heat_sensitive boolean,
+    ADD COLUMN return_rate text CHECK (return_rate IN ('low', 'high')),
+    ADD COLUMN coupon_minor integer CHECK (coupon_minor > 0),
+    ADD COLUMN coupon_pct smallint CHECK (coupon_pct BETWEEN 1 AND 100),
+    ADD COLUMN lightning_ends_at timestamptz,
+    ADD COLUMN offer_count integer CHECK (offer_count >= 0),
+    ADD COLUMN sales_rank_drops_30 integer CHECK (sales_rank_drops_30 >= 0),
+    ADD COLUMN buy_box_is_amazon boolean,
+    ADD COLUMN buy_box_is_fba boolean;
+COMMENT ON COLUMN products.offer_count IS 'Sellers of new goods, as far as Keepa counts them';
+COMMENT ON COLUMN products.sales_rank_drops_30 IS 'Times the rank fell within 30 days, which many read as sales';
+
+-- Written by whoever records; read and deleted by the comparison. No key to wait for: a product changed twice is here twice.
+CREATE TABLE product_changes (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    asin text NOT NULL
+);
+COMMENT ON TABLE product_changes IS 'Products whose price or facts changed since they were last compared';
+
+CREATE TABLE exchange_rates (
+    currency text NOT NULL CHECK (currency ~ '^[A-Z]{3}$' AND currency <> 'EUR'),
+    quoted_on date NOT NULL,
+    per_euro numeric(16, 8) NOT NULL CHECK (per_euro > 0),
+    source text NOT NULL,
+    read_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (currency, quoted_on)
+);
+
+CREATE TABLE seller_profiles (
+    user_id bigint PRIMARY KEY REFERENCES users ON DELETE CASCADE,
+    profile jsonb NOT NULL,
+    revision bigint NOT NULL DEFAULT 1,
+    updated_at timestamptz NOT NULL DEFAULT keeper_now()
+);
+
+CREATE TABLE comparisons (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    is_full boolean NOT NULL,
+    why text NOT NULL,
+    began_at timestamptz NOT NULL,
+    ended_at timestamptz,
+    products integer NOT NULL DEFAULT 0,
+    pairs bigint NOT NULL DEFAULT 0,
+    opened integer NOT NULL DEFAULT 0,
+    changed integer NOT NULL DEFAULT 0,
+    closed integer NOT NULL DEFAULT 0,
+    terms jsonb NOT NULL DEFAULT '{}'
+);
+COMMENT ON TABLE comparisons IS 'Each pass over prices; its number names the state that answers are made of';
+COMMENT ON COLUMN comparisons.terms IS 'What it reckoned with, as fingerprints: what is another next time is reckoned anew';
+
+CREATE TABLE opportunities (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    asin text NOT NULL,
+    source_market text NOT NULL,
+    target_market text NOT NULL,
+    price_type text NOT NULL,
+    source_minor integer NOT NULL CHECK (source_minor > 0),
+    target_minor integer NOT NULL CHECK (target_minor > 0),
+    source_currency text NOT NULL,
+    target_currency text NOT NULL,
+    source_checked_at timestamptz NOT NULL,
+    target_checked_at timestamptz NOT NULL,
+    margin_minor integer NOT NULL,
+    margin_pct numeric(9, 2) NOT NULL,
+    profit_minor integer,
+    invested_minor integer,
+    roi_pct numeric(9, 2),
+    profit_margin_pct numeric(9, 2),
+    unknown_parts text[] NOT NULL DEFAULT '{}',
+    is_stale boolean NOT NULL DEFAULT false,
+    reckoned_on date NOT NULL,
+    category text,
+    doubts text[] NOT NULL DEFAULT '{}',
+    flags text[] NOT NULL DEFAULT '{}',
+    score smallint NOT NULL DEFAULT 0 CHECK (score BETWEEN 0 AND 100),
+    score_parts jsonb NOT NULL DEFAULT '{}',
+    first_seen_at timestamptz NOT NULL,
+    last_seen_at timestamptz NOT NULL,
+    best_margin_minor integer NOT NULL,
+    best_profit_minor integer,
+    best_at timestamptz NOT NULL,
+    closed_at timestamptz,
+    closed_why text,
+    announced_at timestamptz,
+    revision bigint NOT NULL DEFAULT 1,
+    CHECK (source_market <> target_market),
+    CHECK ((closed_at IS NULL) = (closed_why IS NULL)),
+    CHECK ((profit_minor IS NULL) = (cardinality(unknown_parts) > 0))
+) WITH (fillfactor = 80);
+COMMENT ON COLUMN opportunities.margin_minor IS 'The gross gap in euro cents, after exchange; margin_pct is of the purchase price';
+COMMENT ON COLUMN opportunities.profit_minor IS 'Euro cents, for the operator''s default seller; null where a part is unknown';
+COMMENT ON COLUMN opportunities.doubts IS 'Why both listings may not be the same article; empty: nothing speaks against it';
+COMMENT ON COLUMN opportunities.last_seen_at IS 'When it was last reckoned and still there';
+COMMENT ON COLUMN opportunities.announced_at IS 'When it was told to people; null: not yet, or not worth it';
+CREATE UNIQUE INDEX opportunities_open ON opportunities (asin, source_market, target_market) WHERE closed_at IS NULL;
+-- For each order a person asks for; the number makes the order of equal ones.
+CREATE INDEX opportunities_by_margin ON opportunities (margin_pct DESC, id) WHERE closed_at IS NULL;
+CREATE INDEX opportunities_by_profit ON opportunities (coalesce(profit_minor, -2147483648) DESC, id) WHERE closed_at IS NULL;
+CREATE INDEX opportunities_by_roi ON opportunities (coalesce(roi_pct, -9999999) DESC, id) WHERE closed_at IS NULL;
+CREATE INDEX opportunities_by_score ON opportunities (score DESC, id) WHERE closed_at IS NULL;
+CREATE INDEX opportunities_by_start ON opportunities (first_seen_at DESC, id) WHERE closed_at IS NULL;
+CREATE INDEX opportunities_of_product ON opportunities (asin, id);
+CREATE INDEX opportunities_over ON opportunities (closed_at) WHERE closed_at IS NOT NULL;
+"""
+
+DOWNGRADE = """
+DROP TABLE opportunities, comparisons, seller_profiles, exchange_rates, product_changes;
+ALTER TABLE products
+    DROP COLUMN is_hazardous, DROP COLUMN is_heat_sensitive, DROP COLUMN return_rate, DROP COLUMN coupon_minor, DROP COLUMN coupon_pct,
+    DROP COLUMN lightning_ends_at, DROP COLUMN offer_count, DROP COLUMN sales_rank_drops_30, DROP COLUMN buy_box_is_amazon,
+    DROP COLUMN buy_box_is_fba;
+"""
+
+
+def upgrade() -> None:
+    """Add what the comparison of stores keeps."""
+    op.execute(UPGRADE)
+
+
+def downgrade() -> None:
+    """Take it away."""
+    op.execute(DOWNGRADE)
