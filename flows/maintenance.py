@@ -27,7 +27,7 @@ def maintenance() -> State[Any]:
         f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, removed {done.calls_removed} calls, "
         f"{done.dead_letters_removed} dead letters, {done.ingested_forgotten} ids of foreign events, "
         f"{done.answers_forgotten} kept answers of the API, {done.sightings_forgotten} sightings of deals, "
-        f"{done.reports_forgotten} reports, {retired.documents} documents"
+        f"{done.deals_forgotten} deals that are over, {done.reports_forgotten} reports, {retired.documents} documents"
     )
     notes = [done.problem] if done.problem else []
     notes += [f"old documents are left for another day: {retired.problem}"] if retired.problem else []

@@ -10,12 +10,14 @@ from sqlalchemy import Connection, Engine
 from keeper.domain.errors import KeeperError
 from keeper.postgres import deals, idempotency, ingested, ledger, outbox, partitions, reports, watches
 from keeper.postgres.partitions import PartitionsBusy
+from keeper.postgres.sinks import lock_routes
 from keeper.search.connection import SearchConnection, open_client
 from keeper.search.indices import delete_older
 from keeper.search.mapping import Alias
 
 # Whoever waits for a partition's lock stops all who come after it.
 _LOCK_SECONDS = 5.0
+_DEALS_AT_ONCE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Retention:
 
     Attributes:
         ingested: ids of recorded foreign events; to outlast their topics.
+        deals: from their end on.
     """
 
     events: int
@@ -31,6 +34,7 @@ class Retention:
     ingested: int
     dead_letters: int
     sightings: int
+    deals: int
     reports: int
 
 
@@ -49,6 +53,7 @@ class Maintained:
     dead_letters_removed: int
     answers_forgotten: int
     sightings_forgotten: int
+    deals_forgotten: int
     reports_forgotten: int
     problem: str = ""
 
@@ -82,6 +87,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         answers = idempotency.delete_old(connection)
         old_reports = reports.delete_old(connection, before=now - timedelta(days=retention.reports))
         sightings = deals.delete_old_sightings(connection, before=now - timedelta(days=retention.sightings))
+    old_deals, _ = _until_done(engine, partial(_forget_deals, before=now - timedelta(days=retention.deals)))
     made, made_problem = _until_done(engine, partial(partitions.make_partitions, now=now, at_most=1, lock_seconds=_LOCK_SECONDS))
     dropped, dropped_problem = _until_done(
         engine, partial(partitions.drop_event_days, keep_days=retention.events, at_most=1, lock_seconds=_LOCK_SECONDS)
@@ -94,9 +100,14 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         dead_letters_removed=dead_letters,
         answers_forgotten=answers,
         sightings_forgotten=sightings,
+        deals_forgotten=old_deals,
         reports_forgotten=old_reports,
         problem=made_problem or dropped_problem,
     )
+
+
+def _forget_deals(connection: Connection, *, before: datetime) -> int:
+    return deals.delete_over(connection, before=before, limit=_DEALS_AT_ONCE, routes=lock_routes(connection))
 
 
 def retire_documents(connection: SearchConnection, *, now: datetime, days: Mapping[Alias, int | None]) -> Retired:

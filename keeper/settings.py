@@ -253,6 +253,7 @@ class KeepSettings(_Group):
     events_days: int = Field(7, ge=1, le=3650, description="Events are kept so long, and longer while a sink waits for them, days")
     calls_days: int = Field(90, ge=1, le=3650, description="Rows of keepa_calls are kept so long, days")
     dead_letters_days: int = Field(90, ge=1, le=3650, description="Dead letters are kept in PostgreSQL so long, days")
+    deals_days: int = Field(400, ge=1, le=3650, description="Deals are kept so long after their end, days")
     reports_days: int = Field(400, ge=1, le=3650, description="Reports and alerts of deals are kept so long, days")
 
 

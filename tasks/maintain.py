@@ -21,6 +21,7 @@ def maintain() -> Maintained:
         ingested=resources.settings.kafka.retention_days + 1,
         dead_letters=keep.dead_letters_days,
         sightings=resources.settings.deals.sightings_days,
+        deals=keep.deals_days,
         reports=keep.reports_days,
     )
     with resources.engine.begin() as connection:

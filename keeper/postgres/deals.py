@@ -759,6 +759,40 @@ def delete_old_sightings(connection: Connection, *, before: datetime) -> int:
     return connection.execute(text("DELETE FROM deal_sightings WHERE seen_at < :before"), {"before": before}).rowcount
 
 
+def delete_over(connection: Connection, *, before: datetime, limit: int, routes: Routes) -> int:
+    """Forget deals that ended before that time, and take them out of the index. Returns how many; what is being collected stays.
+
+    Kafka is told nothing: its consumers have heard that they ended.
+    """
+    sinks = [sink for sink in routes.get(EventKind.DEAL_UPDATE, ()) if sink != Sink.KAFKA]
+    count: int = connection.execute(
+        text(
+            f"""
+            WITH gone AS (
+                DELETE FROM collected_deals WHERE ({_KEY_COLUMNS}) IN (
+                    SELECT {_KEY_COLUMNS} FROM collected_deals WHERE ended_at < :before
+                    ORDER BY ended_at LIMIT :limit FOR UPDATE SKIP LOCKED
+                ) RETURNING {_KEY_COLUMNS}, revision
+            ), told AS (
+                INSERT INTO events (event_id, kind, key, version, payload)
+                SELECT gen_random_uuid(), :kind, d.asin, d.revision + 1, json_build_object('deal_id', {DEAL_ID}, 'deleted', true)
+                FROM gone d WHERE cardinality(CAST(:sinks AS text[])) > 0
+                RETURNING key, recorded_on, seq
+            ), queued AS (
+                INSERT INTO outbox (sink, shard, key, event_on, event_seq)
+                SELECT sink, {SHARD_OF_KEY.format(key="key")}, key, recorded_on, seq
+                FROM told CROSS JOIN unnest(CAST(:sinks AS text[])) AS sink ORDER BY seq
+            )
+            SELECT count(*) FROM gone
+            """
+        ),
+        {"before": before, "limit": limit, "kind": EventKind.DEAL_UPDATE.value, "sinks": sinks},
+    ).scalar_one()
+    if count and sinks:
+        notify_relays(connection)
+    return count
+
+
 def insert_deal_events(connection: Connection, event_ids: Collection[UUID], routes: Routes) -> None:
     """An event for each of these states, with an outbox row for each sink of the kind.
 

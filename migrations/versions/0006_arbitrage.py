@@ -8,6 +8,8 @@ branch_labels = None
 depends_on = None
 
 UPGRADE = """
+CREATE INDEX collected_deals_over ON collected_deals (ended_at) WHERE ended_at IS NOT NULL;
+
 ALTER TABLE products
     ADD COLUMN is_hazardous boolean,
     ADD COLUMN is_heat_sensitive boolean,
@@ -117,6 +119,7 @@ CREATE INDEX opportunities_over ON opportunities (closed_at) WHERE closed_at IS 
 """
 
 DOWNGRADE = """
+DROP INDEX collected_deals_over;
 DROP TABLE opportunities, comparisons, seller_profiles, exchange_rates, product_changes;
 ALTER TABLE products
     DROP COLUMN is_hazardous, DROP COLUMN is_heat_sensitive, DROP COLUMN return_rate, DROP COLUMN coupon_minor, DROP COLUMN coupon_pct,

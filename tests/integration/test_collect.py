@@ -266,9 +266,33 @@ def test_what_belongs_to_no_group_is_kept_without_one_where_the_source_is_truste
 def test_old_sightings_are_forgotten_and_the_deal_stays(engine: Engine) -> None:
     for days in (100, 80):
         run_collect(engine, sighting(changed=ago(days=101), looked=ago(days=101)), now=ago(days=days))
-    maintain(engine, now=NOW, retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, reports=400))
+    maintain(engine, now=NOW, retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=400, reports=400))
     assert rows(engine, "SELECT seen_at FROM deal_sightings") == [ago(days=80)]
     assert one(engine, "SELECT count(*) FROM collected_deals") == 1
+
+
+def test_a_deal_is_forgotten_so_long_after_its_end_and_taken_out_of_the_index(engine: Engine) -> None:
+    use_sinks(engine, ALL_SINKS)
+    for number, days in enumerate((40, 20)):
+        run_collect(engine, sighting(asin=f"B00000000{number}", changed=ago(days=60), looked=ago(days=60)), now=ago(days=60))
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE collected_deals SET ended_at = %(at)s WHERE asin = %(asin)s", {"at": ago(days=days), "asin": f"B00000000{number}"}
+            )
+    run_collect(engine, sighting(asin="B000000009", changed=ago(days=60), looked=ago(days=60)), now=ago(days=60))
+    retention = Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=30, reports=400)
+    done = maintain(engine, now=NOW, retention=retention)
+    assert done.deals_forgotten == 1
+    assert rows(engine, "SELECT asin FROM collected_deals ORDER BY asin") == ["B000000001", "B000000009"]
+    told = [(event, sink) for event, sink in deletions(engine) if event["deal_id"].startswith("B000000000-DE-NEW-")]
+    assert [sink for _, sink in told] == [Sink.SEARCH.value]
+
+
+def deletions(engine: Engine) -> list[tuple[dict[str, Any], str]]:
+    """Events that take a deal out of the index, each with a sink that hears of it."""
+    query = "SELECT e.payload::jsonb, o.sink FROM events e JOIN outbox o ON o.event_seq = e.seq WHERE e.payload->>'deleted' = 'true'"
+    with engine.begin() as connection:
+        return [(row[0], row[1]) for row in connection.exec_driver_sql(query)]
 
 
 def test_collections_of_the_same_page_at_once_are_one(engine: Engine) -> None:
