@@ -329,6 +329,35 @@ def sampled(is_wanted: bool) -> Iterator[None]:
         tell(f"{times:7d} {where}")
 
 
+def cpu_seconds() -> dict[str, float]:
+    """What the processes of each program have used since they began; those that have ended, or began before this one, count no more."""
+    own = _stat(os.getpid())
+    used: dict[str, float] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command, facts = (folder / "cmdline").read_bytes(), _stat(int(folder.name))
+        except OSError:
+            continue
+        name = next((name for name, mark in _PROGRAMS.items() if mark in command), None)
+        name = "recording" if int(folder.name) == os.getpid() else name
+        if name is not None and facts.started >= own.started:
+            used[name] = used.get(name, 0.0) + facts.cpu_seconds
+    return dict(sorted(used.items()))
+
+
+class _Stat(NamedTuple):
+    cpu_seconds: float
+    started: int
+
+
+def _stat(pid: int) -> _Stat:
+    facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return _Stat((int(facts[11]) + int(facts[12])) / os.sysconf("SC_CLK_TCK"), int(facts[19]))
+
+
+_PROGRAMS = {"PostgreSQL": b"postgres", "Elasticsearch": b"org.elasticsearch", "Kafka": b"kafka.Kafka", "relay": b"multiprocessing.spawn"}
+
+
 def _place(frame: Any) -> str:
     inner = f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}"
     while frame is not None and "/keeper/" not in frame.f_code.co_filename:
@@ -359,10 +388,13 @@ def measure_end_to_end(systems: Systems, observations: int, pairs: int, profile:
             count = len(products) * len(WATCHED)
             apart = systems.apart(f"ours{pair}")
             with relaying(engine, apart, profile=profile and is_counted) as wait_for:
+                spent = cpu_seconds()
                 started = time.perf_counter()
                 recorded = run_verb(engine, products, at, RECORDING_AT_ONCE)
                 wait_for(2 * count)
                 seconds = time.perf_counter() - started
+                if profile:
+                    tell("CPU seconds: " + ", ".join(f"{name} {used - spent.get(name, 0):.2f}" for name, used in cpu_seconds().items()))
             check_arrived(engine, apart, count)
             await_merges(apart)
             done = {"ours": count / seconds} | raw_limits(engine, systems.apart(f"raw{pair}"))
