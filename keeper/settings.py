@@ -1,6 +1,7 @@
 """Every setting, read in one place: environment variables KEEPER_<NAME> and KEEPER_<GROUP>_<NAME>, or the same in a file `.env`."""
 
 import re
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,6 +10,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validat
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from keeper.domain.errors import KeeperError
+from keeper.domain.marketplace import COMPARED
 from keeper.notify.channels import DEFAULT_SCHEMES
 
 # A run of a Prefect worker starts in a folder of its own; `.env` and `.keeper` are those of the checkout all the same.
@@ -247,6 +249,70 @@ class DiscoverySettings(_Group):
     _split = field_validator("files", mode="before")(_words)
 
 
+class ArbitrageSettings(_Group):
+    """How stores are compared, and for which seller."""
+
+    marketplaces: Words = Field(COMPARED, description="Stores that are compared with each other, in every direction; two at least")
+    price_type: Literal["NEW", "BUY_BOX_SHIPPING", "NEW_FBA"] = Field(
+        "NEW",
+        description="Prices that are compared: NEW (a token a product and store), BUY_BOX_SHIPPING (3 tokens) or NEW_FBA (up to 12 tokens, "
+        "because Keepa asks the sellers)",
+    )
+    least_margin_pct: Decimal = Field(
+        Decimal(10),
+        ge=0,
+        le=1000,
+        decimal_places=2,
+        description="A gross gap of more than so much of the purchase price is an opportunity, percent",
+    )
+    least_roi_pct: Decimal = Field(
+        Decimal(20),
+        ge=0,
+        le=10_000,
+        decimal_places=2,
+        description="New opportunities with a true return of so much of what is invested are announced, percent",
+    )
+    seller: Path = Field(
+        Path("seeds/seller.toml"),
+        validate_default=True,
+        description="TOML or JSON file of the seller whose true profit is reckoned where nobody has a profile",
+    )
+    tables: Path = Field(
+        Path("seeds"),
+        validate_default=True,
+        description="Folder of vat.csv, the tables of fees, borders.csv, fee_categories.csv and exchange_rates.csv",
+    )
+    stale_rate_days: int = Field(7, ge=0, le=3650, description="An older exchange rate makes a result stale, days")
+    stale_price_hours: float = Field(
+        72, gt=0, le=8760, description="A price nobody has checked for so long counts no more, and its opportunities end, hours"
+    )
+    share_pct: float = Field(30, gt=0, le=100, description="Share of the refill that comparing stores may spend, percent of an hour's")
+    fresh_hours: float = Field(2, gt=0, le=720, description="A product checked within so long is not asked for again, hours")
+    categories: Words = Field(
+        (), description="Bestseller lists whose products are compared, as DE:340843031 (store and Keepa's id), separated by commas"
+    )
+    most_per_list: int = Field(500, ge=1, le=500_000, description="Products taken from the top of each of these lists and finder queries")
+    finder: Words = Field(
+        ("none",),
+        description="Finder queries whose products are compared: files as in KEEPER_DISCOVERY_FILES, separated by commas; none for none",
+    )
+    deal_days: int = Field(7, ge=1, le=3650, description="Products of deals seen within so long are compared, days")
+    most_asins: int = Field(10_000, ge=1, le=10_000_000, description="Products that are compared at most; watched ones go first")
+    rates_url: str = Field(
+        "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml",
+        pattern=r"^(none|https?://[^@\s]+)$",
+        description="Address of the ECB's daily reference rates as XML; none: only exchange_rates.csv counts",
+    )
+    rates_timeout_seconds: float = Field(10, gt=0, le=120, description="Longest wait for them, seconds")
+
+    _split = field_validator("marketplaces", "categories", "finder", mode="before")(_words)
+
+    @field_validator("seller", "tables")
+    @classmethod
+    def _below_home(cls, path: Path) -> Path:
+        return HOME / path
+
+
 class KeepSettings(_Group):
     """What is kept how long."""
 
@@ -306,6 +372,7 @@ class Settings(BaseSettings):
     deals: DealsSettings = Field(default_factory=DealsSettings, description="")
     reports: ReportsSettings = Field(default_factory=ReportsSettings, description="")
     discovery: DiscoverySettings = Field(default_factory=DiscoverySettings, description="")
+    arbitrage: ArbitrageSettings = Field(default_factory=ArbitrageSettings, description="")
     keep: KeepSettings = Field(default_factory=KeepSettings, description="")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
 

@@ -1,6 +1,7 @@
 """Amazon's marketplaces as Keeper names them."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Marketplace(StrEnum):
@@ -28,6 +29,9 @@ class Marketplace(StrEnum):
         """The store's own host name, for links a person follows."""
         return f"www.amazon.{_SUFFIXES[self]}"
 
+
+# The stores that are compared with each other where no setting names others.
+COMPARED: Final = (Marketplace.DE, Marketplace.IT, Marketplace.ES, Marketplace.FR, Marketplace.UK)
 
 _CURRENCIES = {
     Marketplace.US: "USD",

@@ -66,3 +66,31 @@ def test_waits_that_outlast_the_lease_are_refused_by_their_names(monkeypatch: py
         "KEEPER_PREFECT_LIMIT_WAIT_SECONDS and KEEPER_TOKENS_LONGEST_WAIT_SECONDS together (420 s) "
         "must be shorter than KEEPER_TOKENS_LEASE_SECONDS (420 s)"
     )
+
+
+def test_five_stores_are_compared_unless_others_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_settings().arbitrage.marketplaces == ("DE", "IT", "ES", "FR", "UK")
+    monkeypatch.setenv("KEEPER_ARBITRAGE_MARKETPLACES", "DE,FR")
+    assert read_settings().arbitrage.marketplaces == ("DE", "FR")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("KEEPER_ARBITRAGE_PRICE_TYPE", "USED", id="price type"),
+        pytest.param("KEEPER_ARBITRAGE_LEAST_MARGIN_PCT", "10.005", id="too fine"),
+        pytest.param("KEEPER_ARBITRAGE_SHARE_PCT", "0", id="no share"),
+        pytest.param("KEEPER_ARBITRAGE_RATES_URL", "ftp://example.org/rates.xml", id="scheme"),
+        pytest.param("KEEPER_ARBITRAGE_RATES_URL", "https://me:secret@example.org/rates.xml", id="password"),
+    ],
+)
+def test_what_stores_cannot_be_compared_with_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsInvalid, match=name):
+        read_settings()
+
+
+def test_files_of_the_arbitrage_are_found_from_the_checkout_wherever_a_run_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = read_settings().arbitrage
+    assert (found.seller.exists(), (found.tables / "vat.csv").exists()) == (True, True)
