@@ -94,6 +94,7 @@ def record(
     prices.move_current_prices(connection, now=now, staged=staged)
     prices.insert_history(connection)
     changed = products.update_products(connection, now=now)
+    products.note_category_paths(connection)
     if events:
         prices.insert_price_events(connection, routes)
     insert_events(connection, _product_events(batch, changed, raw, routes), routes)

@@ -49,6 +49,13 @@ class Availability(StrEnum):
     DELAYED = "delayed"
 
 
+class ReturnRate(StrEnum):
+    """How often buyers send it back, against others of its category."""
+
+    LOW = "low"
+    HIGH = "high"
+
+
 @dataclass(frozen=True, slots=True)
 class ProductStats:
     """Keepa's own figures. Each mapping holds only the types Keepa has data for.
@@ -92,6 +99,12 @@ class Product:
         eans, upcs: primary first, as strings, leading zeros kept.
         referral_fee_pct: Amazon's share of the selling price in percent.
         package_weight_g, package_*_mm: None where unknown.
+        is_hazardous: Keepa names dangerous substances; None where it does not say.
+        coupon_minor, coupon_pct: a coupon for one purchase, as an amount or a percentage; None where there is none.
+        lightning_ends_at: of the lightning deal that runs at `answered_at`; None without one.
+        offer_count: sellers of new goods now.
+        sales_rank_drops_30: times the rank fell within 30 days, which many read as sales.
+        buy_box_is_amazon, buy_box_is_fba: who has the buy box; None where not asked or nobody has it.
         is_partial: seen by the way (a deal, a foreign event): what is not said here stays as it is known, and nothing counts as checked.
         dropped: what of the answer could not be understood and is left out, each as "field: reason"; empty as a rule.
     """
@@ -134,6 +147,16 @@ class Product:
     tracking_since: datetime | None = None
     is_adult: bool = False
     prime_eligible: bool | None = None
+    is_hazardous: bool | None = None
+    is_heat_sensitive: bool | None = None
+    return_rate: ReturnRate | None = None
+    coupon_minor: int | None = None
+    coupon_pct: int | None = None
+    lightning_ends_at: datetime | None = None
+    offer_count: int | None = None
+    sales_rank_drops_30: int | None = None
+    buy_box_is_amazon: bool | None = None
+    buy_box_is_fba: bool | None = None
     series: Mapping[PriceType, PriceSeries] = field(default_factory=dict)
     stats: ProductStats | None = None
     is_partial: bool = False

@@ -22,7 +22,7 @@ import msgspec
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_series import EPOCH, Extreme, PriceSeries, minute_of, value_at
 from keeper.domain.price_type import PriceType
-from keeper.domain.product import Availability, Product, ProductKind, ProductStats
+from keeper.domain.product import Availability, Product, ProductKind, ProductStats, ReturnRate
 from keeper.domain.tokens import TokenStatus
 from keeper.keepa.requests import DOMAIN_IDS
 
@@ -61,6 +61,7 @@ _AVAILABILITIES = {
     3: Availability.BACKORDER,
     4: Availability.DELAYED,
 }
+_RETURN_RATES = {1: ReturnRate.LOW, 2: ReturnRate.HIGH}
 _STRIDES = {price_type: 3 if price_type.includes_shipping else 2 for price_type in PriceType}
 # The least value that is one: a price of 0 is no price, a count of 0 is a count.
 FLOORS = {price_type: 1 if price_type.is_price else 0 for price_type in PriceType}
@@ -170,6 +171,7 @@ class StatsWire(msgspec.Struct, gc=False):
     buyBoxIsFBA: bool | None = None
     buyBoxIsPrimeEligible: bool | None = None
     lastBuyBoxUpdate: Int | None = None
+    lightningDealInfo: list[Int] | None = None
 
 
 class ProductWire(msgspec.Struct, gc=False):
@@ -211,6 +213,10 @@ class ProductWire(msgspec.Struct, gc=False):
     listedSince: Int | None = None
     trackingSince: Int | None = None
     isAdultProduct: bool | None = None
+    hazardousMaterials: list[msgspec.Raw] | None = None
+    isHeatSensitive: bool | None = None
+    returnRate: Int | None = None
+    coupon: list[Int] | None = None
     stats: StatsWire | None = None
     csv: list[list[Amount] | None] | None = None
 
@@ -349,6 +355,7 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
         series = _without_prices(series)
         stats = _stats_without_prices(stats) if stats is not None else None
     fees = wire.fbaFees
+    coupon_minor, coupon_pct = _coupon(wire.coupon, reasons)
     referral_fee_pct = wire.referralFeePercentage if wire.referralFeePercentage is not None else wire.referralFeePercent
     return Product(
         asin=wire.asin,
@@ -389,6 +396,16 @@ def decode_product(wire: ProductWire, marketplace: Marketplace, answered_at: dat
         tracking_since=decode_time(wire.trackingSince),
         is_adult=bool(wire.isAdultProduct),
         prime_eligible=wire.stats.buyBoxIsPrimeEligible if wire.stats is not None else None,
+        is_hazardous=bool(wire.hazardousMaterials) if wire.hazardousMaterials is not None else None,
+        is_heat_sensitive=wire.isHeatSensitive,
+        return_rate=_RETURN_RATES.get(wire.returnRate) if wire.returnRate is not None else None,
+        coupon_minor=coupon_minor,
+        coupon_pct=coupon_pct,
+        lightning_ends_at=_lightning_end(wire.stats, answered_at),
+        offer_count=_offer_count(stats, series, answered_at),
+        sales_rank_drops_30=_count(wire.stats.salesRankDrops30, "stats.salesRankDrops30", reasons) if wire.stats is not None else None,
+        buy_box_is_amazon=wire.stats.buyBoxIsAmazon if wire.stats is not None else None,
+        buy_box_is_fba=wire.stats.buyBoxIsFBA if wire.stats is not None else None,
         series=series,
         stats=stats,
         dropped=tuple(reasons),
@@ -690,6 +707,31 @@ def _current(price_type: PriceType, stats: ProductStats | None, series: Mapping[
     return value_at(known, minute_of(at)) if known is not None else None
 
 
+def _offer_count(stats: ProductStats | None, series: Mapping[PriceType, PriceSeries], at: datetime) -> int | None:
+    """Sellers of new goods. Where Keepa counts them and says -1, there are none now."""
+    if stats is not None and PriceType.COUNT_NEW in stats.current:
+        return stats.current[PriceType.COUNT_NEW] or 0
+    return _current(PriceType.COUNT_NEW, None, series, at)
+
+
+def _coupon(sent: Sequence[int] | None, reasons: list[str]) -> tuple[int | None, int | None]:
+    """Amount and percentage of `[once, with a subscription]`: a positive number is money, a negative one a percentage, 0 none."""
+    if not sent or not sent[0]:
+        return None, None
+    if not -100 <= sent[0] <= MOST_AMOUNT:
+        reasons.append(f"coupon: is beyond 100 % or {MOST_AMOUNT}")
+        return None, None
+    return (sent[0], None) if sent[0] > 0 else (None, -sent[0])
+
+
+def _lightning_end(stats: StatsWire | None, at: datetime) -> datetime | None:
+    """Of `[start, end]`; an announced deal ends at -1, one that is over stays there."""
+    if stats is None or stats.lightningDealInfo is None or len(stats.lightningDealInfo) != 2:
+        return None
+    start, end = map(decode_time, stats.lightningDealInfo)
+    return end if start is not None and end is not None and start <= at < end else None
+
+
 def _sales_rank(wire: ProductWire, series: Mapping[PriceType, PriceSeries], at: datetime, reasons: list[str]) -> int | None:
     """The main rank, from wherever the options of the request left it."""
     current = wire.stats.current if wire.stats is not None else None
@@ -760,6 +802,11 @@ def _positive(number: int | None, name: str, reasons: list[str]) -> int | None:
         reasons.append(f"{name}: is beyond {MOST_AMOUNT}")
         return None
     return number
+
+
+def _count(number: int | None, name: str, reasons: list[str]) -> int | None:
+    """Below 0 means that Keepa does not know."""
+    return 0 if number == 0 else _positive(number, name, reasons)
 
 
 def is_category(category_id: int) -> bool:

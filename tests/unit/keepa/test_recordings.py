@@ -201,6 +201,25 @@ def test_product_facts_are_keepas_own(full: Product) -> None:
     )
 
 
+def test_what_a_reseller_should_know_is_keepas_own(full: Product) -> None:
+    assert (
+        full.is_hazardous,
+        full.is_heat_sensitive,
+        full.return_rate,
+        full.coupon_minor,
+        full.coupon_pct,
+        full.lightning_ends_at,
+        full.offer_count,
+        full.sales_rank_drops_30,
+        full.buy_box_is_amazon,
+        full.buy_box_is_fba,
+    ) == (None, False, None, None, None, None, 5, 35, False, True)
+
+
+def test_who_has_the_buy_box_is_not_known_where_it_was_not_asked(plain: Product) -> None:
+    assert (plain.offer_count, plain.sales_rank_drops_30, plain.buy_box_is_amazon, plain.buy_box_is_fba) == (4, 35, None, None)
+
+
 def test_the_bytes_of_a_product_are_keepas_own(full: Product) -> None:
     body = recording(FULL)
     raw = bytes(decode_products(body, [full.asin], Marketplace.US).raw[full.asin])

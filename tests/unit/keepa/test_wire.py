@@ -9,8 +9,17 @@ import pytest
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_series import Extreme, PriceSeries
 from keeper.domain.price_type import PriceType
-from keeper.domain.product import Availability, Product, ProductKind, ProductStats
-from keeper.keepa.wire import MINUTES_TO_2011, PRICE_TYPES, NotAnAnswer, SeriesUnreadable, decode_products, decode_series, encode_series
+from keeper.domain.product import Availability, Product, ProductKind, ProductStats, ReturnRate
+from keeper.keepa.wire import (
+    MINUTES_TO_2011,
+    PRICE_TYPES,
+    NotAnAnswer,
+    SeriesUnreadable,
+    decode_products,
+    decode_series,
+    decode_time,
+    encode_series,
+)
 
 ASIN = "B0CPV5YY7K"
 OTHER = "B0CPV5YY7L"
@@ -321,6 +330,54 @@ def test_referral_fee_is_the_exact_one(fields: dict[str, Any], expected: float |
     assert decoded(fields).referral_fee_pct == expected
 
 
+# Of a recorded answer (a perfume, 2025), without what the exceptions of other countries say.
+PERFUME = [{"aspect": "united_nations_regulatory_id", "value": "UN1266"}, {"aspect": "transportation_regulatory_class", "value": "3"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "expected"),
+    [
+        pytest.param({"hazardousMaterials": PERFUME}, "is_hazardous", True, id="hazardous"),
+        pytest.param({"hazardousMaterials": []}, "is_hazardous", False, id="nothing hazardous"),
+        pytest.param({"hazardousMaterials": None}, "is_hazardous", None, id="hazards not said"),
+        pytest.param({"isHeatSensitive": True}, "is_heat_sensitive", True, id="heat"),
+        pytest.param({}, "is_heat_sensitive", None, id="heat not said"),
+        pytest.param({"returnRate": 1}, "return_rate", ReturnRate.LOW, id="few returns"),
+        pytest.param({"returnRate": 2}, "return_rate", ReturnRate.HIGH, id="many returns"),
+        pytest.param({"returnRate": 3}, "return_rate", None, id="returns unknown"),
+        pytest.param({"coupon": [500, 0]}, "coupon_minor", 500, id="coupon of money"),
+        pytest.param({"coupon": [-15, 0]}, "coupon_pct", 15, id="coupon of a percentage"),
+        pytest.param({"coupon": [0, -5]}, "coupon_pct", None, id="coupon with a subscription only"),
+        pytest.param({"coupon": [0, -5]}, "coupon_minor", None, id="no coupon of money"),
+        pytest.param({"stats": {"current": by_index(COUNT_NEW=5)}}, "offer_count", 5, id="offers"),
+        pytest.param({"csv": by_index(other=None, COUNT_NEW=[MINUTE - 5, 4])}, "offer_count", 4, id="offers of the history"),
+        pytest.param(
+            {"stats": {"current": by_index(COUNT_NEW=-1)}, "csv": by_index(other=None, COUNT_NEW=[MINUTE - 5, -1])},
+            "offer_count",
+            0,
+            id="no offers now",
+        ),
+        pytest.param({"stats": {"current": by_index()}}, "offer_count", None, id="offers not known"),
+        pytest.param({"stats": {"salesRankDrops30": 35}}, "sales_rank_drops_30", 35, id="rank drops"),
+        pytest.param({"stats": {"salesRankDrops30": 0}}, "sales_rank_drops_30", 0, id="no rank drops"),
+        pytest.param({"stats": {"salesRankDrops30": -1}}, "sales_rank_drops_30", None, id="rank drops not known"),
+        pytest.param({"stats": {"buyBoxIsAmazon": True}}, "buy_box_is_amazon", True, id="Amazon has the buy box"),
+        pytest.param({"stats": {"buyBoxIsFBA": False}}, "buy_box_is_fba", False, id="a merchant has the buy box"),
+        pytest.param({"stats": {}}, "buy_box_is_fba", None, id="buy box not asked"),
+        pytest.param(
+            {"stats": {"lightningDealInfo": [MINUTE - 5, MINUTE + 60]}},
+            "lightning_ends_at",
+            decode_time(MINUTE + 60),
+            id="lightning deal",
+        ),
+        pytest.param({"stats": {"lightningDealInfo": [MINUTE + 5, -1]}}, "lightning_ends_at", None, id="announced lightning deal"),
+        pytest.param({"stats": {"lightningDealInfo": [MINUTE - 60, MINUTE - 5]}}, "lightning_ends_at", None, id="past lightning deal"),
+    ],
+)
+def test_what_a_reseller_should_know_is_read(fields: dict[str, Any], name: str, expected: object) -> None:
+    assert getattr(decoded(fields), name) == expected
+
+
 @pytest.mark.parametrize("unknown", [0, -1, None], ids=str)
 def test_sizes_keepa_does_not_know_are_none(unknown: int | None) -> None:
     product = decoded({"packageWeight": unknown, "numberOfItems": unknown, "monthlySold": unknown, "fbaFees": {"pickAndPackFee": unknown}})
@@ -345,6 +402,8 @@ def test_a_product_of_nothing_but_its_asin_is_a_product() -> None:
         ("packageWeight", 2**80),
         ("fbaFees", [1]),
         ("isAdultProduct", 0),
+        ("hazardousMaterials", "UN1266"),
+        ("coupon", 5),
         ("lastUpdate", 1e300),
     ],
 )
@@ -362,6 +421,9 @@ def test_a_field_that_changed_its_shape_costs_only_itself(name: str, value: obje
     ("fields", "name", "dropped"),
     [
         pytest.param({"numberOfItems": 2**33}, "unit_count", "numberOfItems", id="items"),
+        pytest.param({"coupon": [2**31, 0]}, "coupon_minor", "coupon", id="coupon"),
+        pytest.param({"coupon": [-101, 0]}, "coupon_pct", "coupon", id="coupon of too much"),
+        pytest.param({"stats": {"salesRankDrops30": 2**31}}, "sales_rank_drops_30", "stats.salesRankDrops30", id="rank drops"),
         pytest.param({"packageWeight": 2**31}, "package_weight_g", "packageWeight", id="weight"),
         pytest.param({"monthlySold": 2**40}, "monthly_sold", "monthlySold", id="sold"),
         pytest.param({"fbaFees": {"pickAndPackFee": 2**31}}, "fba_pick_pack_minor", "fbaFees.pickAndPackFee", id="fee"),
