@@ -15,8 +15,9 @@ from keeper.simulator.catalog import (
     UNKNOWN_CATEGORY,
     Marketplace,
     Product,
+    count_pieces,
     list_categories,
-    make_ean,
+    list_ean,
     make_title,
     variation_asins,
 )
@@ -605,7 +606,7 @@ def describe_product(product: Product, traits: Traits, place: Marketplace) -> di
     branch = (place.root, *place.path) if product.trap is None else (place.root, place.input_devices, place.accessories)
     is_keyboard = product.trap is None
     inaccessible = product.product_type in (3, 4)
-    ean = make_ean(product.number)
+    pieces = count_pieces(product, place)
     answer.update(
         asin=product.asin,
         domainId=place.domain,
@@ -631,7 +632,7 @@ def describe_product(product: Product, traits: Traits, place: Marketplace) -> di
         rootCategory=root,
         categories=[*leaves],
         categoryTree=None if root == UNKNOWN_CATEGORY else [{"catId": node, "name": name} for node, name in branch],
-        eanList=None if inaccessible else [ean],
+        eanList=None if inaccessible else [list_ean(product, place)],
         upcList=None,
         parentAsin=product.parent,
         variations=_variations(product),
@@ -641,14 +642,14 @@ def describe_product(product: Product, traits: Traits, place: Marketplace) -> di
         isAdultProduct=False,
         isEligibleForSuperSaverShipping=True,
         isEligibleForTradeIn=False,
-        isHeatSensitive=False,
+        isHeatSensitive=draw % 37 == 5,
         isRedirectASIN=False,
         isSNS=False,
         launchpad=False,
         g=draw % 10_000,
         listedSince=0 if draw % 7 == 0 else traits.launched,
-        numberOfItems=1,
-        packageQuantity=1,
+        numberOfItems=pieces,
+        packageQuantity=pieces,
         packageHeight=35 + draw % 40,
         packageLength=360 + draw % 150,
         packageWidth=130 + draw % 90,
@@ -657,14 +658,22 @@ def describe_product(product: Product, traits: Traits, place: Marketplace) -> di
         itemLength=300 + draw % 150,
         itemWidth=110 + draw % 60,
         itemWeight=400 + draw % 700,
-        fbaFees=None if product.product_type else {"lastUpdate": traits.launched + 2_000 * DAY, "pickAndPackFee": 300 + draw % 250},
-        referralFeePercent=7,
-        referralFeePercentage=7.21,
+        fbaFees=None
+        if product.product_type
+        else {"lastUpdate": traits.launched + 2_000 * DAY, "pickAndPackFee": int((300 + draw % 250) * place.fba_factor)},
+        # Keepa measures it at a price, so it is a little off (15.01 in a recorded answer).
+        referralFeePercent=15,
+        referralFeePercentage=15.01,
         salesRankReference=place.root[0] if traits.rank_level is not None and not product.product_type else -1,
-        unitCount={"unitType": "Count", "unitValue": 1.0},
+        unitCount={"unitType": "Count", "unitValue": float(pieces)},
         videos=[],
         aPlus=[],
     )
+    # Recorded answers have these keys only where there is something to say.
+    if draw % 11 == 4 and not inaccessible:
+        answer["hazardousMaterials"] = _BATTERY
+    if draw % 9 < 2 and not inaccessible:
+        answer["returnRate"] = 1 + draw % 9
     if inaccessible:
         answer.update(brandStoreName=None, brandStoreUrl=None, brandStoreUrlName=None, features=None, unitCount=None)
     return answer
@@ -682,6 +691,12 @@ def _variations(product: Product) -> list[dict[str, Any]] | None:
         for asin, layout in zip(variation_asins(product), layouts, strict=False)
     ] or None
 
+
+# Of a wireless keyboard.
+_BATTERY = [
+    {"aspect": "united_nations_regulatory_id", "value": "UN3481"},
+    {"aspect": "transportation_regulatory_class", "value": "9"},
+]
 
 _HISTORY_KEYS = (
     "csv",

@@ -38,6 +38,11 @@ _EAN_SHIFT = 271_828_182
 _SHARED_EAN_EVERY = 20
 # Of each hundred generated products, these are one family.
 _CHILDREN, _PARENT = range(90, 96), 98
+# Of these stores one is dear and another cheap for every so many products, so that there is something to earn against Germany, too.
+_ABROAD = (8, 9, 4, 2)
+_GAPS_EVERY = 4
+# A generated product has another EAN in one store, or is there a pack of two: not the same article under one ASIN.
+_OTHER_EAN_EVERY, _PACK_EVERY = 15, 40
 # One keyboard of the seed file was seen without a price.
 _UNSEEN_PRICE = "54.99"
 
@@ -51,6 +56,7 @@ class Marketplace:
         code: Column `seen_on` of the seed file.
         price_factor: Price level against Germany, in this site's own currency.
         amazon_id: Amazon's seller id there.
+        fba_factor: Level of Amazon's fees for storing and sending against Germany's, in this site's own currency. Made up.
         root: Root category of keyboards, id and name.
         path: Categories below the root. Ids below the root are made up.
         noun: The word for a keyboard.
@@ -67,6 +73,7 @@ class Marketplace:
     noun: str
     accessories: tuple[int, str]
     trap_nouns: tuple[str, ...]
+    fba_factor: float = 1.0
 
     @property
     def input_devices(self) -> tuple[int, str]:
@@ -93,6 +100,7 @@ MARKETPLACES = {
                 "Toy Keyboard Piano",
                 "Key Caps",
             ),
+            fba_factor=1.2,
         ),
         Marketplace(
             2,
@@ -110,6 +118,7 @@ MARKETPLACES = {
                 "Toy Keyboard Piano",
                 "Key Caps",
             ),
+            fba_factor=0.85,
         ),
         Marketplace(
             3,
@@ -144,6 +153,7 @@ MARKETPLACES = {
                 "Clavier piano jouet",
                 "Capuchons de touches",
             ),
+            fba_factor=1.22,
         ),
         Marketplace(
             8,
@@ -161,6 +171,7 @@ MARKETPLACES = {
                 "Tastiera pianoforte giocattolo",
                 "Copritasti",
             ),
+            fba_factor=1.18,
         ),
         Marketplace(
             9,
@@ -178,6 +189,7 @@ MARKETPLACES = {
                 "Teclado piano de juguete",
                 "Teclas de repuesto",
             ),
+            fba_factor=1.08,
         ),
     )
 }
@@ -412,6 +424,37 @@ def make_ean(number: int) -> str:
     return body + _check_digit(body)
 
 
+def list_ean(product: Product, marketplace: Marketplace) -> str:
+    """Returns the EAN a product has in a marketplace: the same everywhere, but for some that have another one in a single store."""
+    ean = make_ean(product.number)
+    if not _is_odd_store("ean", product, marketplace, _OTHER_EAN_EVERY):
+        return ean
+    body = "402" + ean[3:12]
+    return body + _check_digit(body)
+
+
+def count_pieces(product: Product, marketplace: Marketplace) -> int:
+    """Returns how many pieces a package holds: one, but for some products that are a pack of two in a single store."""
+    return 2 if _is_odd_store("pack", product, marketplace, _PACK_EVERY) else 1
+
+
+def _is_odd_store(what: str, product: Product, marketplace: Marketplace, every: int) -> bool:
+    draw = derive(what, product.asin)
+    # The real keyboards are what they are.
+    return product.number >= SEED_KEYBOARDS and draw % every == 0 and _ABROAD[draw // every % 4] == marketplace.domain
+
+
+def _gap(seed: int, product: Product, place: Marketplace) -> float:
+    """Returns how far a store's price level is off the others': by 10 to 40 % where the product has a gap there."""
+    draw = derive("gap", seed, product.asin)
+    if draw % _GAPS_EVERY:
+        return 1.0
+    dear, cheap = _ABROAD[draw // 7 % 4], _ABROAD[draw // 77 % 4]
+    if place.domain == dear:
+        return 1.1 + 0.3 * (draw // 777 % 1000) / 1000
+    return 1 / (1.1 + 0.3 * (draw // 7777 % 1000) / 1000) if place.domain == cheap else 1.0
+
+
 def make_title(product: Product, marketplace: Marketplace) -> str | None:
     """Returns a product's title in a marketplace, HTML entities included."""
     noun = marketplace.noun if product.trap is None else marketplace.trap_nouns[product.trap]
@@ -474,7 +517,7 @@ def _make_traits(seed: int, product: Product, place: Marketplace) -> Traits:
     own = random.Random(derive(seed, "traits", product.asin, place.domain))
     seen = next(other for other in MARKETPLACES.values() if other.code == product.seen_on)
     noise = 1.0 if seen is place else math.exp(own.gauss(0.0, 0.06))
-    level = product.price_minor * place.price_factor / seen.price_factor * noise
+    level = product.price_minor * place.price_factor / seen.price_factor * noise * (1.0 if seen is place else _gap(seed, product, place))
     rate = math.exp(shared.gauss(math.log(0.15), 1.2)) * math.exp(own.gauss(0.0, 0.3))
     popularity = shared.gauss(math.log(4_000), 1.3)
     sells = shared.random() < 0.7
