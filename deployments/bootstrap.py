@@ -13,11 +13,13 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from sqlalchemy import Engine
 
 from keeper.domain.errors import KeeperError
+from keeper.exchange import load_seeds
 from keeper.kafka import topics
 from keeper.postgres.installation import select_clock_speed
 from keeper.postgres.ledger import read_ledger
 from keeper.resources import Resources, open_resources
 from keeper.search import indices
+from keeper.trade_files import read_seed_rates
 from tasks.limits import write_limits
 
 
@@ -27,7 +29,7 @@ def bootstrap(resources: Resources) -> list[str]:
     with get_client(sync_client=True) as client:
         changes = _work_pool(client, resources.settings.prefect.work_pool)
     changes += write_limits(rate, speed, resources.settings.keepa.requests_at_once)
-    return changes + _topics(resources) + _indices(resources)
+    return changes + _exchange_rates(resources) + _topics(resources) + _indices(resources)
 
 
 def _rate(engine: Engine) -> tuple[int, float]:
@@ -50,6 +52,15 @@ def _work_pool(client: SyncPrefectClient, name: str) -> list[str]:
     except ObjectAlreadyExists:
         return []
     return [f"work pool {name} made"]
+
+
+def _exchange_rates(resources: Resources) -> list[str]:
+    """What the file says of days on which nobody has published anything."""
+    try:
+        loaded = load_seeds(resources.engine, read_seed_rates(resources.settings.arbitrage.tables))
+    except KeeperError as error:
+        return [f"exchange rates left out: {error}"]
+    return [f"{loaded} exchange rates read from exchange_rates.csv"] if loaded else []
 
 
 def _topics(resources: Resources) -> list[str]:

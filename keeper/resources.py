@@ -24,9 +24,12 @@ from keeper.domain.deal_files import DealFileInvalid, DealFiles, parse_discovery
 from keeper.domain.discovery import DiscoveryQuery
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import KINDS, Sink
+from keeper.domain.exchange import EURO
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.product_group import ProductGroup, ProductGroupInvalid, parse_group
+from keeper.domain.seller import SellerProfile
 from keeper.enrich import EnrichSink
+from keeper.exchange import keep_fresh, load_seeds, tell_age
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import RequestInvalid
 from keeper.notify.channels import ChannelCipher, load_or_create_key
@@ -34,12 +37,14 @@ from keeper.notify.sender import ChannelSender
 from keeper.postgres import installation, watches
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.postgres.engine import open_engine
+from keeper.postgres.exchange_rates import select_rates
 from keeper.postgres.installation import KEEPA, SIMULATOR, ClockNumbers
 from keeper.relay import AlertSink, Circuit, DeliverySink, RelaySettings, UnusableSink
 from keeper.report import ReportSettings
 from keeper.settings import HOME, Settings, read_settings
 from keeper.sinks import switch_configured
 from keeper.tokens import TokenSettings, learn_bucket
+from keeper.trade_files import read_seed_rates, read_seller_file
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -54,6 +59,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+NO_RATES = "none"
 # The simulator accepts any key of Keepa's form.
 SIMULATOR_KEY = "simulator".ljust(64, "0")
 _CONTROL_TIMEOUT = httpx.Timeout(10)
@@ -77,6 +83,10 @@ class ChannelKeyMissing(KeeperError):
 
 class NotConfigured(KeeperError):
     """A system that no setting names."""
+
+
+class StoresTooFew(KeeperError):
+    """Fewer stores than can be compared."""
 
 
 class Closable(Protocol):
@@ -234,6 +244,61 @@ class Resources:
         if troubles:
             raise DealFileInvalid(troubles[0])
         return queries
+
+    def compared_marketplaces(self) -> tuple[Marketplace, ...]:
+        """The stores that are compared with each other.
+
+        Raises:
+            WordsUnclear: one of them is none.
+            StoresTooFew: there is nothing to compare.
+        """
+        stores = read_marketplaces(self.settings.arbitrage.marketplaces)
+        if len(stores) < 2:
+            raise StoresTooFew("KEEPER_ARBITRAGE_MARKETPLACES must name two stores at least, like DE,FR")
+        return stores
+
+    def compared_currencies(self) -> list[str]:
+        """The currencies whose exchange rates are needed, beside the euro: of the compared stores and of the default seller."""
+        named = [store.currency for store in self.compared_marketplaces()] + [self.default_seller().currency]
+        return [currency for currency in dict.fromkeys(named) if currency != EURO]
+
+    def default_seller(self) -> SellerProfile:
+        """The operator's seller, whose profit is reckoned where nobody has a profile.
+
+        Raises:
+            SellerFileUnusable, SellerProfileInvalid: see there.
+        """
+        return read_seller_file(self.settings.arbitrage.seller)
+
+    def rates_url(self) -> str:
+        """Where the reference rates are.
+
+        Raises:
+            NotConfigured: nowhere.
+        """
+        url = self.settings.arbitrage.rates_url
+        if url == NO_RATES:
+            raise NotConfigured("KEEPER_ARBITRAGE_RATES_URL is none, so nobody is asked; exchange_rates.csv says what counts")
+        return url
+
+    def know_exchange_rates(self) -> list[str]:
+        """Know the file's rates, and the ECB's where it was not read for some hours. Returns what there is to say; fails for no network.
+
+        In a simulator's time nobody knows the rates of the day: there the ECB is asked by hand only.
+
+        Raises:
+            TableInvalid: the file cannot be used.
+        """
+        arbitrage = self.settings.arbitrage
+        load_seeds(self.engine, read_seed_rates(arbitrage.tables))
+        said = ""
+        if arbitrage.rates_url != NO_RATES and not self.settings.is_simulated:
+            said = keep_fresh(self.engine, url=arbitrage.rates_url, timeout_seconds=arbitrage.rates_timeout_seconds)
+        with self.engine.begin() as connection:
+            on = installation.select_now(connection).date()
+            rates = select_rates(connection, on=on)
+        troubles = tell_age(rates, self.compared_currencies(), on=on, stale_after_days=arbitrage.stale_rate_days)
+        return ([said] if said else []) + troubles
 
     def _read_groups(self) -> tuple[list[ProductGroup], list[str]]:
         if self._groups is None:

@@ -64,10 +64,12 @@ CREATE TABLE exchange_rates (
     PRIMARY KEY (currency, quoted_on)
 );
 
+-- One for all: a profile that is removed and made anew never has the number of an earlier one.
+CREATE SEQUENCE seller_profile_revisions;
 CREATE TABLE seller_profiles (
     user_id bigint PRIMARY KEY REFERENCES users ON DELETE CASCADE,
     profile jsonb NOT NULL,
-    revision bigint NOT NULL DEFAULT 1,
+    revision bigint NOT NULL DEFAULT nextval('seller_profile_revisions'),
     updated_at timestamptz NOT NULL DEFAULT keeper_now()
 );
 
@@ -152,6 +154,7 @@ CREATE INDEX products_of_brand ON products (marketplace, lower(brand));
 DROP INDEX collected_deals_over;
 ALTER TABLE finder_queries DROP COLUMN asins;
 DROP TABLE opportunities, comparisons, seller_profiles, exchange_rates, product_changes, category_paths;
+DROP SEQUENCE seller_profile_revisions;
 ALTER TABLE products
     DROP COLUMN is_hazardous, DROP COLUMN is_heat_sensitive, DROP COLUMN return_rate, DROP COLUMN coupon_minor, DROP COLUMN coupon_pct,
     DROP COLUMN lightning_ends_at, DROP COLUMN offer_count, DROP COLUMN sales_rank_drops_30, DROP COLUMN buy_box_is_amazon,

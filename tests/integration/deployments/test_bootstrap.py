@@ -45,7 +45,7 @@ def client(installation: Installation) -> Iterator[SyncPrefectClient]:
 def test_first_call_makes_pool_and_limits(installation: Installation, client: SyncPrefectClient) -> None:
     changes = bootstrap(installation.resources)
 
-    assert len(changes) == 3
+    assert [change.split(" ")[0] for change in changes] == ["work", "limit", "limit", "1"]
     assert client.read_work_pool(POOL).type == "process"
     requests, tokens = installation.prefect.limit(REQUESTS), installation.prefect.limit(TOKENS)
     assert (requests.limit, requests.slot_decay_per_second) == (5, 0)
