@@ -155,6 +155,11 @@ def flat_referral(marketplace: Marketplace, rate_pct: Decimal, minimum_minor: in
     return ReferralFee(marketplace, "stated", TierKind.WHOLE, (ReferralTier(None, rate_pct),), minimum_minor, valid_from, source)
 
 
+def stated_pct(pct: float | None) -> Decimal | None:
+    """A share as Keepa states it, a float of up to two decimals, as it was meant."""
+    return None if pct is None else Decimal(round(pct * 100)).scaleb(-2)
+
+
 def parse_referral_fees(name: str, text: str) -> tuple[ReferralFee, ...]:
     """Schedules of a CSV file: lines of the same stores, category and day are the tiers of one, the last with an empty `up_to`.
 

@@ -9,7 +9,7 @@ from typing import Final
 from keeper.domain.borders import BorderTable, BorderTerms
 from keeper.domain.dated_rows import TableRow
 from keeper.domain.exchange import EURO, Exchange, ExchangeRate, ExchangeRates
-from keeper.domain.fees import FeeTables, ReferralFee
+from keeper.domain.fees import FeeTables, ReferralFee, flat_referral
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.seller import SellerProfile, name_lane
 from keeper.domain.vat import DEFAULT, VatTable, find_vat_area
@@ -97,6 +97,7 @@ def find_terms(
     fba_minor: int | None,
     weight_g: int | None = None,
     referral: ReferralFee | None = None,
+    stated_referral_pct: Decimal | None = None,
     currency: str = EURO,
     stale_after_days: int = STALE_AFTER_DAYS,
 ) -> Terms:
@@ -113,6 +114,8 @@ def find_terms(
         fba_minor: Amazon's fee for storing and sending one piece, in the target store's currency; None where it is not known.
         weight_g: with the package; None where it is not known.
         referral: a schedule to use instead of the table's.
+        stated_referral_pct: what Keepa says Amazon takes of this product: used where the table has no schedule, as for a product whose
+            category is not known; the least fee is then that of the store's `default`. Where the table has one, it counts.
         currency: of the result.
         stale_after_days: an older exchange rate makes the result stale.
     """
@@ -120,6 +123,8 @@ def find_terms(
     is_border = find_vat_area(source) != find_vat_area(target)
     border = look.border(source, target) if is_border else None
     schedule = referral or (tables.fees.find_referral(target, category, on) if category is not None else None)
+    if schedule is None and stated_referral_pct is not None:
+        schedule = look.stated_referral(target, stated_referral_pct)
     digital = tables.fees.find_digital(seller.home, target, on)
     digital_rows = (digital.row,) if digital is not None else ()
     no_digital = f"the digital services fee of {target} for a seller from {seller.home} on {on} is not known"
@@ -177,6 +182,13 @@ class _Lookup:
     def no_tax(self, why: str) -> Term:
         """A rate of 0 that follows from who sells."""
         return Term(0, (_own_row(f"seller of {self.seller.home} {why}"),))
+
+    def stated_referral(self, target: Marketplace, pct: Decimal) -> ReferralFee:
+        """One rate for all prices, with the least fee the store takes of most goods."""
+        general = self.tables.fees.find_referral(target, DEFAULT, self.on)
+        return flat_referral(
+            target, pct, general.minimum_minor if general is not None else None, self.on, "the product's listing, by Keepa"
+        )
 
     def closing(self, target: Marketplace) -> Term:
         """The closing fee."""

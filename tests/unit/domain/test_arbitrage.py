@@ -152,6 +152,23 @@ def test_a_stated_rate_is_used_instead_of_the_table() -> None:
     assert part(profit, PartName.REFERRAL_FEE) == -721
 
 
+def test_the_share_keepa_states_is_used_where_the_category_is_not_known() -> None:
+    trade = terms(category=None, stated_referral_pct=Decimal("7.21"))
+    assert part(compute_profit(trade, 6000, 9999), PartName.REFERRAL_FEE) == -721
+    # The store's least fee holds for it too.
+    assert part(compute_profit(trade, 100, 200), PartName.REFERRAL_FEE) == -30
+
+
+def test_the_tables_schedule_goes_before_the_share_keepa_states() -> None:
+    profit = compute_profit(terms(category="electronics", stated_referral_pct=Decimal(15)), 6000, 9999)
+    assert part(profit, PartName.REFERRAL_FEE) == -700
+
+
+def test_a_stated_share_without_a_known_least_fee_is_unknown() -> None:
+    profit = compute_profit(terms(category=None, stated_referral_pct=Decimal(15), on=date(2020, 8, 1)), 6000, 9999)
+    assert PartName.REFERRAL_FEE in {one.name for one in profit.unknown}
+
+
 @pytest.mark.parametrize(
     ("options", "unknown"),
     [

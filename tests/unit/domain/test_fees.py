@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeper.domain.fees import ReferralFee, ReferralTier, TierKind, flat_referral, parse_referral_fees
+from keeper.domain.fees import ReferralFee, ReferralTier, TierKind, flat_referral, parse_referral_fees, stated_pct
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.vat import find_vat_area
 from tests.unit.domain.seed_tables import FEES, VAT
@@ -198,3 +198,8 @@ def test_lines_of_one_schedule_may_name_several_stores() -> None:
 def test_every_row_says_where_it_is_from() -> None:
     rows = [*(one.row for one in FEES.referral), *(one.row for one in FEES.closing), *(one.row for one in FEES.digital)]
     assert all(row.source and row.valid_from for row in (*rows, *(rate.row for rate in VAT.rates)))
+
+
+@pytest.mark.parametrize(("pct", "meant"), [(7.21, "7.21"), (15.0, "15.00"), (8.24, "8.24"), (None, None)])
+def test_a_stated_share_is_read_as_it_was_meant(pct: float | None, meant: str | None) -> None:
+    assert stated_pct(pct) == (None if meant is None else Decimal(meant))
