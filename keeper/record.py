@@ -13,7 +13,7 @@ from keeper.domain.price_series import minute_of
 from keeper.domain.price_type import PRICES
 from keeper.domain.product import Product
 from keeper.domain.watch import Verdict, has_rearmed, judge
-from keeper.postgres import alerts, prices, products, watches
+from keeper.postgres import alerts, prices, product_changes, products, watches
 from keeper.postgres.alerts import Candidate
 from keeper.postgres.outbox import insert_events
 from keeper.postgres.prices import Change
@@ -81,6 +81,7 @@ def record(
     if all(product.is_partial and not product.series and product.stats is None for product in batch):
         # Without a price there is no history, alert, watch or claim to look at.
         added, changed = products.write_seen(connection, batch, now=now)
+        product_changes.note_changes(connection, {asin for asin, _ in changed})
         insert_events(connection, _product_events(batch, changed, raw, routes), routes)
         return Recorded(products=len(batch), added=added)
     history_lines: list[str] = []
@@ -95,6 +96,7 @@ def record(
     prices.insert_history(connection)
     changed = products.update_products(connection, now=now)
     products.note_category_paths(connection)
+    product_changes.note_changes(connection, {asin for asin, _ in changed}, looked_at={product.asin for product in batch})
     if events:
         prices.insert_price_events(connection, routes)
     insert_events(connection, _product_events(batch, changed, raw, routes), routes)
