@@ -30,15 +30,17 @@ class EventKind(StrEnum):
     KEEPA_CALL = "keepa_call"
     ALERT = "alert"
     DEAL_ALERT = "deal_alert"
+    ARBITRAGE_ALERT = "arbitrage_alert"
+    OPPORTUNITY_ALERT = "opportunity_alert"
     REPORT = "report"
     TOKENS_FOREIGN = "tokens_foreign"
 
 
 KINDS: Mapping[Sink, tuple[EventKind, ...]] = {
-    Sink.KAFKA: (EventKind.PRICE_UPDATE, EventKind.DEAL_UPDATE, EventKind.RAW_PRODUCT, EventKind.RAW_DEAL),
+    Sink.KAFKA: (EventKind.PRICE_UPDATE, EventKind.DEAL_UPDATE, EventKind.RAW_PRODUCT, EventKind.RAW_DEAL, EventKind.ARBITRAGE_ALERT),
     Sink.SEARCH: (EventKind.PRICE_UPDATE, EventKind.DEAL_UPDATE, EventKind.KEEPA_CALL),
     Sink.ENRICH: (EventKind.PRODUCT_UPDATE,),
-    Sink.NOTIFY: (EventKind.ALERT, EventKind.DEAL_ALERT, EventKind.REPORT),
+    Sink.NOTIFY: (EventKind.ALERT, EventKind.DEAL_ALERT, EventKind.OPPORTUNITY_ALERT, EventKind.REPORT),
 }
 
 
@@ -105,6 +107,11 @@ def price_event_id(asin: str, marketplace: str, price_type: str, observed_second
     return uuid5(NAMESPACE, f"{asin}/{marketplace}/{price_type}/{observed_second}/{amount_minor if amount_minor is not None else ''}")
 
 
+def revised_event_id(asin: str, revision: int) -> UUID:
+    """The same for the same state of a product whose change is nobody's answer, but our own reckoning."""
+    return uuid5(NAMESPACE, f"revised/{asin}/{revision}")
+
+
 def raw_event_id(asin: str, marketplace: str, timestamp: str) -> UUID:
     """The same for the same answer on one product; `timestamp` as the event bears it."""
     return uuid5(NAMESPACE, f"raw/{asin}/{marketplace}/{timestamp}")
@@ -133,6 +140,16 @@ def report_event_id(report_id: int, channel_id: int) -> UUID:
 def deal_alert_event_id(user_id: int, deal_id: str, channel_id: int) -> UUID:
     """The same for the same deal told to the same channel."""
     return uuid5(NAMESPACE, f"deal-alert/{user_id}/{deal_id}/{channel_id}")
+
+
+def arbitrage_event_id(asin: str, source: str, target: str, first_second: int) -> UUID:
+    """The same for the same opportunity: a lane of a product from the moment its gap was first seen."""
+    return uuid5(NAMESPACE, f"arbitrage/{asin}/{source}/{target}/{first_second}")
+
+
+def opportunity_alert_event_id(user_id: int, arbitrage_id: UUID, channel_id: int) -> UUID:
+    """The same for the same opportunity told to the same channel."""
+    return uuid5(NAMESPACE, f"opportunity-alert/{user_id}/{arbitrage_id}/{channel_id}")
 
 
 def enriched_event_id(asin: str, revision: int) -> UUID:

@@ -6,8 +6,14 @@ from typing import Any, Final
 
 from keeper.kafka.topics import Topic
 
-# `arbitrage.alerts` gets its own with its first sender.
-TOPICS_WITH_SCHEMA: Final = (Topic.PRICE_UPDATES, Topic.DEAL_UPDATES, Topic.RAW_DEALS, Topic.RAW_PRODUCTS, Topic.ENRICHED_PRODUCTS)
+TOPICS_WITH_SCHEMA: Final = (
+    Topic.PRICE_UPDATES,
+    Topic.DEAL_UPDATES,
+    Topic.RAW_DEALS,
+    Topic.RAW_PRODUCTS,
+    Topic.ENRICHED_PRODUCTS,
+    Topic.ARBITRAGE_ALERTS,
+)
 
 
 def load_schema(topic: Topic) -> dict[str, Any]:

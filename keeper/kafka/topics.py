@@ -56,6 +56,7 @@ TOPICS: Final[Mapping[EventKind, Topic]] = {
     EventKind.DEAL_UPDATE: Topic.DEAL_UPDATES,
     EventKind.RAW_PRODUCT: Topic.RAW_PRODUCTS,
     EventKind.RAW_DEAL: Topic.RAW_DEALS,
+    EventKind.ARBITRAGE_ALERT: Topic.ARBITRAGE_ALERTS,
 }
 
 DEAD_LETTERS: Final[Mapping[Topic, Topic]] = {

@@ -1,10 +1,15 @@
 """A product over all its marketplaces, composed whole: the document of the index `products` and of `products.enriched`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection, text
+
+from keeper.domain.events import Event, EventKind, revised_event_id
+from keeper.postgres.outbox import insert_events
+from keeper.postgres.sinks import Routes
 
 STATISTICS_DAYS = 90
 
@@ -34,6 +39,9 @@ def select_documents(connection: Connection, asins: Collection[str]) -> list[Pro
     `current_prices` is the price of new goods, in minor units by marketplace; what is one word or number for all is that of the first
     marketplace that has one; `statistics` looks at the 90 days before its last change,
     so that the same revision is always the same document.
+
+    The best opportunity of a product is what its lane leaves, the unknown last, then the gap; one that may not be the same article is none.
+    Its fields are null where there is none. `is_active` is the product's, `opportunity_is_active` the opportunity's.
     """
     rows = connection.execute(
         text(
@@ -72,6 +80,11 @@ def select_documents(connection: Connection, asins: Collection[str]) -> list[Pro
                     ), 'changes', count(*) - 1
                 ) AS figures
                 FROM point GROUP BY asin, marketplace HAVING count(amount_minor) > 0
+            ), best AS (
+                SELECT DISTINCT ON (o.asin) o.asin, o.source_market, o.target_market, o.source_minor, o.target_minor, o.margin_minor,
+                    o.margin_pct, o.profit_minor, o.roi_pct, o.profit_margin_pct
+                FROM opportunities o WHERE o.asin = ANY(:asins) AND o.closed_at IS NULL AND cardinality(o.doubts) = 0
+                ORDER BY o.asin, o.profit_minor DESC NULLS LAST, o.margin_minor DESC, o.id
             )
             SELECT asin, sum(revision)::bigint AS revision, max(changed_at) AS changed_at, json_build_object(
                 'asin', asin,
@@ -100,16 +113,74 @@ def select_documents(connection: Connection, asins: Collection[str]) -> list[Pro
                 'first_seen', to_char(min(first_seen_at), 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"'),
                 'last_updated', to_char(max(changed_at), 'YYYY-MM-DD"T"HH24\\:MI\\:SS"Z"'),
                 'is_active', bool_or(kind NOT IN ('inaccessible', 'invalid')),
+                'source_market', best.source_market, 'target_market', best.target_market,
+                'source_price', best.source_minor, 'target_price', best.target_minor,
+                'margin', best.margin_minor, 'margin_percentage', best.margin_pct,
+                'profit_minor', best.profit_minor, 'roi_pct', best.roi_pct, 'profit_margin_pct', best.profit_margin_pct,
+                'opportunity_is_active', best.asin IS NOT NULL,
                 'revision', sum(revision)::bigint,
                 'schema_version', 1
             )::text AS body
-            FROM place LEFT JOIN statistic USING (asin, marketplace)
-            GROUP BY asin ORDER BY asin
+            FROM place LEFT JOIN statistic USING (asin, marketplace) LEFT JOIN best USING (asin)
+            GROUP BY asin, best.asin, best.source_market, best.target_market, best.source_minor, best.target_minor, best.margin_minor,
+                best.margin_pct, best.profit_minor, best.roi_pct, best.profit_margin_pct
+            ORDER BY asin
             """
         ),
         {"asins": list(asins), "days": STATISTICS_DAYS},
     )
     return [ProductDocument(row.asin, row.revision, row.changed_at, row.body.replace("\n", " ")) for row in rows]
+
+
+def raise_revisions(connection: Connection, asins: Collection[str], *, now: datetime, routes: Routes) -> int:
+    """The best opportunities of these products are others than before: their documents are newer ones, which the enrichment hears of.
+
+    One row of each product stands for it, that of the first marketplace by name. The rows are locked in the order of `record`, so that both
+    wait for one another and never deadlock. ASINs that are unknown are passed over.
+
+    Args:
+        connection: in the transaction that changes the opportunities.
+        routes: of `sinks.lock_routes` in this transaction.
+
+    Returns:
+        How many documents are newer.
+    """
+    if not asins:
+        return 0
+    rows = connection.execute(
+        text(
+            """
+            WITH first AS (
+                SELECT p.asin, p.marketplace FROM unnest(CAST(:asins AS text[])) AS changed (asin)
+                CROSS JOIN LATERAL (
+                    SELECT asin, marketplace FROM products WHERE products.asin = changed.asin ORDER BY marketplace LIMIT 1
+                ) p
+                GROUP BY p.asin, p.marketplace
+            ), locked AS (
+                SELECT p.asin, p.marketplace FROM products p JOIN first USING (asin, marketplace)
+                ORDER BY p.asin, p.marketplace FOR NO KEY UPDATE OF p
+            )
+            UPDATE products p SET revision = p.revision + 1, changed_at = greatest(p.changed_at, :now)
+            FROM locked WHERE p.asin = locked.asin AND p.marketplace = locked.marketplace
+            RETURNING p.asin, p.marketplace, p.revision
+            """
+        ),
+        {"asins": "{" + ",".join(asins) + "}", "now": now},
+    ).all()
+    insert_events(connection, [event for row in sorted(rows) for event in _revised(row, now, routes)], routes)
+    return len(rows)
+
+
+def _revised(row: Sequence[Any], now: datetime, routes: Routes) -> Iterator[Event]:
+    """What the enrichment hears of: without Kafka the ASIN, over Kafka an answer that is none of Keepa's."""
+    asin, marketplace, revision = row
+    event_id = revised_event_id(asin, revision)
+    if EventKind.PRODUCT_UPDATE in routes:
+        yield Event.of(event_id, EventKind.PRODUCT_UPDATE, asin, {"asin": asin})
+    if EventKind.RAW_PRODUCT in routes:
+        told = {"asin": asin, "domain": marketplace.lower(), "event_id": str(event_id), "schema_version": 1}
+        told |= {"timestamp": f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", "event_type": "raw_product", "product": None}
+        yield Event.of(event_id, EventKind.RAW_PRODUCT, asin, told)
 
 
 def select_asins(connection: Connection, *, after: str, limit: int) -> Sequence[str]:

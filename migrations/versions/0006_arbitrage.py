@@ -134,17 +134,77 @@ COMMENT ON COLUMN opportunities.doubts IS 'Why both listings may not be the same
 COMMENT ON COLUMN opportunities.last_seen_at IS 'When it was last reckoned and still there';
 COMMENT ON COLUMN opportunities.announced_at IS 'When it was told to people; null: not yet, or not worth it';
 CREATE UNIQUE INDEX opportunities_open ON opportunities (asin, source_market, target_market) WHERE closed_at IS NULL;
--- For each order a person asks for; the number makes the order of equal ones.
-CREATE INDEX opportunities_by_margin ON opportunities (margin_pct DESC, id) WHERE closed_at IS NULL;
-CREATE INDEX opportunities_by_profit ON opportunities (coalesce(profit_minor, -2147483648) DESC, id) WHERE closed_at IS NULL;
-CREATE INDEX opportunities_by_roi ON opportunities (coalesce(roi_pct, -9999999) DESC, id) WHERE closed_at IS NULL;
-CREATE INDEX opportunities_by_score ON opportunities (score DESC, id) WHERE closed_at IS NULL;
-CREATE INDEX opportunities_by_start ON opportunities (first_seen_at DESC, id) WHERE closed_at IS NULL;
-CREATE INDEX opportunities_of_product ON opportunities (asin, id);
-CREATE INDEX opportunities_over ON opportunities (closed_at) WHERE closed_at IS NOT NULL;
+-- For each order a person asks for, the same article and the doubtful apart: what is doubtful has the highest margins, and most people ask
+-- without it. The newest come by their number.
+CREATE INDEX opportunities_by_margin ON opportunities (margin_pct DESC, id DESC) WHERE closed_at IS NULL AND cardinality(doubts) = 0;
+CREATE INDEX opportunities_by_profit ON opportunities (coalesce(profit_minor, -2147483648) DESC, id DESC)
+    WHERE closed_at IS NULL AND cardinality(doubts) = 0;
+CREATE INDEX opportunities_by_roi ON opportunities (coalesce(roi_pct, -9999999) DESC, id DESC)
+    WHERE closed_at IS NULL AND cardinality(doubts) = 0;
+CREATE INDEX opportunities_by_score ON opportunities (score DESC, id DESC) WHERE closed_at IS NULL AND cardinality(doubts) = 0;
+CREATE INDEX doubtful_by_margin ON opportunities (margin_pct DESC, id DESC) WHERE closed_at IS NULL AND cardinality(doubts) > 0;
+CREATE INDEX doubtful_by_profit ON opportunities (coalesce(profit_minor, -2147483648) DESC, id DESC)
+    WHERE closed_at IS NULL AND cardinality(doubts) > 0;
+CREATE INDEX doubtful_by_roi ON opportunities (coalesce(roi_pct, -9999999) DESC, id DESC)
+    WHERE closed_at IS NULL AND cardinality(doubts) > 0;
+CREATE INDEX doubtful_by_score ON opportunities (score DESC, id DESC) WHERE closed_at IS NULL AND cardinality(doubts) > 0;
+-- For a rare lane or category, which the orders above would look for in vain.
+CREATE INDEX opportunities_of_lane ON opportunities (source_market, target_market, category) WHERE closed_at IS NULL;
+CREATE INDEX opportunities_of_category ON opportunities (category) WHERE closed_at IS NULL;
+CREATE INDEX opportunities_over ON opportunities (closed_at DESC, id DESC) WHERE closed_at IS NOT NULL;
+CREATE INDEX opportunities_of_product_over ON opportunities (asin, id) WHERE closed_at IS NOT NULL;
+CREATE STATISTICS opportunities_lanes (mcv) ON source_market, target_market, category FROM opportunities;
+
+CREATE TABLE opportunity_rules (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id bigint NOT NULL REFERENCES users ON DELETE CASCADE,
+    name text NOT NULL,
+    least_roi_pct numeric(9, 2),
+    least_profit_minor integer,
+    least_margin_pct numeric(9, 2),
+    sources text[] NOT NULL DEFAULT '{}',
+    targets text[] NOT NULL DEFAULT '{}',
+    categories text[] NOT NULL DEFAULT '{}',
+    is_active boolean NOT NULL DEFAULT true,
+    changed_at timestamptz NOT NULL,
+    created_at timestamptz NOT NULL,
+    UNIQUE (user_id, name)
+);
+COMMENT ON TABLE opportunity_rules IS 'Which opportunities a user wants to be told of: all conditions at once, within a list any one';
+COMMENT ON COLUMN opportunity_rules.least_profit_minor IS 'Euro cents; null: no condition, as with the others';
+COMMENT ON COLUMN opportunity_rules.changed_at IS 'What was there before and has not become better since is not news for it';
+
+CREATE TABLE opportunity_alerts (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id bigint NOT NULL REFERENCES users ON DELETE CASCADE,
+    opportunity_id bigint NOT NULL REFERENCES opportunities ON DELETE CASCADE,
+    rule_id bigint REFERENCES opportunity_rules ON DELETE SET NULL,
+    content json NOT NULL,
+    created_at timestamptz NOT NULL,
+    UNIQUE (user_id, opportunity_id)
+);
+CREATE INDEX opportunity_alerts_of_rule ON opportunity_alerts (rule_id);
+CREATE INDEX opportunity_alerts_of_opportunity ON opportunity_alerts (opportunity_id);
+CREATE INDEX opportunity_alerts_of_hour ON opportunity_alerts (user_id, created_at);
+COMMENT ON TABLE opportunity_alerts IS 'Opportunities that were told, each once to a user';
+
+ALTER TABLE deliveries
+    ADD COLUMN opportunity_alert_id bigint REFERENCES opportunity_alerts ON DELETE CASCADE,
+    DROP CONSTRAINT deliveries_of_one,
+    ADD CONSTRAINT deliveries_of_one CHECK (num_nonnulls(alert_id, report_id, deal_alert_id, opportunity_alert_id) = 1),
+    ADD CONSTRAINT deliveries_of_opportunity_alert UNIQUE (opportunity_alert_id, channel_id);
+UPDATE sinks SET kinds = '{alert,deal_alert,opportunity_alert,report}' WHERE name = 'notify';
 """
 
 DOWNGRADE = """
+DELETE FROM outbox o USING events e
+WHERE e.recorded_on = o.event_on AND e.seq = o.event_seq AND e.kind IN ('arbitrage_alert', 'opportunity_alert');
+UPDATE sinks SET kinds = '{alert,deal_alert,report}' WHERE name = 'notify';
+DELETE FROM deliveries WHERE opportunity_alert_id IS NOT NULL;
+ALTER TABLE deliveries
+    DROP CONSTRAINT deliveries_of_one, DROP COLUMN opportunity_alert_id,
+    ADD CONSTRAINT deliveries_of_one CHECK (num_nonnulls(alert_id, report_id, deal_alert_id) = 1);
+DROP TABLE opportunity_alerts, opportunity_rules;
 CREATE OR REPLACE FUNCTION keeper_fold(said text) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$
     SELECT regexp_replace(replace(replace(plain, 'ae', 'a'), 'oe', 'o'), '(^|[^aeiouyq])ue', '\\1u', 'g')
     FROM regexp_replace(lower(unaccent(normalize(left(said, 2000), NFKC))), '[^[:alnum:]]+', ' ', 'g') plain

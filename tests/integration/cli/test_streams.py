@@ -126,7 +126,7 @@ def test_a_status_of_everything_up(streams: Terminal) -> None:
     assert conditions == {"PostgreSQL": "up", "simulator": "up", "channels": "off", "Kafka": "up", "Elasticsearch": "up"}
     indices = by_name(status["indices"], "alias")
     prefix = streams.environment["KEEPER_ELASTICSEARCH_INDEX_PREFIX"]
-    assert indices[f"{prefix}products"]["index"] == f"{prefix}products-v1-000001"
+    assert indices[f"{prefix}products"]["index"] == f"{prefix}products-v2-000001"
     assert (indices[f"{prefix}products"]["rows"], status["warnings"]) == (1, [])
 
 
@@ -241,7 +241,7 @@ def test_products_that_searches_miss_are_told_until_they_are_rebuilt(
 
     said = "searches find 0 of 2 products"
     assert told() == ([f"{said}: `keeper reindex products` brings the others from PostgreSQL"], [("note", said)])
-    index = f"{elasticsearch.prefix}products-v1-000002"
+    index = f"{elasticsearch.prefix}products-v2-000002"
     switch_on(engine, f"search.{index}", KINDS[Sink.ENRICH], from_oldest=False)
     (rebuilding,), in_doctor = told()
     assert (rebuilding.startswith(f"search.{index} is an index that is being rebuilt"), in_doctor) == (True, [])
@@ -405,10 +405,10 @@ def test_an_index_is_built_anew_and_the_old_one_deleted_when_told(streams: Termi
     rebuilt = streams.ask("reindex")
     prefix = streams.environment["KEEPER_ELASTICSEARCH_INDEX_PREFIX"]
     products = by_name(rebuilt, "alias")["products"]
-    assert (products["old"], products["new"], products["documents"]) == (f"{prefix}products-v1-000001", f"{prefix}products-v1-000002", 2)
-    assert by_name(streams.ask("status")["indices"], "alias")[f"{prefix}products"]["old"] == [f"{prefix}products-v1-000001"]
+    assert (products["old"], products["new"], products["documents"]) == (f"{prefix}products-v2-000001", f"{prefix}products-v2-000002", 2)
+    assert by_name(streams.ask("status")["indices"], "alias")[f"{prefix}products"]["old"] == [f"{prefix}products-v2-000001"]
     (again,) = streams.ask("reindex", "products", "--drop-old")
-    assert sorted(again["dropped"]) == [f"{prefix}products-v1-000001", f"{prefix}products-v1-000002"]
+    assert sorted(again["dropped"]) == [f"{prefix}products-v2-000001", f"{prefix}products-v2-000002"]
 
 
 def test_a_rebuild_without_elasticsearch_says_what_to_set(anna: Terminal) -> None:

@@ -160,7 +160,7 @@ def test_topics_and_indices_are_made_once(
     changes = bootstrap(installation.resources)
 
     assert f"topic {kafka.prefix}price-updates made" in changes
-    assert f"made index {elasticsearch.prefix}products-v1-000001 behind alias {elasticsearch.prefix}products" in changes
+    assert f"made index {elasticsearch.prefix}products-v2-000001 behind alias {elasticsearch.prefix}products" in changes
     assert bootstrap(installation.resources) == []
 
 

@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from keeper.domain.events import Sink
+from keeper.domain.incoming import decode_raw
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
 from keeper.domain.product import ProductKind
-from keeper.postgres.catalog import ProductDocument, select_asins, select_documents
-from tests.integration.makers import ASIN, NOW, ago, product, run_record
+from keeper.postgres.catalog import ProductDocument, raise_revisions, select_asins, select_documents
+from keeper.postgres.sinks import lock_routes
+from tests.integration.makers import ASIN, NOW, ago, one, product, rows, run_record, use_sinks
+from tests.integration.opportunities import add_opportunities, opportunity
 
 
 def document_of(engine: Engine, asin: str = ASIN) -> ProductDocument:
@@ -99,3 +103,49 @@ def test_a_walk_meets_every_asin_once(engine: Engine) -> None:
         while page := select_asins(connection, after=met[-1] if met else "", limit=2):
             met += page
     assert met == [*(f"B{number:09d}" for number in range(5)), ASIN]
+
+
+def best_of(engine: Engine) -> dict[str, Any]:
+    found = fields(engine)
+    return {name: found[name] for name in BEST}
+
+
+BEST = (
+    "source_market", "target_market", "source_price", "target_price", "margin", "margin_percentage", "profit_minor", "roi_pct",
+    "profit_margin_pct", "opportunity_is_active",
+)  # fmt: skip
+
+
+def test_the_document_has_the_best_opportunity(engine: Engine) -> None:
+    run_record(engine, product([(ago(days=1), 6000)]))
+    add_opportunities(engine, opportunity(), opportunity(target=Marketplace.ES, profit=None), opportunity(target=Marketplace.FR, profit=20))
+
+    assert best_of(engine) == dict(zip(BEST, ("DE", "IT", 6000, 9999, 3999, 66.65, 1054, 20.3, 10.54, True), strict=True))
+
+
+@pytest.mark.parametrize(
+    "facts", [{"doubts": ("another brand",)}, {"closed_at": NOW, "closed_why": "gap closed"}], ids=["doubtful", "closed"]
+)
+def test_what_is_doubtful_or_over_is_no_best_opportunity(engine: Engine, facts: dict[str, Any]) -> None:
+    run_record(engine, product([(ago(days=1), 6000)]))
+    add_opportunities(engine, opportunity(**facts))
+
+    assert best_of(engine) == dict.fromkeys(BEST) | {"opportunity_is_active": False}
+
+
+def test_another_best_opportunity_is_a_newer_document_that_the_enrichment_hears_of(engine: Engine) -> None:
+    run_record(engine, product([(ago(days=1), 6000)]), product([(ago(days=1), 9999)], marketplace=Marketplace.IT))
+    before = document_of(engine).revision
+    use_sinks(engine, ())
+    use_sinks(engine, {Sink.KAFKA, Sink.ENRICH}, without=())
+    with engine.begin() as connection:
+        raised = raise_revisions(connection, [ASIN, ASIN, "B000000000"], now=NOW, routes=lock_routes(connection))
+
+    assert (raised, document_of(engine).revision) == (1, before + 1)
+    assert rows(engine, "SELECT kind, payload -> 'product' IS NULL FROM events WHERE kind ~ 'product' ORDER BY kind") == [
+        ("product_update", True),
+        ("raw_product", False),
+    ]
+    raw = one(engine, "SELECT payload FROM events WHERE kind = 'raw_product'")
+    assert raw["product"] is None
+    assert decode_raw(json.dumps(raw).encode(), topic="raw.keepa_updates", now=NOW).raw is None

@@ -162,3 +162,52 @@ def test_deal_schema_takes_what_it_should(changes: dict[str, Any], is_valid: boo
 def test_a_deletion_is_valid_for_readers_of_the_last_release_too() -> None:
     released = json.loads((RELEASED / f"{Topic.DEAL_UPDATES}.json").read_text())
     assert Draft202012Validator(released).is_valid(DEAL | {"deleted": True})
+
+
+OPPORTUNITY = {
+    "asin": "B0TEST0001",
+    "product_title": "Tastatur",
+    "brand": None,
+    "image": None,
+    "category": "default",
+    "source_market": "DE",
+    "target_market": "IT",
+    "source_price": 6000,
+    "target_price": 9999,
+    "source_currency": "EUR",
+    "target_currency": "EUR",
+    "currency": "EUR",
+    "price_type": "NEW",
+    "source_checked_at": "2026-02-20T12:30:00Z",
+    "target_checked_at": "2026-02-20T12:30:00Z",
+    "margin": 3999,
+    "margin_percentage": 66.65,
+    "is_active": True,
+    "profit_minor": 1054,
+    "invested_minor": 5192,
+    "roi_pct": 20.3,
+    "profit_margin_pct": 10.54,
+    "score": 70,
+    "flags": ["Amazon sells it"],
+    "severity": "medium",
+    "opportunity_id": 1,
+    "first_seen": "2026-02-20T12:30:00Z",
+    "source_link": "https://www.amazon.de/dp/B0TEST0001",
+    "target_link": "https://www.amazon.it/dp/B0TEST0001",
+    "timestamp": "2026-02-20T12:30:00Z",
+    "event_type": "arbitrage_alert",
+    "event_id": "6f1c4a52-6f0e-5c0e-9a52-6b6565706572",
+    "schema_version": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_valid"),
+    [
+        pytest.param({}, True, id="as it is"),
+        pytest.param({"profit_minor": None}, False, id="a profit that is not known"),
+        pytest.param({"source_price": 0}, False, id="a price that is none"),
+    ],
+)
+def test_arbitrage_schema_takes_what_it_should(changes: dict[str, Any], is_valid: bool) -> None:
+    assert Draft202012Validator(load_schema(Topic.ARBITRAGE_ALERTS)).is_valid(OPPORTUNITY | changes) is is_valid

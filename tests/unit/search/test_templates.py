@@ -124,6 +124,16 @@ OURS: dict[Alias, set[str]] = {
         "revision",
         "schema_version",
         "statistics",
+        "source_market",
+        "target_market",
+        "source_price",
+        "target_price",
+        "margin",
+        "margin_percentage",
+        "profit_minor",
+        "roi_pct",
+        "profit_margin_pct",
+        "opportunity_is_active",
     },
 }
 
