@@ -70,3 +70,33 @@ class Opportunity:
     def is_active(self) -> bool:
         """Whether the gap was still there when it was last looked at."""
         return self.closed_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundOpportunity:
+    """An opportunity with what is known of its product.
+
+    Attributes:
+        title, brand, image_url: of the listing it is sold by, else of the one it is bought by.
+        fba_minor: Amazon's fee where it is sold, in that store's currency; with the two below what its profit is reckoned with.
+        weight_g: with the package, of the listing it is sold by.
+        stated_referral_pct: what Keepa says Amazon takes of it there.
+    """
+
+    opportunity: Opportunity
+    title: str | None = None
+    brand: str | None = None
+    image_url: str | None = None
+    fba_minor: int | None = None
+    weight_g: int | None = None
+    stated_referral_pct: float | None = None
+
+    @property
+    def source_link(self) -> str:
+        """The product's page where it is bought."""
+        return f"https://{self.opportunity.source_market.host}/dp/{self.opportunity.asin}"
+
+    @property
+    def target_link(self) -> str:
+        """The product's page where it is sold."""
+        return f"https://{self.opportunity.target_market.host}/dp/{self.opportunity.asin}"
