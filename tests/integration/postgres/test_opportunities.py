@@ -23,7 +23,7 @@ from tests.integration.makers import ASIN, NOW, add_user, ago, plans, product, r
 from tests.integration.opportunities import add_comparison, add_opportunities, opportunity
 
 DE, IT, ES, FR = Marketplace.DE, Marketplace.IT, Marketplace.ES, Marketplace.FR
-OVER = {"closed_at": NOW, "closed_why": "gap closed"}
+OVER: dict[str, Any] = {"closed_at": NOW, "closed_why": "gap closed"}
 
 
 def asin(number: int) -> str:
