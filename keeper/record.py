@@ -81,7 +81,8 @@ def record(
     if all(product.is_partial and not product.series and product.stats is None for product in batch):
         # Without a price there is no history, alert, watch or claim to look at.
         added, changed = products.write_seen(connection, batch, now=now)
-        product_changes.note_changes(connection, {asin for asin, _ in changed})
+        # What is new here has no price to compare either.
+        product_changes.note_changes(connection, {asin for asin, marketplace in changed if (asin, marketplace) not in added})
         insert_events(connection, _product_events(batch, changed, raw, routes), routes)
         return Recorded(products=len(batch), added=added)
     history_lines: list[str] = []
