@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 
 from keeper.domain.errors import KeeperError
-from keeper.postgres import deals, idempotency, ingested, ledger, outbox, partitions, reports, watches
+from keeper.postgres import deals, idempotency, ingested, ledger, outbox, partitions, product_changes, reports, watches
 from keeper.postgres.partitions import PartitionsBusy
 from keeper.postgres.sinks import lock_routes
 from keeper.search.connection import SearchConnection, open_client
@@ -86,6 +86,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         dead_letters = outbox.delete_old_dead_letters(connection, days=retention.dead_letters)
         answers = idempotency.delete_old(connection)
         old_reports = reports.delete_old(connection, before=now - timedelta(days=retention.reports))
+        product_changes.forget_doubles(connection)
         sightings = deals.delete_old_sightings(connection, before=now - timedelta(days=retention.sightings))
     old_deals, _ = _until_done(engine, partial(_forget_deals, before=now - timedelta(days=retention.deals)))
     made, made_problem = _until_done(engine, partial(partitions.make_partitions, now=now, at_most=1, lock_seconds=_LOCK_SECONDS))

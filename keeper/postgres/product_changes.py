@@ -64,3 +64,21 @@ def take_changes_between(connection: Connection, after: str, last: str | None) -
         {"after": after, "last": last},
     )
     return list(rows.scalars())
+
+
+def forget_doubles(connection: Connection) -> int:
+    """Keep one change of each product, the latest, so that a list nobody takes from is no longer than there are products.
+
+    Returns:
+        How many went.
+    """
+    return connection.execute(
+        text(
+            """
+            DELETE FROM product_changes c USING (
+                SELECT asin, max(seq) AS latest FROM product_changes GROUP BY asin HAVING count(*) > 1
+            ) many
+            WHERE c.asin = many.asin AND c.seq < many.latest
+            """
+        )
+    ).rowcount
