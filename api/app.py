@@ -25,6 +25,7 @@ from api import (
     products,
     reindex,
     reports,
+    seller,
     status,
     tokens,
     users,
@@ -115,7 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     v1 = APIRouter(prefix="/api/v1")
     rooms = (
         status, watch_list, watches, checks, prices, products, deals, deal_filters, feeds, alerts, reports, channels, users,
-        api_keys, tokens, reindex,
+        api_keys, seller, tokens, reindex,
     )  # fmt: skip
     for room in rooms:
         v1.include_router(room.router)

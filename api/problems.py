@@ -33,6 +33,7 @@ from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.money import AmountInvalid
 from keeper.domain.report import TimezoneUnknown
 from keeper.domain.search import SearchInvalid
+from keeper.domain.seller import SellerProfileInvalid
 from keeper.domain.watch import WatchInvalid
 from keeper.domain.watch_list import WatchListUnreadable
 from keeper.keepa.errors import KeepaError, OutOfTokens, ServerDown
@@ -49,6 +50,7 @@ from keeper.postgres.watches import WatchExists, WatchUnknown
 from keeper.resources import ChannelKeyMissing, DatabaseUnreachable, NoKeepa, NotMigrated
 from keeper.search.connection import SearchDown, SearchNotConfigured, SearchRefused
 from keeper.tokens import TokensUnaffordable, TokensUnavailable
+from keeper.trade_files import SellerFileUnusable
 from keeper.watchlist import WatchListChanged
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -140,6 +142,8 @@ _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
     (FilterExists, Kind(409, "filter-exists", "There is a filter of this name", "PUT the one you have, or choose another name")),
     (TooManyFilters, Kind(409, "too-many-filters", "There are as many filters as there may be", "DELETE one first")),
     (DealFilterInvalid, Kind(422, "filter-invalid", "The filter cannot be")),
+    (SellerProfileInvalid, Kind(422, "seller-profile-invalid", "The seller's profile cannot be", "mend the field; nothing was changed")),
+    (SellerFileUnusable, _NOT_READY),
     (DealInvalid, Kind(422, "deal-invalid", "The deal cannot be")),
     (SearchNotConfigured, Kind(503, "search-not-configured", "There is no Elasticsearch", _ELSEWHERE)),
     (SearchDown, Kind(503, "search-down", "The search engine does not answer", _ELSEWHERE)),
@@ -247,6 +251,8 @@ async def _tell_keeper_error(request: Request, error: Exception) -> Response:
         errors.append(FieldProblem(field=place, message=str(error)))
     elif isinstance(error, DealFilterInvalid) and request.method != "GET":
         errors.append(FieldProblem(field=_field_of_filter(request, error.field), message=str(error)))
+    elif isinstance(error, SellerProfileInvalid) and request.method == "PUT":
+        errors.append(FieldProblem(field=f"body.{error.field}", message=str(error)))
     if kind.status >= 500:
         logger.warning("%s: %s", kind.name, mask_keys(str(error)))
     # Where the database is, and as whom it is asked, is nobody's business who has shown no key.

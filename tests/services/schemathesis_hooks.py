@@ -40,6 +40,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     if isinstance(case.body, dict) and isinstance(case.body.get("timezone"), str):
         # Which zones there are, the machine's database says.
         case.body["timezone"] = "Pacific/Auckland"
+    if case.operation.label == "PUT /api/v1/seller-profile" and isinstance(case.body, dict):
+        _mend_seller(case.body)
     if "/deals/" in case.operation.path and isinstance(case.body, dict):
         rules = case.body.get("rules", case.body)
         if isinstance(rules, dict):
@@ -82,6 +84,17 @@ def _mend_conditions(conditions: dict[str, Any]) -> None:
         conditions["group"] = "keyboards"
     for name in ("cursor", "since"):
         conditions.pop(name, None)
+
+
+def _mend_seller(profile: dict[str, Any]) -> None:
+    """Of a seller's profile: which letters are a country, who gets VAT back, and two prices for one weight no schema says."""
+    profile["home"] = "DE"
+    if "registered" in profile:
+        profile["registered"] = ["DE"]
+    elif "reclaims_purchase_vat" in profile:
+        profile["reclaims_purchase_vat"] = False
+    if isinstance(profile.get("inbound"), list):
+        profile["inbound"] = profile["inbound"][:1]
 
 
 def _words(text: str) -> str:

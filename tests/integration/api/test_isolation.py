@@ -27,6 +27,7 @@ def _possessions(anna: Person, engine: Engine) -> dict[str, int]:
     key = anna.post("/api/v1/api-keys", {"label": _MARK})
     # The price is below the target, so that there is an alert.
     anna.post("/api/v1/price/check", {"asin": ASIN}, status=200)
+    anna.ask("PUT", "/api/v1/seller-profile", json={"home": "FR", "preparation_minor": 4711}).raise_for_status()
     kept = anna.post("/api/v1/deals/filters", {"name": _MARK, "rules": {"words": _MARK}})
     with engine.begin() as connection:
         report = preview(connection, anna.user_id, now=NOW, settings=ReportSettings())
@@ -45,6 +46,7 @@ def _rows(engine: Engine, user_id: int) -> Any:
         "price_alerts": "user_id",
         "deal_filters": "user_id",
         "deal_reports": "user_id",
+        "seller_profiles": "user_id",
         "users": "id",
     }
     with engine.begin() as connection:
@@ -73,6 +75,7 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
         # A price is checked for everybody who watches it, so this one is of a product that anna does not.
         ("POST", "/api/v1/price/check"): {"asin": "B08DG4C63H"},
     }
+    own[("PUT", "/api/v1/seller-profile")] = {"home": "IT"}
     own[("POST", "/api/v1/deals/filters")] = {"name": "bens", "rules": {"words": "tastatur"}}
     bodies[("PUT", "/api/v1/deals/filters/{filter_id}")] = {"name": "bens", "rules": {}}
     token = ben.post("/api/v1/api-keys", {"label": "feed", "scope": "feed"})["key"]
@@ -107,6 +110,7 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
     assert [one["name"] for one in ben.get("/api/v1/channels")["channels"]] == ["bens"]
     assert [one["label"] for one in ben.get("/api/v1/api-keys")["api_keys"]] == ["first", "feed", "bens"]
     assert [one["name"] for one in ben.get("/api/v1/deals/filters")["filters"]] == ["bens"]
+    assert anna.get("/api/v1/seller-profile")["profile"]["preparation_minor"] == 4711
     assert ben.get("/api/v1/alerts")["alerts"] == []
     assert ben.get("/api/v1/reports")["reports"] == []
 
