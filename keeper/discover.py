@@ -355,7 +355,7 @@ def _note_found(engine: Engine, query: DiscoveryQuery, asins: Sequence[str], sou
             connection, asins, query.marketplace, source=source, query=query.name, group=query.group, now=now
         )
         if source == "finder":
-            candidates.keep_found(connection, query.name, len(asins), now=now)
+            candidates.keep_found(connection, query.name, asins, now=now)
 
 
 def plan_candidates(engine: Engine, *, most: int, settings: TokenSettings, max_wait_seconds: float) -> PlannedRequest | None:

@@ -48,6 +48,7 @@ def fetch(engine: Engine, client: KeepaClient, request: PlannedRequest, *, reser
             history_days=options.history_days,
             buybox=options.buybox,
             rating=options.rating,
+            offers=options.offers,
         ),
     )
 

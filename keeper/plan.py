@@ -28,6 +28,7 @@ class PlannedRequest:
         reservation_id: of the tokens.
         tokens: upper bound of the cost.
         history_days: covers the time since the last check of each product.
+        offers: so many sellers are asked for, too; None for none.
     """
 
     batch_id: UUID
@@ -39,6 +40,7 @@ class PlannedRequest:
     tokens: int
     operation: str = "product"
     priority: Priority = Priority.WATCH
+    offers: int | None = None
 
     @property
     def size(self) -> int:
@@ -48,12 +50,12 @@ class PlannedRequest:
     @property
     def options(self) -> ProductOptions:
         """What to ask Keepa for."""
-        return options_of(buybox=self.buybox, history_days=self.history_days)
+        return options_of(buybox=self.buybox, history_days=self.history_days, offers=self.offers)
 
 
-def options_of(*, buybox: bool, history_days: int | None) -> ProductOptions:
-    """What a check asks: statistics and history cost nothing, the buy box two tokens."""
-    return ProductOptions(stats_days=STATS_DAYS, history_days=history_days, buybox=buybox)
+def options_of(*, buybox: bool, history_days: int | None, offers: int | None = None) -> ProductOptions:
+    """What a check asks: statistics and history cost nothing, the buy box two tokens, sellers 6 for each ten."""
+    return ProductOptions(stats_days=STATS_DAYS, history_days=history_days, buybox=buybox, offers=offers)
 
 
 def plan(
@@ -121,6 +123,7 @@ def plan_products(
     history_days: int,
     reservation_id: int,
     settings: TokenSettings,
+    offers: int | None = None,
 ) -> PlannedRequest | None:
     """Claim some products for a check somebody asked for, on tokens already reserved. None when all are being checked right now."""
     ledger.lock_ledger(connection)
@@ -135,7 +138,8 @@ def plan_products(
         asins=tuple(sorted(claimed)),
         buybox=buybox,
         history_days=history_days,
-        tokens=cost_upper_bound(len(claimed), options_of(buybox=buybox, history_days=history_days)),
+        tokens=cost_upper_bound(len(claimed), options_of(buybox=buybox, history_days=history_days, offers=offers)),
+        offers=offers,
     )
 
 

@@ -162,14 +162,20 @@ def select_found_at(connection: Connection, name: str) -> datetime | None:
     return connection.execute(text("SELECT asked_at FROM finder_queries WHERE name = :name"), {"name": name}).scalar_one_or_none()
 
 
-def keep_found(connection: Connection, name: str, found: int, *, now: datetime) -> None:
+def select_found(connection: Connection, name: str) -> tuple[str, ...]:
+    """What the finder found last for a file, the best sold first; nothing where it was never asked."""
+    found = connection.execute(text("SELECT asins FROM finder_queries WHERE name = :name"), {"name": name}).scalar_one_or_none()
+    return tuple(found or ())
+
+
+def keep_found(connection: Connection, name: str, asins: Sequence[str], *, now: datetime) -> None:
     """The finder has answered."""
     connection.execute(
         text(
             """
-            INSERT INTO finder_queries (name, asked_at, found) VALUES (:name, :now, :found)
-            ON CONFLICT (name) DO UPDATE SET asked_at = excluded.asked_at, found = excluded.found
+            INSERT INTO finder_queries (name, asked_at, found, asins) VALUES (:name, :now, cardinality(CAST(:asins AS text[])), :asins)
+            ON CONFLICT (name) DO UPDATE SET asked_at = excluded.asked_at, found = excluded.found, asins = excluded.asins
             """
         ),
-        {"name": name, "now": now, "found": found},
+        {"name": name, "now": now, "asins": list(asins)},
     )

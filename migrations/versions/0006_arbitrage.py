@@ -52,6 +52,15 @@ CREATE TABLE product_changes (
 );
 COMMENT ON TABLE product_changes IS 'Products whose price or facts changed since they were last compared';
 
+-- A product that a store does not have leaves no price; without this it would be asked for again and again.
+CREATE TABLE scanned_products (
+    asin text NOT NULL,
+    marketplace text NOT NULL,
+    scanned_at timestamptz NOT NULL,
+    PRIMARY KEY (asin, marketplace)
+);
+COMMENT ON TABLE scanned_products IS 'When a product was last asked for in a store to be compared, whatever came of it';
+
 ALTER TABLE finder_queries ADD COLUMN asins text[] NOT NULL DEFAULT '{}';
 COMMENT ON COLUMN finder_queries.asins IS 'What it found, the best sold first';
 
@@ -213,7 +222,7 @@ DROP INDEX products_of_brand;
 CREATE INDEX products_of_brand ON products (marketplace, lower(brand));
 DROP INDEX collected_deals_over;
 ALTER TABLE finder_queries DROP COLUMN asins;
-DROP TABLE opportunities, comparisons, seller_profiles, exchange_rates, product_changes, category_paths;
+DROP TABLE opportunities, comparisons, seller_profiles, exchange_rates, product_changes, category_paths, scanned_products;
 DROP SEQUENCE seller_profile_revisions;
 ALTER TABLE products
     DROP COLUMN is_hazardous, DROP COLUMN is_heat_sensitive, DROP COLUMN return_rate, DROP COLUMN coupon_minor, DROP COLUMN coupon_pct,
