@@ -1,6 +1,7 @@
 """What a run shows in the Prefect UI. An artifact that cannot be written never fails the run."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
 from sqlalchemy import Engine
@@ -8,11 +9,19 @@ from sqlalchemy import Engine
 from keeper.check import Checked
 from keeper.collection import Gathered
 from keeper.discover import Discovered
+from keeper.domain.exchange import EURO
 from keeper.domain.money import Money
 from keeper.domain.operations import OperationsReport, write_markdown
+from keeper.domain.opportunity_query import OpportunityQuery, OpportunitySort
 from keeper.domain.report import Report
 from keeper.postgres.deals import select_best
+from keeper.postgres.opportunities import select_opportunities
 from keeper.report import Reported
+from keeper.scan import Scanned
+
+if TYPE_CHECKING:
+    # numpy comes with it, and one flow of all compares.
+    from keeper.compare import Compared
 
 logger = logging.getLogger(__name__)
 _MOST_FAILURES = 100
@@ -104,6 +113,41 @@ def show_discovered(job: str, discovered: Discovered) -> None:
     for what, said in (("Failed", discovered.troubles), ("Noted", discovered.notes)):
         lines += [f"- {what}: {_cell(one)}" for one in list(said)[:_MOST_FAILURES]]
     _write(job, lines, discovered.sentence)
+
+
+def show_scan(job: str, engine: Engine, scanned: Scanned, compared: "Compared | None") -> None:
+    """What each store answered, how far the tokens go, and the best that is to be had."""
+    description = "; ".join([scanned.sentence, *([compared.sentence] if compared else [])])
+    lines = [f"## {description}", ""]
+    if scanned.stores:
+        lines += ["| Store | Requests | Listings | Failed | Tokens |", "|---|---|---|---|---|"]
+        lines += [f"| {name} | {one.requests} | {one.checked} | {one.failed} | {one.tokens} |" for name, one in scanned.stores.items()]
+        lines.append("")
+    if scanned.plan is not None:
+        lines += [scanned.plan.sentence, "", "| At most so old | Products that can be held |", "|---|---|"]
+        lines += [f"| {hours} h | {products} |" for hours, products in scanned.plan.held.items()]
+        lines += ["", *(f"- {count} by {source}" for source, count in scanned.plan.by_source.items()), ""]
+    lines += _best_opportunities(engine)
+    for what, said in (("Failed", scanned.troubles), ("Noted", scanned.notes)):
+        lines += [f"- {what}: {_cell(one)}" for one in list(said)[:_MOST_FAILURES]]
+    _write(job, lines, description)
+
+
+def _best_opportunities(engine: Engine) -> list[str]:
+    with engine.begin() as connection:
+        page = select_opportunities(connection, OpportunityQuery(sort=OpportunitySort.PROFIT, limit=_MOST_DEALS))
+    if not page.found:
+        return []
+    lines = ["| Product | Buy | Sell | Gap | Profit | ROI | Score |", "|---|---|---|---|---|---|---|"]
+    for found in page.found:
+        one = found.opportunity
+        title = _cell(found.title or one.asin)[:_LONGEST_TITLE].replace("[", "(").replace("]", ")")
+        bought = f"[{one.source_market}]({found.source_link}) {Money(one.source_minor, one.source_market.currency)}"
+        sold = f"[{one.target_market}]({found.target_link}) {Money(one.target_minor, one.target_market.currency)}"
+        profit = "unknown" if one.profit_minor is None else str(Money(one.profit_minor, EURO))
+        roi = "–" if one.roi_pct is None else f"{one.roi_pct} %"
+        lines.append(f"| {title} | {bought} | {sold} | {one.margin_pct} % | {profit} | {roi} | {one.score} |")
+    return [*lines, ""]
 
 
 def _write(job: str, lines: list[str], description: str) -> None:

@@ -21,11 +21,12 @@ from keeper.collection import CollectSettings
 from keeper.discover import DiscoverSettings, finder_query
 from keeper.domain.deal import DealQuery
 from keeper.domain.deal_files import DealFileInvalid, DealFiles, parse_discovery, parse_queries, parse_seeds, read_marketplaces
-from keeper.domain.discovery import DiscoveryQuery
+from keeper.domain.discovery import DiscoveryQuery, read_list
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import KINDS, Sink
 from keeper.domain.exchange import EURO
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.price_type import PriceType
 from keeper.domain.product_group import ProductGroup, ProductGroupInvalid, parse_group
 from keeper.domain.seller import SellerProfile
 from keeper.enrich import EnrichSink
@@ -41,14 +42,16 @@ from keeper.postgres.exchange_rates import select_rates
 from keeper.postgres.installation import KEEPA, SIMULATOR, ClockNumbers
 from keeper.relay import AlertSink, Circuit, DeliverySink, RelaySettings, UnusableSink
 from keeper.report import ReportSettings
+from keeper.scan import ScanSettings
 from keeper.settings import HOME, Settings, read_settings
 from keeper.sinks import switch_configured
 from keeper.tokens import TokenSettings, learn_bucket
-from keeper.trade_files import read_seed_rates, read_seller_file
+from keeper.trade_files import read_fee_categories, read_seed_rates, read_seller_file, read_tables
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
+    from keeper.compare import Terms
     from keeper.find import Searcher
     from keeper.kafka.connection import KafkaConnection
     from keeper.kafka.consumer import TopicConsumer
@@ -228,6 +231,9 @@ class Resources:
         Raises:
             DealFileInvalid: names the file and what to do.
         """
+        return self._read_discovery(self.settings.discovery.files)
+
+    def _read_discovery(self, words: Sequence[str]) -> list[DiscoveryQuery]:
         groups = {group.name for group in self.product_groups()}
 
         def read(path: Path) -> DiscoveryQuery:
@@ -240,7 +246,7 @@ class Resources:
                     raise DealFileInvalid(f"{path.name}: {error}") from error
             return query
 
-        queries, troubles = read_files(self.settings.discovery.files, ".toml", read)
+        queries, troubles = read_files(words, ".toml", read)
         if troubles:
             raise DealFileInvalid(troubles[0])
         return queries
@@ -269,6 +275,51 @@ class Resources:
             SellerFileUnusable, SellerProfileInvalid: see there.
         """
         return read_seller_file(self.settings.arbitrage.seller)
+
+    def scan_settings(self) -> ScanSettings:
+        """What is looked at in the compared stores, and how much that may cost.
+
+        Raises:
+            WordsUnclear, StoresTooFew, DealFileInvalid: a setting or a file that cannot be used.
+        """
+        arbitrage = self.settings.arbitrage
+        return ScanSettings(
+            stores=self.compared_marketplaces(),
+            price_type=PriceType(arbitrage.price_type),
+            share_pct=arbitrage.share_pct,
+            fresh_for=timedelta(hours=arbitrage.fresh_hours),
+            price_ends_after=timedelta(hours=arbitrage.stale_price_hours),
+            deal_age=timedelta(days=arbitrage.deal_days),
+            most_asins=arbitrage.most_asins,
+            most_per_list=arbitrage.most_per_list,
+            max_wait_seconds=self.settings.tokens.longest_wait_seconds,
+            lists=tuple(dict.fromkeys(read_list(word) for word in arbitrage.categories)),
+            queries=tuple(self._read_discovery(arbitrage.finder)),
+        )
+
+    def comparison_terms(self) -> "Terms":
+        """What prices are compared by; read anew each time, so that a changed table counts at once.
+
+        Raises:
+            SellerFileUnusable, SellerProfileInvalid, TableInvalid, WordsUnclear, StoresTooFew: a setting or a file that cannot be used.
+        """
+        # numpy comes with it, and few processes compare.
+        from keeper.compare import Terms
+
+        arbitrage = self.settings.arbitrage
+        with self.engine.begin() as connection:
+            rates = select_rates(connection, on=installation.select_now(connection).date())
+        return Terms(
+            seller=self.default_seller(),
+            tables=read_tables(arbitrage.tables),
+            rates=rates,
+            fee_categories=read_fee_categories(arbitrage.tables),
+            stores=self.compared_marketplaces(),
+            price_type=PriceType(arbitrage.price_type),
+            least_margin_pct=arbitrage.least_margin_pct,
+            stale_rate_days=arbitrage.stale_rate_days,
+            price_ends_after=timedelta(hours=arbitrage.stale_price_hours),
+        )
 
     def rates_url(self) -> str:
         """Where the reference rates are.

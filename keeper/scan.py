@@ -161,6 +161,7 @@ def plan_scan(engine: Engine, settings: ScanSettings) -> ScanPlan:
         tokens_each=settings.tokens_each,
         tokens_per_hour=share.per_hour,
         price_ends_after=settings.price_ends_after,
+        every=max(EVERY, settings.fresh_for),
         due=len(due),
         due_tokens=sum(len(one.stores) for one in due) * settings.tokens_each,
         tokens_left=max(0, share.left),

@@ -286,7 +286,7 @@ class ArbitrageSettings(_Group):
     stale_price_hours: float = Field(
         72, gt=0, le=8760, description="A price nobody has checked for so long counts no more, and its opportunities end, hours"
     )
-    share_pct: float = Field(30, gt=0, le=100, description="Share of the refill that comparing stores may spend, percent of what came since its last run")
+    share_pct: float = Field(30, gt=0, le=100, description="Share of the refill that comparing stores may spend, percent of an hour's")
     fresh_hours: float = Field(2, gt=0, le=720, description="A product checked within so long is not asked for again, hours")
     categories: Words = Field(
         (), description="Bestseller lists whose products are compared, as DE:340843031 (store and Keepa's id), separated by commas"

@@ -32,6 +32,11 @@ def on_database(_task: Task[Any, Any], _run: TaskRun, state: State[Any]) -> bool
     return isinstance(_raised(state), OperationalError)
 
 
+def on_transient_or_database(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    """Either of both."""
+    return on_transient(task, run, state) or on_database(task, run, state)
+
+
 def _raised(state: State[Any]) -> BaseException | None:
     error = state.data
     return error if isinstance(error, BaseException) else None

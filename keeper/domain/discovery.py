@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
+from keeper.domain.wording import WordsUnclear, read_marketplace, shown
+
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +49,15 @@ class DiscoveryQuery:
     group: str | None = None
     bestsellers: tuple[int, ...] = ()
     selection: Selection | None = None
+
+
+def read_list(word: str) -> tuple[Marketplace, int]:
+    """A list of bestsellers as people write it: store and Keepa's id of the category, `DE:340843031`.
+
+    Raises:
+        WordsUnclear: it is none.
+    """
+    store, separator, digits = word.partition(":")
+    if not separator or not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS and int(digits)):
+        raise WordsUnclear(f"{shown(word)} is no list of bestsellers; write store and Keepa's id of the category, like DE:340843031")
+    return read_marketplace(store), int(digits)

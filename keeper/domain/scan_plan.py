@@ -19,6 +19,7 @@ class ScanPlan:
         tokens_each: of one product in one store, at most.
         tokens_per_hour: the share; 0 before Keepa has named its bucket.
         price_ends_after: after so long a price counts no more.
+        every: so often a run is made, and no product looked at more often.
         due: products to be asked for now somewhere, `due_tokens` at most for all of them.
         tokens_left: of the share, now.
     """
@@ -28,6 +29,7 @@ class ScanPlan:
     tokens_each: int
     tokens_per_hour: int
     price_ends_after: timedelta
+    every: timedelta = timedelta(hours=2)
     due: int = 0
     due_tokens: int = 0
     tokens_left: int = 0
@@ -41,7 +43,9 @@ class ScanPlan:
     @property
     def oldest(self) -> timedelta | None:
         """How old a price gets until its turn comes again; None where there are no tokens."""
-        return timedelta(hours=self.round_tokens / self.tokens_per_hour) if self.tokens_per_hour else None
+        if not self.tokens_per_hour:
+            return None
+        return max(self.every, timedelta(hours=self.round_tokens / self.tokens_per_hour))
 
     def count_held(self, age: timedelta) -> int:
         """How many products could be held at most so old."""

@@ -19,6 +19,10 @@ def test_a_price_is_as_old_as_a_round_takes() -> None:
     assert plan(720).oldest == timedelta(hours=10)
 
 
+def test_no_product_is_looked_at_more_often_than_runs_are_made() -> None:
+    assert plan(10).oldest == timedelta(hours=2)
+
+
 @pytest.mark.parametrize(
     ("age_hours", "held"), [pytest.param(2, 144, id="a run"), pytest.param(24, 1728, id="a day"), pytest.param(0.01, 0, id="no time")]
 )

@@ -1,0 +1,101 @@
+"""Look at the same products in all compared stores, then say where to buy and where to sell."""
+
+from typing import Any, cast
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import deployment
+from prefect.states import Cancelled, Completed, Failed
+from prefect.utilities.annotations import quote
+
+from flows.artifacts import show_scan
+from keeper.check import Checked
+from keeper.compare import Compared
+from keeper.domain.errors import KeeperError
+from keeper.keepa.answer import ProductAnswer
+from keeper.plan import PlannedRequest
+from keeper.postgres.jobs import hold_job
+from keeper.resources import process_resources
+from keeper.scan import JOB, Scanned, scan
+from tasks.compare import compare
+from tasks.fetch import fetch
+from tasks.record import record
+from tasks.relay import relay
+from tasks.scan import fetch_bestsellers, fetch_found, know_exchange_rates, plan_listings
+
+_LONGEST_REASON = 300
+
+
+@flow(name="arbitrage-scan", flow_run_name="arbitrage-scan")
+def arbitrage_scan(is_with_scan: bool = True, is_full: bool = False) -> State[Any]:
+    """Look at the stores as far as the share of the tokens goes, and compare. What it does not reach waits for the next run.
+
+    Args:
+        is_with_scan: ask Keepa; without, what is recorded is compared.
+        is_full: compare every product, whatever has changed.
+    """
+    resources = process_resources()
+    with hold_job(resources.engine, JOB) as is_mine:
+        if not is_mine:
+            return Cancelled(message=f"another scheduler runs {JOB}/{deployment.name or 'by-hand'} on this database; it goes on alone")
+        scanned = Scanned()
+        _know_rates(scanned)
+        if is_with_scan:
+            _scan(scanned)
+        compared = _compare(scanned, is_full=is_full)
+        _tell(scanned)
+        show_scan(JOB, resources.engine, scanned, compared)
+    parts = [*([scanned.sentence] if is_with_scan else []), *([compared.sentence] if compared else []), *scanned.troubles, *scanned.notes]
+    return (Failed if scanned.troubles else Completed)(message="; ".join(parts))
+
+
+def _know_rates(scanned: Scanned) -> None:
+    """Old rates and none at all are told, and stop nothing."""
+    try:
+        scanned.notes |= dict.fromkeys(know_exchange_rates())
+    except KeeperError as error:
+        scanned.troubles[f"exchange rates: {error}"[:_LONGEST_REASON]] = None
+
+
+def _scan(scanned: Scanned) -> None:
+    def check(request: PlannedRequest) -> Checked:
+        # Quoted, as in the price watch: Prefect looks for futures in every number of an answer otherwise.
+        return record(request, cast(ProductAnswer, quote(fetch(request))))
+
+    resources = process_resources()
+    # Before anything is planned: without the bucket there is no share of it.
+    _ = resources.keepa
+    scan(
+        resources.engine,
+        settings=resources.scan_settings(),
+        fetch_list=fetch_bestsellers,
+        fetch_found=fetch_found,
+        plan=plan_listings,
+        check=check,
+        scanned=scanned,
+    )
+
+
+def _compare(scanned: Scanned, *, is_full: bool) -> Compared | None:
+    """What was just looked at, and what others have recorded since the last comparison."""
+    try:
+        return compare(is_full=is_full)
+    except KeeperError as error:
+        scanned.troubles[f"not compared: {error}"[:_LONGEST_REASON]] = None
+        return None
+
+
+def _tell(scanned: Scanned) -> None:
+    """Deliver what was just recorded. What cannot be delivered waits in the outbox for `flows.delivery`."""
+    try:
+        by_sink = relay(longest_seconds=60)
+    except Exception as error:  # noqa: BLE001  the prices are recorded
+        scanned.notes[f"events wait in the outbox: {type(error).__name__}"] = None
+        return
+    for sink, done in by_sink.items():
+        if done.down:
+            scanned.notes[f"events for {sink} wait in the outbox: {done.down[:_LONGEST_REASON]}"] = None
+
+
+if __name__ == "__main__":
+    arbitrage_scan()
