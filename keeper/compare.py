@@ -189,6 +189,8 @@ class _Pass:
         self.category_numbers = {category: number for number, category in enumerate(self.ready.categories)}
         # Which of our categories a store's category is, by a hash of both; asked once for each.
         self.known_categories: dict[int, int] = {}
+        divided = {rule.root_category_id for rule in terms.fee_categories.rules if rule.path is not None}
+        self.divided_roots = np.array(sorted(divided), np.int64)
         self.over = now - terms.price_ends_after
         self.old = now - terms.price_ends_after / _OLD_AFTER_PART
         self.done = Compared(0, False, "")
@@ -342,6 +344,7 @@ class _Pass:
             gaps = self._reckon(connection, prices, candidates)
             asins = gaps["asin"]
             gaps["is_looked"] = np.ones(len(asins), np.uint8) if looked is None else np.isin(asins, np.array(list(looked), "S10"))
+            gaps["is_new"] = np.zeros(len(asins), np.uint8)
             unknown = {int(mask): [name.value for name, bit in BITS.items() if mask & bit] for mask in np.unique(gaps["unknown"])}
             flags = {int(mask): [flag.value for flag, bit in FLAG_BITS.items() if mask & bit] for mask in np.unique(gaps["flags"])}
             comparison.stage_gaps(connection, gaps)
@@ -426,7 +429,9 @@ class _Pass:
 
     def _find_categories(self, connection: Connection, asins: NDArray[np.bytes_], listings: Listings, grid: "_Grid") -> Ints:
         """Our category of each product by the store that sells: that store's own, or that of the first store that has one."""
-        mixed = (listings.path * 31 + listings.root) * 31 + listings.stores
+        # Where the root decides alone, what is below it is nobody's business.
+        path = np.where(np.isin(listings.root, self.divided_roots), listings.path, 0)
+        mixed = (path * 31 + listings.root) * 31 + listings.stores
         keys, first, places = np.unique(mixed, return_index=True, return_inverse=True)
         new = [place for place in range(len(keys)) if int(keys[place]) not in self.known_categories]
         if new:

@@ -389,6 +389,7 @@ GAP: Final = (
     ("flags", ">i4", "integer"),
     *((f"part_{part.value}", ">i2", "smallint") for part in ScorePart),
     ("is_looked", "u1", "boolean"),
+    ("is_new", "u1", "boolean"),
 )
 HAS_PROFIT, HAS_INVESTED, HAS_ROI, HAS_PROFIT_MARGIN = 1, 2, 4, 8
 # numeric(9, 2) in hundredths.
@@ -402,6 +403,8 @@ def make_stages(connection: Connection) -> None:
     connection.execute(
         text("CREATE TEMPORARY TABLE IF NOT EXISTS stage_doubt (asin text, pair smallint, doubts text[]) ON COMMIT DELETE ROWS")
     )
+    # Gaps are looked up by key; and a plan that was made while there were no opportunities is none for a million of them.
+    connection.execute(text("SELECT set_config('random_page_cost', '1.1', true), set_config('plan_cache_mode', 'force_custom_plan', true)"))
 
 
 def stage_gaps(connection: Connection, columns: Mapping[str, NDArray[Any]]) -> None:
@@ -421,15 +424,17 @@ def stage_gaps(connection: Connection, columns: Mapping[str, NDArray[Any]]) -> N
         for start in range(0, len(body), _COPY_BYTES):
             copy.write(body[start : start + _COPY_BYTES])
         copy.write(b"\xff\xff")
-    connection.execute(text("ANALYZE stage_gap"))
+    # Of the columns it is joined by; those of few values are told by a small sample, and the defaults would take half a second.
+    connection.execute(text("SET LOCAL default_statistics_target = 10"))
+    connection.execute(text("ANALYZE stage_gap (asin, pair, unknown, flags)"))
 
 
 def select_unlooked(connection: Connection, pairs: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
-    """ASIN and pair of the staged gaps whose listings are to be compared: those that are new, and those staged as such."""
+    """Mark the staged gaps that are new. Returns ASIN and pair of those whose listings are to be compared: these and those staged so."""
     connection.execute(
         text(
             f"""
-            UPDATE stage_gap s SET is_looked = true FROM {_PAIRS} WHERE lane.pair = s.pair AND NOT s.is_looked AND NOT EXISTS (
+            UPDATE stage_gap s SET is_looked = true, is_new = true FROM {_PAIRS} WHERE lane.pair = s.pair AND NOT EXISTS (
                 SELECT 1 FROM opportunities o
                 WHERE o.asin = s.asin AND o.source_market = lane.source AND o.target_market = lane.target AND o.closed_at IS NULL
             )
@@ -447,6 +452,8 @@ def stage_doubts(connection: Connection, doubts: Mapping[tuple[str, int], Sequen
         quoted = ",".join('"' + doubt.replace("\\", "\\\\").replace('"', '\\"') + '"' for doubt in some)
         lines.append(f"{asin}\t{pair}\t{copy_text('{' + quoted + '}')}\n")
     copy_rows(connection, "stage_doubt", lines)
+    # Without it the table is taken for a small one, and gone through for each gap.
+    connection.execute(text("ANALYZE stage_doubt"))
 
 
 _PAIRS = """
@@ -490,7 +497,7 @@ _VALUES = (
     ("score_parts", f"jsonb_build_object({_PARTS})"),
 )
 _GAPS = f"""
-    SELECT s.asin, lane.source, lane.target, s.is_looked, d.doubts AS doubts_found,
+    SELECT s.asin, lane.source, lane.target, s.is_looked, s.is_new, d.doubts AS doubts_found,
         {", ".join(f"{value} AS {name}" for name, value in _VALUES)}
     FROM stage_gap s
     JOIN unnest(
@@ -525,7 +532,7 @@ def write_gaps(
     """Open, change and close opportunities so that those of the scope are what is staged. Again with the same gaps it changes nothing.
 
     Args:
-        scope: an open opportunity of it that is not staged is closed; each one staged is within it.
+        scope: an open opportunity of it that is not staged is closed; each one staged is within it, and marked where it is new.
         pairs, categories: what the numbers of the stage mean.
         unknown, flags: what the masks of the stage mean; each mask that is staged is there.
         over: a price checked by then is too old.
@@ -564,7 +571,8 @@ def write_gaps(
                 best_at = CASE WHEN {is_better} THEN :now ELSE o.best_at END,
                 revision = o.revision + 1
             FROM s
-            WHERE o.asin = s.asin AND o.source_market = s.source AND o.target_market = s.target AND o.closed_at IS NULL AND {is_other}
+            WHERE o.asin = s.asin AND o.source_market = s.source AND o.target_market = s.target AND o.closed_at IS NULL AND NOT s.is_new
+                AND {is_other}
             RETURNING o.asin
             """
         ),
@@ -576,7 +584,7 @@ def write_gaps(
             f"""
             UPDATE opportunities o SET last_seen_at = :now FROM stage_gap s JOIN {_PAIRS} ON lane.pair = s.pair
             WHERE o.asin = s.asin AND o.source_market = lane.source AND o.target_market = lane.target AND o.closed_at IS NULL
-                AND o.last_seen_at < :seen_before
+                AND NOT s.is_new AND o.last_seen_at < :seen_before
             """
         ),
         parameters,
@@ -584,15 +592,12 @@ def write_gaps(
     opened = connection.execute(
         text(
             f"""
-            WITH s AS ({_GAPS} WHERE s.is_looked)
+            WITH s AS ({_GAPS} WHERE s.is_new)
             INSERT INTO opportunities (asin, source_market, target_market, {", ".join(_NAMES)}, doubts, reckoned_on, first_seen_at,
                 last_seen_at, best_margin_minor, best_profit_minor, best_at)
             SELECT s.asin, s.source, s.target, {", ".join(f"s.{name}" for name in _NAMES)}, coalesce(s.doubts_found, '{{}}'), :on, :now,
                 :now, s.margin_minor, s.profit_minor, :now
-            FROM s WHERE NOT EXISTS (
-                SELECT 1 FROM opportunities o
-                WHERE o.asin = s.asin AND o.source_market = s.source AND o.target_market = s.target AND o.closed_at IS NULL
-            )
+            FROM s
             RETURNING asin
             """
         ),
