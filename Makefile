@@ -27,7 +27,7 @@ $(STAMP): requirements.lock pyproject.toml
 		-r <(awk '/^uv==/{found=1} found{print} found&&!/\\$$/{exit}' requirements.lock)
 	@UV_COMPILE_BYTECODE=1 PYTHONDONTWRITEBYTECODE= $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q keeper flows tasks api deployments migrations
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q keeper flows tasks api dashboard deployments migrations
 	@touch $(STAMP)
 
 demo: setup ## the main job for real against the simulator (or Keepa, where KEEPER_KEEPA_API_KEY is set); KEEP=1 leaves it running
