@@ -10,7 +10,7 @@ API_URL: Final = "KEEPER_DASHBOARD_API_URL"
 # What the address says of who can reach the pages: see `dashboard.session`.
 IS_OPEN: Final = "KEEPER_DASHBOARD_IS_OPEN"
 _SCRIPT = Path(__file__).with_name("app.py")
-_LOOPBACK_NAMES = "127.0.0.1,localhost,::1"
+_LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def options(host: str, port: int) -> list[str]:
     """What Streamlit is told, whatever a person's own files and variables say: no usage statistics, no error details on a page."""
-    told = {
+    told: dict[str, str | tuple[str, ...]] = {
         "browser.gatherUsageStats": "false",
         "server.address": host,
         "server.port": str(port),
@@ -42,7 +42,7 @@ def options(host: str, port: int) -> list[str]:
     if is_loopback(host):
         # No page of the web may reach it under a name of its own that leads to this machine.
         told["server.allowedHosts"] = _LOOPBACK_NAMES
-    return [f"--{name}={value}" for name, value in told.items()]
+    return [f"--{name}={one}" for name, value in told.items() for one in ([value] if isinstance(value, str) else value)]
 
 
 def is_loopback(host: str) -> bool:

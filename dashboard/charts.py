@@ -6,6 +6,7 @@ Colours are those of Okabe and Ito, "Color Universal Design" (2008), which peopl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from itertools import accumulate
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -28,6 +29,7 @@ LINES: Final[dict[str, tuple[str, str]]] = {
 _OTHER_LINE: Final = ("#56B4E9", "longdashdot")
 # Labels at the end of lines stand at least so far apart, of the height of the chart.
 _LABEL_GAP: Final = 0.075
+_GROUNDS: Final = {False: "rgba(255,255,255,0.85)", True: "rgba(23,22,20,0.85)"}
 _BAR_PIXELS: Final = 30
 _DAY_MS: Final = 86_400_000
 CONFIG: Final[dict[str, Any]] = {"displayModeBar": False, "scrollZoom": False, "responsive": True}
@@ -60,7 +62,7 @@ class Line:
         )
 
 
-def draw_history(lines: Sequence[Line], words: Words, zone: tzinfo) -> go.Figure:
+def draw_history(lines: Sequence[Line], words: Words, zone: tzinfo, *, is_dark: bool = False) -> go.Figure:
     """Step lines of several stores, each named at its end, its low marked; buttons choose how far back."""
     figure = go.Figure()
     for line in lines:
@@ -86,6 +88,13 @@ def draw_history(lines: Sequence[Line], words: Words, zone: tzinfo) -> go.Figure
                 hovertemplate=words("low_of", store=line.store, price=money(price, "EUR", words.language))
                 + "<br>%{x|%d.%m.%Y}<extra></extra>",
             )
+    for line in lines:
+        if line.low is not None:
+            # On a ground of its own, because other lines cross it.
+            figure.add_annotation(
+                x=line.low[0].astimezone(zone), y=line.low[1], yshift=-17, text=money(line.low[1], "EUR", words.language), showarrow=False,
+                font={"color": LINES.get(line.store, _OTHER_LINE)[0], "size": 11}, bgcolor=_GROUNDS[is_dark], borderpad=1,
+            )  # fmt: skip
     for line, height in zip(lines, _apart([line.last for line in lines], _span_of(lines)), strict=True):
         if height is not None:
             label = f"<b>{line.store}</b> {money(line.last, 'EUR', words.language)}"
@@ -136,10 +145,11 @@ def draw_waterfall(parts: Sequence[ProfitPart], profit_minor: int | None, words:
         )
     )
     reach = _reach(amounts, measures)
-    room = 0.22 * (reach[1] - reach[0] or 1)
-    figure.update_xaxes(
-        title_text=words("amount_eur"), tickformat=",.0f", range=[reach[0] - (room if reach[0] < 0 else 0), reach[1] + room]
-    )
+    room = 0.2 * (reach[1] - reach[0] or 1)
+    # The label of a cost stands left of its bar.
+    ends = zip(accumulate(amounts), amounts, strict=True)
+    left = min(0.0, min((end - room for end, amount in ends if amount < 0), default=0.0))
+    figure.update_xaxes(title_text=words("amount_eur"), tickformat=",.0f", range=[left, reach[1] + room], zeroline=True)
     figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
     return _framed(figure, words.language, height=90 + _BAR_PIXELS * len(names), left=8)
 

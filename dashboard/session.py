@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import streamlit as st
 
+from dashboard import shown
 from dashboard.__main__ import API_URL, IS_OPEN
 from dashboard.bodies import Me
 from dashboard.client import KEPT_SECONDS, ApiDown, ApiForeign, ApiRefused, KeeperClient, KeyRefused
@@ -158,8 +159,8 @@ def guarded() -> Iterator[None]:
 
 def tell(error: ApiRefused) -> None:
     """What the API refused, and what to do."""
-    hint = f"\n\n{plain(error.hint)}" if error.hint else ""
-    st.warning(f"**{plain(error.title or str(error))}**\n\n{plain(str(error))}{hint}", icon=":material/error:")
+    hint = f"\n\n{shown.told(error.hint)}" if error.hint else ""
+    st.warning(f"**{plain(error.title or str(error))}**\n\n{shown.told(str(error))}{hint}", icon=":material/error:")
 
 
 def refresh_by_itself() -> None:

@@ -75,8 +75,17 @@ def moment(at: datetime | None, language: Language, zone: tzinfo) -> str:
     return at.astimezone(zone).strftime("%d.%m.%Y %H:%M" if language == "de" else "%Y-%m-%d %H:%M")
 
 
+def day(written: str, language: Language) -> str:
+    """A day of ISO 8601, as 21.11.2026 or as it is."""
+    if language == "en":
+        return written
+    return ".".join(reversed(written.split("-")))
+
+
 def span(minutes: float, words: Words) -> str:
     """About how long, in the largest unit that fits."""
+    if minutes < 1:
+        return words("no_time")
     if minutes < 90:
         return words("minutes", count=round(minutes))
     if minutes < 48 * 60:
@@ -96,6 +105,11 @@ def interval(seconds: int, words: Words) -> str:
 def plain(text: str) -> str:
     """A text of somebody else's that Markdown leaves as it is."""
     return text.replace("\n", " ").translate(_MARKDOWN)
+
+
+def told(text: str) -> str:
+    """A text of the API's own, in which commands stand between backticks."""
+    return "`".join(part if place % 2 else plain(part) for place, part in enumerate(text.split("`")))
 
 
 def cut(text: str, length: int) -> str:

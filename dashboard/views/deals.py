@@ -48,14 +48,14 @@ def show() -> None:
 def _choose(words: Words) -> dict[str, Any]:
     with st.sidebar:
         st.subheader(words("filters"))
-        store = st.selectbox(words("store"), ALL_STORES, key="deal_store", required=True)
-        sort = st.selectbox(words("order"), list(_SORTS), format_func=lambda one: words(_SORTS[one]), key="deal_sort", required=True)
+        store = st.selectbox(words("store"), ALL_STORES, key="deal_store")
+        sort = st.selectbox(words("order"), list(_SORTS), format_func=lambda one: words(_SORTS[one]), key="deal_sort")
         left, right = st.columns(2)
         low = left.number_input(words("price_from"), min_value=0.01, max_value=1e7, value=None, step=5.0, format="%.2f", key="deal_from")
         high = right.number_input(words("price_to"), min_value=0.01, max_value=1e7, value=None, step=5.0, format="%.2f", key="deal_to")
         below = st.slider(words("below_median_from"), 0, 80, 0, format="%d %%", key="deal_below")
         score = st.slider(words("score_from"), 0, 100, 0, key="deal_score")
-        rating = st.slider(words("rating_from"), 0.0, 5.0, 0.0, step=0.5, key="deal_rating")
+        rating = st.slider(words("rating_from"), 0.0, 5.0, 0.0, step=0.5, format="%.1f", key="deal_rating")
         ended = st.toggle(words("with_ended"), key="deal_ended")
         glitches = st.toggle(words("with_glitches"), key="deal_glitches")
     return {
@@ -100,17 +100,17 @@ def _draw(found: Sequence[Deal], total: int | None, words: Words) -> None:
     table = pd.DataFrame(
         {
             "image": [web_link(one.image_url) for one in found],
-            "title": [one.title or one.asin for one in found],
             "price": [one.price for one in found],
-            "median": [one.median_90 for one in found],
             "below": [one.below_median_pct for one in found],
+            "score": [one.score for one in found],
+            "title": [one.title or one.asin for one in found],
+            "median": [one.median_90 for one in found],
             "list": [one.list_price for one in found],
             "discount": [one.discount_pct for one in found],
-            "score": [one.score for one in found],
             "rating": [one.rating for one in found],
+            "link": [web_link(one.link) for one in found],
             "notes": [_notes(one, words) for one in found],
             "since": [moment(one.since, language, zone) for one in found],
-            "link": [web_link(one.link) for one in found],
         }
     )
     numbers = ["price", "median", "below", "list", "discount", "score", "rating"]
@@ -125,20 +125,21 @@ def _draw(found: Sequence[Deal], total: int | None, words: Words) -> None:
         key="deals",
         hide_index=True,
         row_height=_ROW_PIXELS,
-        height=_ROW_PIXELS * min(len(table), _MOST_ROWS_SHOWN) + 40,
+        height="content" if len(table) <= _MOST_ROWS_SHOWN else _ROW_PIXELS * _MOST_ROWS_SHOWN,
+        placeholder="–",
         column_config={
             "image": config.ImageColumn("", width=56),
-            "title": config.TextColumn(words("product"), width=320),
-            "price": config.NumberColumn(words("price"), width=92),
-            "median": config.NumberColumn(words("median"), width=120),
-            "below": config.NumberColumn(words("below_median"), width=116),
-            "list": config.NumberColumn(words("list_price"), width=100),
-            "discount": config.NumberColumn(words("discount"), width=92),
-            "score": config.NumberColumn(words("score"), width=88),
-            "rating": config.NumberColumn(words("rating"), width=76),
-            "notes": config.ListColumn(words("notes"), width=200),
+            "price": config.NumberColumn(words("price"), width=84),
+            "below": config.NumberColumn(words("below_median"), width=108),
+            "score": config.NumberColumn(words("score"), width=80),
+            "title": config.TextColumn(words("product"), width=260),
+            "median": config.NumberColumn(words("median"), width=112),
+            "list": config.NumberColumn(words("list_price"), width=88),
+            "discount": config.NumberColumn(words("discount"), width=84),
+            "rating": config.NumberColumn(words("rating"), width=68),
+            "link": config.LinkColumn(words("at_amazon"), display_text=":material/open_in_new:", width=88),
+            "notes": config.ListColumn(words("notes"), width=190),
             "since": config.TextColumn(words("since"), width=136),
-            "link": config.LinkColumn(words("at_amazon"), display_text=":material/open_in_new:", width=96),
         },
     )
 

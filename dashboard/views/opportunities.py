@@ -19,6 +19,7 @@ _SORTS = {"profit": "sort_profit", "roi": "sort_roi", "margin": "sort_margin", "
 _TITLE_LENGTH = 70
 _ROW_PIXELS = 48
 _MOST_ROWS_SHOWN = 12
+_FIGURE_PIXELS = 171
 
 
 def show() -> None:
@@ -59,14 +60,18 @@ def _tell_figures(stats: Stats, words: Words) -> None:
     language = words.language
     counts = stats.opportunities
     with st.container(horizontal=True, key="figures"):
-        st.metric(words("products_known"), number(stats.products, language), border=True, width=190)
+        st.metric(words("products_known"), number(stats.products, language), border=True, width=_FIGURE_PIXELS)
         st.metric(
-            words("opportunities"), number(counts.open, language), border=True, width=190, help=words("profitable", count=counts.profitable)
+            words("opportunities"),
+            number(counts.open, language),
+            border=True,
+            width=_FIGURE_PIXELS,
+            help=words("profitable", count=counts.profitable),
         )
         markets = stats.markets if isinstance(stats.markets, int) else len(stats.markets)
-        st.metric(words("stores"), number(markets, language), border=True, width=190)
-        st.metric(words("best_profit"), minor(stats.best_profit_minor, "EUR", language), border=True, width=190)
-        st.metric(words("best_margin"), percent(stats.best_margin_percentage, language), border=True, width=190)
+        st.metric(words("stores"), number(markets, language), border=True, width=_FIGURE_PIXELS)
+        st.metric(words("best_profit"), minor(stats.best_profit_minor, "EUR", language), border=True, width=_FIGURE_PIXELS)
+        st.metric(words("best_margin"), percent(stats.best_margin_percentage, language), border=True, width=_FIGURE_PIXELS)
     if stats.compared_at is None:
         st.info(words("never_compared"), icon=":material/info:")
 
@@ -117,19 +122,19 @@ def table_of(found: Sequence[Opportunity], compared_at: datetime | None, words: 
     return pd.DataFrame(
         {
             "image": [web_link(one.image_url) for one in found],
-            "title": [one.title or one.asin for one in found],
             "way": [f"{one.source_market} → {one.target_market}" for one in found],
+            "profit": [None if one.profit_minor is None else one.profit_minor / 100 for one in found],
+            "roi": [one.roi_pct for one in found],
+            "title": [one.title or one.asin for one in found],
             "buy": [in_units(one.source_price, one.source_currency) for one in found],
             "sell": [in_units(one.target_price, one.target_currency) for one in found],
             "margin": [one.margin / 100 for one in found],
             "margin_pct": [one.margin_percentage for one in found],
-            "profit": [None if one.profit_minor is None else one.profit_minor / 100 for one in found],
-            "roi": [one.roi_pct for one in found],
             "score": [one.score for one in found],
-            "age": [_age_hours(one, compared_at) for one in found],
-            "notes": [notes_of(one, words) for one in found],
             "buy_link": [web_link(one.source_link) for one in found],
             "sell_link": [web_link(one.target_link) for one in found],
+            "age": [_age_hours(one, compared_at) for one in found],
+            "notes": [notes_of(one, words) for one in found],
         }
     ).astype({"profit": "float64", "roi": "float64", "score": "float64", "age": "float64"})
 
@@ -173,24 +178,25 @@ def _draw(table: pd.DataFrame, found: Sequence[Opportunity], words: Words) -> No
         key="opportunities",
         hide_index=True,
         row_height=_ROW_PIXELS,
-        height=_ROW_PIXELS * min(len(table), _MOST_ROWS_SHOWN) + 40,
+        height="content" if len(table) <= _MOST_ROWS_SHOWN else _ROW_PIXELS * _MOST_ROWS_SHOWN,
+        placeholder=words("unknown"),
         on_select="rerun",
         selection_mode="single-row",
         column_config={
             "image": config.ImageColumn("", width=56),
-            "title": config.TextColumn(words("product"), width=250),
-            "way": config.TextColumn(words("way"), width=84),
-            "buy": config.NumberColumn(words("buy_price"), width=88),
-            "sell": config.NumberColumn(words("sell_price"), width=88),
-            "margin": config.NumberColumn(words("margin"), width=84),
-            "margin_pct": config.NumberColumn(words("margin_pct"), width=88),
-            "profit": config.NumberColumn(words("profit"), width=92, help=words("profit_help")),
-            "roi": config.NumberColumn(words("roi"), width=88),
-            "score": config.NumberColumn(words("score"), width=84),
+            "way": config.TextColumn(words("way"), width=80),
+            "profit": config.NumberColumn(words("profit"), width=84, help=words("profit_help")),
+            "roi": config.NumberColumn(words("roi"), width=80),
+            "title": config.TextColumn(words("product"), width=230),
+            "buy": config.NumberColumn(words("buy_price"), width=80),
+            "sell": config.NumberColumn(words("sell_price"), width=80),
+            "margin": config.NumberColumn(words("margin"), width=80),
+            "margin_pct": config.NumberColumn(words("margin_pct"), width=80),
+            "score": config.NumberColumn(words("score"), width=80),
+            "buy_link": config.LinkColumn(words("buy_link"), display_text=":material/open_in_new:", width=72),
+            "sell_link": config.LinkColumn(words("sell_link"), display_text=":material/open_in_new:", width=80),
             "age": config.NumberColumn(words("age_hours"), width=100, help=words("age_hours_help")),
-            "notes": config.ListColumn(words("notes"), width=220),
-            "buy_link": config.LinkColumn(words("buy_link"), display_text=":material/open_in_new:", width=76),
-            "sell_link": config.LinkColumn(words("sell_link"), display_text=":material/open_in_new:", width=92),
+            "notes": config.ListColumn(words("notes"), width=240),
         },
     )
     rows = chosen["selection"]["rows"]

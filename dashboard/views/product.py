@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard import session
 from dashboard.bodies import Explanation, Opportunity, ProductInStore, ProductPage, Rate
 from dashboard.charts import CONFIG, Line, convert, draw_history, draw_waterfall
-from dashboard.shown import ALL_STORES, STORES, cut, minor, moment, number, percent, plain, web_link
+from dashboard.shown import ALL_STORES, STORES, cut, day, minor, moment, number, percent, plain, web_link
 from dashboard.views.opportunities import notes_of
 from dashboard.words import Words
 
@@ -18,7 +18,7 @@ _KINDS = ("NEW", "BUY_BOX_SHIPPING", "NEW_FBA", "AMAZON", "USED")
 _DAYS = 365
 _POINTS = 600
 _TITLE_LENGTH = 160
-_PICTURE_PIXELS = 200
+_PICTURE_PIXELS = 160
 
 
 def show() -> None:
@@ -76,18 +76,19 @@ def _remember(asin: str) -> None:
 
 def _tell_product(page: ProductPage, words: Words) -> None:
     image = web_link(page.image_url)
-    with st.container(horizontal=True, key="head"):
+    left, right = st.columns([1, 5] if image is not None else [1, 1000])
+    with left:
         if image is not None:
             st.image(image, width=_PICTURE_PIXELS, alt=page.title or page.asin)
-        with st.container(width="stretch"):
-            st.subheader(plain(cut(page.title or words("no_title"), _TITLE_LENGTH)), anchor=False)
-            facts = [page.asin, page.brand, page.category]
-            st.caption(" · ".join(plain(one) for one in facts if one))
-            with st.container(horizontal=True, gap="small", key="shops"):
-                for store, seen in _in_order(page):
-                    if (link := web_link(seen.link)) is not None:
-                        price = minor(seen.price, seen.currency, words.language)
-                        st.link_button(f"Amazon {store} · {plain(price)}", link, icon=":material/open_in_new:")
+    with right, st.container():
+        st.subheader(plain(cut(page.title or words("no_title"), _TITLE_LENGTH)), anchor=False)
+        facts = [page.asin, page.brand, page.category]
+        st.caption(" · ".join(plain(one) for one in facts if one))
+        with st.container(horizontal=True, gap="small", key="shops"):
+            for store, seen in _in_order(page):
+                if (link := web_link(seen.link)) is not None:
+                    price = minor(seen.price, seen.currency, words.language)
+                    st.link_button(f"Amazon {store} · {plain(price)}", link, icon=":material/open_in_new:")
     st.subheader(words("prices_in_stores"), anchor=False)
     if not page.markets:
         st.info(words("no_prices"), icon=":material/info:")
@@ -150,7 +151,6 @@ def _tell_trade(page: ProductPage, words: Words) -> None:
         index=first,
         format_func=lambda one: _trade_name(by_id[one], words),
         key=f"trade {page.asin}",
-        required=True,
     )
     with session.told():
         _tell_explanation(session.client().explain(chosen), words)
@@ -164,15 +164,15 @@ def _trade_name(one: Opportunity, words: Words) -> str:
 def _tell_explanation(known: Explanation, words: Words) -> None:
     one, language = known.opportunity, words.language
     with st.container(horizontal=True, key="trade_figures"):
-        st.metric(words("buy_price"), minor(one.source_price, one.source_currency, language), border=True, width=160)
-        st.metric(words("sell_price"), minor(one.target_price, one.target_currency, language), border=True, width=160)
-        st.metric(words("profit"), minor(known.profit_minor, "EUR", language), border=True, width=160)
-        st.metric(words("roi"), percent(one.roi_pct, language), border=True, width=160)
-        st.metric(words("margin_pct"), percent(one.margin_percentage, language), border=True, width=160)
+        st.metric(words("buy_price"), minor(one.source_price, one.source_currency, language), border=True, width=171)
+        st.metric(words("sell_price"), minor(one.target_price, one.target_currency, language), border=True, width=171)
+        st.metric(words("profit"), minor(known.profit_minor, "EUR", language), border=True, width=171)
+        st.metric(words("roi"), percent(one.roi_pct, language), border=True, width=171)
+        st.metric(words("margin_pct"), percent(one.margin_percentage, language), border=True, width=171)
         break_even = known.highest_purchase.break_even
-        st.metric(words("break_even"), minor(break_even, one.source_currency, language), border=True, width=250)
+        st.metric(words("break_even"), minor(break_even, one.source_currency, language), border=True, width=310)
         wanted = known.highest_purchase.wanted_roi
-        st.metric(words("for_wanted_roi"), minor(wanted, one.source_currency, language), border=True, width=250)
+        st.metric(words("for_wanted_roi"), minor(wanted, one.source_currency, language), border=True, width=310)
     missing = [words.name(part.name) for part in known.parts if part.amount_minor is None]
     if missing:
         st.warning(words("profit_unknown", parts=", ".join(missing)), icon=":material/help:")
@@ -206,10 +206,12 @@ def _tell_history(page: ProductPage, words: Words) -> None:
     stores = [store for store, _ in _in_order(page)]
     with st.container(horizontal=True, key="history_choice"):
         chosen = st.pills(words("stores"), stores, selection_mode="multi", default=stores[:5], key=f"stores {page.asin}")
-        kind = st.selectbox(words("kind_of_price"), _KINDS, key="kind_of_price", width=220, required=True)
+        kind = st.selectbox(words("kind_of_price"), _KINDS, key="kind_of_price", width=220)
     lines, remarks = _lines(page.asin, list(chosen), kind, words)
     if lines:
-        st.plotly_chart(draw_history(lines, words, session.zone()), config=CONFIG, key=f"history {page.asin}")
+        st.plotly_chart(
+            draw_history(lines, words, session.zone(), is_dark=st.context.theme.type == "dark"), config=CONFIG, key=f"history {page.asin}"
+        )
     else:
         st.info(words("no_history"), icon=":material/info:")
     if remarks:
@@ -236,7 +238,12 @@ def _lines(asin: str, stores: Sequence[str], kind: str, words: Words) -> tuple[l
             if known.currency != "EUR":
                 rate = rates[known.currency]
                 remarks.append(
-                    words("converted", currency=known.currency, when=rate.quoted_on, rate=number(rate.per_euro, words.language, 4))
+                    words(
+                        "converted",
+                        currency=known.currency,
+                        when=day(rate.quoted_on, words.language),
+                        rate=number(rate.per_euro, words.language, 4),
+                    )
                 )
             lines.append(Line(store, [point.observed_at for point in known.points], prices, known.end_at))
     return lines, remarks

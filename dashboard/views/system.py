@@ -5,7 +5,7 @@ import streamlit as st
 
 from dashboard import session
 from dashboard.bodies import HouseStatus, Stats
-from dashboard.shown import moment, number, plain, span
+from dashboard.shown import day, moment, number, plain, span, told
 from dashboard.words import Words
 
 _ICONS = {"up": ":material/check_circle:", "down": ":material/error:", "off": ":material/do_not_disturb_on:"}
@@ -29,7 +29,7 @@ def _tell_status(known: HouseStatus, words: Words) -> None:
     else:
         st.success(words("all_well"), icon=":material/check_circle:")
     for warning in known.warnings:
-        st.warning(plain(warning), icon=":material/warning:")
+        st.warning(told(warning), icon=":material/warning:")
     if known.source == "simulator":
         st.caption(words("simulated"))
     for one in known.systems:
@@ -39,9 +39,9 @@ def _tell_status(known: HouseStatus, words: Words) -> None:
             since = words("since").lower()
             when = moment(one.since, words.language, session.zone())
             st.markdown(f"**{plain(one.name)}** :{color}-badge[{_ICONS.get(one.condition, '')} {condition}] :gray[{since} {plain(when)}]")
-            st.markdown(plain(one.text))
+            st.markdown(told(one.text))
             if one.last_error:
-                st.caption(words("last_error", text=plain(one.last_error)))
+                st.caption(words("last_error", text=told(one.last_error)))
     _tell_waiting(known, words)
 
 
@@ -110,7 +110,7 @@ def _tell_rates(stats: Stats, words: Words) -> None:
                 {
                     words("currency"): one.currency,
                     words("per_euro"): number(one.per_euro, words.language, 4),
-                    words("quoted_on"): one.quoted_on,
+                    words("quoted_on"): day(one.quoted_on, words.language),
                     words("age_days"): "–" if one.age_days is None else str(one.age_days),
                     words("state"): words("stale") if one.is_stale else "✓",
                 }

@@ -25,17 +25,20 @@ def show() -> None:
 def _tell_figures(known: Tokens, words: Words) -> None:
     language = words.language
     with st.container(horizontal=True, key="figures"):
-        capacity = words("of_capacity", capacity=number(known.capacity, language))
-        _figure(words("balance"), number(known.tokens, language), capacity)
-        _figure(words("refill"), words("per_minute", count=number(known.refill_per_minute, language)))
+        _figure(words("balance"), number(known.tokens, language))
+        _figure(words("capacity"), number(known.capacity, language))
+        _figure(words("refill"), number(known.refill_per_minute, language))
         _figure(words("spent_hour"), number(sum(one.tokens for one in known.last_hour), language))
         _figure(words("spent_day"), number(sum(one.tokens for one in known.last_day), language))
-        _figure(words("watches_need"), percent(known.forecast.needed_pct, language, 1), words("refill"))
-    st.progress(min(1.0, max(0.0, known.tokens / known.capacity if known.capacity else 0.0)), words("balance"))
+        _figure(words("watches_need"), percent(known.forecast.needed_pct, language, 1), words("of_refill"))
+    st.progress(
+        min(1.0, max(0.0, known.tokens / known.capacity if known.capacity else 0.0)),
+        words("share_left", pct=percent(100 * known.tokens / known.capacity if known.capacity else None, language, 0)),
+    )
 
 
-def _figure(label: str, value: str, beside: str | None = None) -> None:
-    st.metric(label, value, beside, delta_color="off", delta_arrow="off", border=True, width=210)
+def _figure(label: str, value: str, meaning: str | None = None) -> None:
+    st.metric(label, value, help=meaning, border=True, width=171)
 
 
 def _tell_forecast(known: Forecast, words: Words) -> None:

@@ -55,13 +55,13 @@ def _draw(watches: Sequence[Watch], words: Words) -> None:
     table = pd.DataFrame(
         {
             "image": [web_link(one.image_url) for one in watches],
-            "title": [one.title or one.asin for one in watches],
             "store": [one.marketplace for one in watches],
-            "kind": [one.price_type for one in watches],
             "price": [one.price for one in watches],
             "target": [one.target for one in watches],
             "to_target": [_to_target(one) for one in watches],
+            "title": [one.title or one.asin for one in watches],
             "spark": [_spark(one) if place < _MOST_SPARKLINES else [] for place, one in enumerate(watches)],
+            "kind": [one.price_type for one in watches],
             "state": [words("paused" if one.is_paused else "active") for one in watches],
             "interval": [interval(one.interval_seconds, words) for one in watches],
             "next": ["–" if one.is_paused else moment(one.next_check_at, language, zone) for one in watches],
@@ -80,21 +80,22 @@ def _draw(watches: Sequence[Watch], words: Words) -> None:
         key="watches",
         hide_index=True,
         row_height=_ROW_PIXELS,
-        height=_ROW_PIXELS * min(len(table), _MOST_ROWS_SHOWN) + 40,
+        height="content" if len(table) <= _MOST_ROWS_SHOWN else _ROW_PIXELS * _MOST_ROWS_SHOWN,
+        placeholder="–",
         column_config={
             "image": config.ImageColumn("", width=56),
-            "title": config.TextColumn(words("product"), width=260),
-            "store": config.TextColumn(words("store"), width=64),
-            "kind": config.TextColumn(words("price_basis"), width=90),
-            "price": config.NumberColumn(words("price"), width=92),
-            "target": config.NumberColumn(words("target"), width=92),
-            "to_target": config.NumberColumn(words("to_target"), width=100),
-            "spark": config.LineChartColumn(words("days_90"), width=150),
+            "store": config.TextColumn(words("store"), width=60),
+            "price": config.NumberColumn(words("price"), width=80),
+            "target": config.NumberColumn(words("target"), width=80),
+            "to_target": config.NumberColumn(words("to_target"), width=88),
+            "title": config.TextColumn(words("product"), width=240),
+            "spark": config.LineChartColumn(words("days_90"), width=140, color="blue"),
+            "kind": config.TextColumn(words("price_basis"), width=88),
             "state": config.TextColumn(words("state"), width=76),
-            "interval": config.TextColumn(words("interval"), width=96),
+            "interval": config.TextColumn(words("interval"), width=92),
             "next": config.TextColumn(words("next_check"), width=136),
             "failure": config.TextColumn(words("last_failure"), width=160),
-            "link": config.LinkColumn(words("at_amazon"), display_text=":material/open_in_new:", width=96),
+            "link": config.LinkColumn(words("at_amazon"), display_text=":material/open_in_new:", width=92),
         },
     )
     if len(watches) > _MOST_SPARKLINES:
@@ -149,8 +150,8 @@ def _add(words: Words) -> None:
     with st.form("add_watch", clear_on_submit=False):
         asin = st.text_input(words("asin"), placeholder="B07W6JG6Z7", key="new_asin", max_chars=10)
         left, right = st.columns(2)
-        store = left.selectbox(words("store"), ALL_STORES, key="new_store", required=True)
-        kind = right.selectbox(words("kind_of_price"), _KINDS, key="new_kind", required=True)
+        store = left.selectbox(words("store"), ALL_STORES, key="new_store")
+        kind = right.selectbox(words("kind_of_price"), _KINDS, key="new_kind")
         target = left.number_input(
             words("target"),
             min_value=0.01,
@@ -167,7 +168,6 @@ def _add(words: Words) -> None:
             index=_INTERVALS.index(_DEFAULT_INTERVAL),
             format_func=lambda one: interval(one, words),
             key="new_interval",
-            required=True,
         )
         is_sent = st.form_submit_button(words("add"), type="primary")
     if not is_sent:
@@ -190,9 +190,7 @@ def _add(words: Words) -> None:
 def _change(watches: Sequence[Watch], words: Words) -> None:
     st.subheader(words("change_watch"), anchor=False)
     by_id = {one.id: one for one in watches}
-    chosen = st.selectbox(
-        words("which_watch"), list(by_id), format_func=lambda one: _named(by_id[one], words), key="which_watch", required=True
-    )
+    chosen = st.selectbox(words("which_watch"), list(by_id), format_func=lambda one: _named(by_id[one], words), key="which_watch")
     one = by_id[chosen]
     with st.form(f"change {one.id}"):
         left, right = st.columns(2)
@@ -213,7 +211,6 @@ def _change(watches: Sequence[Watch], words: Words) -> None:
             index=choices.index(one.interval_seconds),
             format_func=lambda some: interval(some, words),
             key=f"interval {one.id} {one.interval_seconds}",
-            required=True,
         )
         hysteresis = left.number_input(
             words("hysteresis"),

@@ -12,11 +12,12 @@ from tests.services.waiting import wait_until
 
 
 @contextmanager
-def serve(app: FastAPI) -> Iterator[str]:
-    """Yields the address, on a free port of this machine."""
+def serve(app: FastAPI, port: int = 0) -> Iterator[str]:
+    """Yields the address, on this port of this machine or on a free one."""
     # asyncio sends at once only on sockets that say they are TCP; else an answer waits 40 ms for the acknowledgement of its head.
     listening = socket.socket(proto=socket.IPPROTO_TCP)
-    listening.bind(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False, ws="none"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="api")
     thread.start()
