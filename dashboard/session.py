@@ -16,7 +16,7 @@ from dashboard.client import KEPT_SECONDS, ApiDown, ApiForeign, ApiRefused, Keep
 from dashboard.shown import plain, zone_of
 from dashboard.words import LANGUAGES, Words, language_of
 
-RETRY_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 3.0
 # Of a proxy, who may pass on what somebody else asks: the API looks for the same ones.
 _OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip")
 _LANGUAGE, _CLIENT, _ME, _PAGES = "language", "keeper.client", "keeper.me", "keeper.pages"
@@ -123,6 +123,22 @@ def open_product(asin: str, opportunity_id: int | None = None) -> None:
     """Go to the page of a product."""
     asked = {"asin": asin} | ({"opportunity": str(opportunity_id)} if opportunity_id is not None else {})
     st.switch_page(st.session_state[_PAGES]["product_page"], query_params=asked)
+
+
+def choose(label: str, options: Mapping[int, str], *, key: str, first: int | None = None) -> int:
+    """A choice by id that stays when the words of an option change: Streamlit knows options by their words, and would go back to the first.
+
+    Args:
+        first: chosen at the beginning, where it is among the options.
+    """
+    remembered = f"keeper.chosen {key}"
+    known = st.session_state.get(remembered, first)
+    wanted = known if known in options else next(iter(options))
+    # Another key for other words: the choice is told anew by `index`.
+    told_as = f"{key} {hash(tuple(options.values()))}"
+    chosen = st.selectbox(label, list(options), index=list(options).index(wanted), format_func=options.__getitem__, key=told_as)
+    st.session_state[remembered] = chosen
+    return chosen
 
 
 @contextmanager

@@ -197,7 +197,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "paused": ("pausiert", "paused"),
     "active": ("aktiv", "active"),
     "remove": ("Entfernen", "Remove"),
-    "remove_sure": ("Wirklich entfernen; was aufgezeichnet wurde, bleibt", "Really remove; what was recorded stays"),
+    "remove_sure": (
+        "{asin} in {store} wirklich entfernen; was aufgezeichnet wurde, bleibt",
+        "Really remove {asin} in {store}; what was recorded stays",
+    ),
     "removed": ("Entfernt.", "Removed."),
     "to_target": ("Bis zum Ziel", "To the target"),
     "days_90": ("90 Tage", "90 days"),

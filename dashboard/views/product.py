@@ -7,8 +7,9 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import session
-from dashboard.bodies import Explanation, Opportunity, ProductInStore, ProductPage, Rate
+from dashboard.bodies import Explanation, Opportunity, ProductInStore, ProductPage
 from dashboard.charts import CONFIG, Line, convert, draw_history, draw_waterfall
+from dashboard.client import ApiRefused, KeyRefused
 from dashboard.shown import ALL_STORES, STORES, cut, day, minor, moment, number, percent, plain, web_link
 from dashboard.views.opportunities import notes_of
 from dashboard.words import Words
@@ -17,6 +18,8 @@ _ASIN = re.compile(r"[A-Z0-9]{10}")
 _KINDS = ("NEW", "BUY_BOX_SHIPPING", "NEW_FBA", "AMAZON", "USED")
 _DAYS = 365
 _POINTS = 600
+# Nobody has looked at the product in that store.
+_NOT_FOUND = 404
 _TITLE_LENGTH = 160
 _PICTURE_PIXELS = 160
 
@@ -144,14 +147,9 @@ def _tell_trade(page: ProductPage, words: Words) -> None:
         st.info(words("no_opportunity_here"), icon=":material/info:")
         return
     asked = st.query_params.get("opportunity", "")
-    first = list(by_id).index(int(asked)) if asked.isdecimal() and int(asked) in by_id else 0
-    chosen = st.selectbox(
-        words("trade"),
-        list(by_id),
-        index=first,
-        format_func=lambda one: _trade_name(by_id[one], words),
-        key=f"trade {page.asin}",
-    )
+    first = int(asked) if asked.isdecimal() else None
+    trades = {one.id: _trade_name(one, words) for one in by_id.values()}
+    chosen = session.choose(words("trade"), trades, key=f"trade {page.asin} {asked}", first=first)
     with session.told():
         _tell_explanation(session.client().explain(chosen), words)
 
@@ -209,9 +207,8 @@ def _tell_history(page: ProductPage, words: Words) -> None:
         kind = st.selectbox(words("kind_of_price"), _KINDS, key="kind_of_price", width=220)
     lines, remarks = _lines(page.asin, list(chosen), kind, words)
     if lines:
-        st.plotly_chart(
-            draw_history(lines, words, session.zone(), is_dark=st.context.theme.type == "dark"), config=CONFIG, key=f"history {page.asin}"
-        )
+        figure = draw_history(lines, words, session.zone(), is_dark=st.context.theme.type == "dark")
+        st.plotly_chart(figure, config=CONFIG, key=f"history {page.asin}")
     else:
         st.info(words("no_history"), icon=":material/info:")
     if remarks:
@@ -221,29 +218,24 @@ def _tell_history(page: ProductPage, words: Words) -> None:
 def _lines(asin: str, stores: Sequence[str], kind: str, words: Words) -> tuple[list[Line], list[str]]:
     lines: list[Line] = []
     remarks: list[str] = []
-    rates: dict[str, Rate] = {}
     for store in stores:
-        with session.told():
+        try:
             known = session.client().fetch_history(asin, store, kind, days=_DAYS, points=_POINTS)
-            if not known.points:
-                continue
-            if known.currency != "EUR" and not rates:
-                rates = {rate.currency: rate for rate in session.client().fetch_stats().rates}
-            prices = convert(
-                [point.price for point in known.points], known.currency, {currency: rate.per_euro for currency, rate in rates.items()}
-            )
-            if prices is None:
-                remarks.append(words("no_rate", store=store, currency=known.currency))
-                continue
-            if known.currency != "EUR":
-                rate = rates[known.currency]
-                remarks.append(
-                    words(
-                        "converted",
-                        currency=known.currency,
-                        when=day(rate.quoted_on, words.language),
-                        rate=number(rate.per_euro, words.language, 4),
-                    )
-                )
-            lines.append(Line(store, [point.observed_at for point in known.points], prices, known.end_at))
+        except KeyRefused:
+            raise
+        except ApiRefused as error:
+            if error.status != _NOT_FOUND:
+                session.tell(error)
+            continue
+        if not known.points:
+            continue
+        rates = {rate.currency: rate for rate in session.client().fetch_stats().rates} if known.currency != "EUR" else {}
+        prices = convert([point.price for point in known.points], known.currency, {name: rate.per_euro for name, rate in rates.items()})
+        if prices is None:
+            remarks.append(words("no_rate", store=store, currency=known.currency))
+            continue
+        if (rate := rates.get(known.currency)) is not None:
+            told = {"when": day(rate.quoted_on, words.language), "rate": number(rate.per_euro, words.language, 4)}
+            remarks.append(words("converted", currency=known.currency, **told))
+        lines.append(Line(store, [point.observed_at for point in known.points], prices, known.end_at))
     return lines, remarks

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import session
 from dashboard.bodies import Watch
-from dashboard.client import ApiRefused
+from dashboard.client import ApiRefused, KeyRefused
 from dashboard.shown import ALL_STORES, currency_of, cut, interval, moment, money, web_link
 from dashboard.words import Words
 
@@ -122,6 +122,8 @@ def _spark(one: Watch) -> list[float]:
     """Prices at equal steps of time, so that the line shows how long each held."""
     try:
         known = session.client().fetch_history(one.asin, one.marketplace, one.price_type, days=_SPARK_DAYS, points=_SPARK_POINTS)
+    except KeyRefused:
+        raise
     except ApiRefused:
         # Not seen yet.
         return []
@@ -190,7 +192,7 @@ def _add(words: Words) -> None:
 def _change(watches: Sequence[Watch], words: Words) -> None:
     st.subheader(words("change_watch"), anchor=False)
     by_id = {one.id: one for one in watches}
-    chosen = st.selectbox(words("which_watch"), list(by_id), format_func=lambda one: _named(by_id[one], words), key="which_watch")
+    chosen = session.choose(words("which_watch"), {one.id: _named(one) for one in watches}, key="which_watch")
     one = by_id[chosen]
     with st.form(f"change {one.id}"):
         left, right = st.columns(2)
@@ -228,15 +230,14 @@ def _change(watches: Sequence[Watch], words: Words) -> None:
                 session.client().change_watch(one.id, is_paused=not one.is_paused)
                 _say(words("saved"))
         with st.popover(words("remove"), icon=":material/delete:"):
-            if st.button(words("remove_sure"), type="primary"):
+            if st.button(words("remove_sure", asin=one.asin, store=one.marketplace), type="primary"):
                 with session.told():
                     session.client().remove_watch(one.id)
                     _say(words("removed"))
 
 
-def _named(one: Watch, words: Words) -> str:
-    paused = f" · {words('paused')}" if one.is_paused else ""
-    return f"{one.marketplace} · {cut(one.title or one.asin, 60)}{paused}"
+def _named(one: Watch) -> str:
+    return f"{one.marketplace} · {cut(one.title or one.asin, 60)} · {one.price_type}"
 
 
 def _save(one: Watch, target: float | None, every: int, hysteresis: float, words: Words) -> None:

@@ -12,14 +12,13 @@ from tests.services.waiting import wait_until
 
 
 @contextmanager
-def serve(app: FastAPI, port: int = 0) -> Iterator[str]:
-    """Yields the address, on this port of this machine or on a free one."""
+def serve(app: FastAPI, *, is_daemon: bool = False) -> Iterator[str]:
+    """Yields the address, on a free port of this machine. Threads of a daemon, and those it starts for requests, may outlive a test."""
     # asyncio sends at once only on sockets that say they are TCP; else an answer waits 40 ms for the acknowledgement of its head.
     listening = socket.socket(proto=socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind(("127.0.0.1", port))
+    listening.bind(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False, ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="api")
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="api", daemon=is_daemon)
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive(), "the API did not start")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from keeper.simulator.server import Simulator
 from tests.integration.dashboard.edge import Arbitrage, in_front_of
 from tests.integration.deal_makers import add_deal
 from tests.services.api import serve
+from tests.services.proxy import Proxy
 from tests.services.waiting import wait_until
 
 KEYBOARDS = ("B00F35N1KS", "B09N9CY637", "B08DG4C63H", "B08ZNSJ152")
@@ -34,25 +35,23 @@ STORES = ("DE", "IT", "ES", "FR", "UK")
 
 @dataclass
 class House:
-    """The API behind the dashboard, which may be switched off and on."""
+    """The API behind the dashboard.
 
-    settings: Settings
+    Attributes:
+        way: between the dashboard and the API; it may be cut.
+    """
+
     engine: Engine
     arbitrage: Arbitrage
-    port: int
-    key: str = ""
-    reading_key: str = ""
-    _running: ExitStack = field(default_factory=ExitStack)
+    url: str
+    way: Proxy
+    key: str
+    reading_key: str
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def switch_on(self) -> None:
-        self._running.enter_context(serve(in_front_of(create_app(self.settings), self.arbitrage), self.port))
-
-    def switch_off(self) -> None:
-        self._running.close()
+    def dashboards_url(self) -> str:
+        """Where the dashboard asks."""
+        return f"http://127.0.0.1:{self.way.port}"
 
     def ask(self, method: str, path: str, **rest: Any) -> Any:
         """The JSON of a request with the person's key that must succeed."""
@@ -77,13 +76,13 @@ def house(postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) ->
                 "api": {"requests_per_minute": 100_000},
             }
         )
-        made = House(settings, engine, Arbitrage(list(KEYBOARDS)), free_port())
-        stack.callback(made.switch_off)
+        arbitrage = Arbitrage(list(KEYBOARDS))
         with engine.begin() as connection:
             anna = add_user(connection, "anna")
-            made.key = anna.shown_key
-            made.reading_key = add_api_key(connection, anna.user_id, label="reader", scope=Scope.READ).shown_key
-        made.switch_on()
+            reader = add_api_key(connection, anna.user_id, label="reader", scope=Scope.READ)
+        url = stack.enter_context(serve(in_front_of(create_app(settings), arbitrage), is_daemon=True))
+        way = stack.enter_context(Proxy(int(url.rpartition(":")[2])))
+        made = House(engine, arbitrage, url, way, anna.shown_key, reader.shown_key)
         _fill(made)
         yield made
     engine.dispose()
@@ -136,7 +135,7 @@ def dashboard(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     environment = {**os.environ, "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "true", "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dashboard", "--port", str(port), "--api-url", house.url],
+            [sys.executable, "-m", "dashboard", "--port", str(port), "--api-url", house.dashboards_url],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
