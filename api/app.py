@@ -15,12 +15,15 @@ from starlette.routing import compile_path
 from api import (
     alerts,
     api_keys,
+    catalog,
     channels,
     checks,
     deal_filters,
     deals,
     feeds,
     health,
+    opportunities,
+    opportunity_rules,
     prices,
     products,
     reindex,
@@ -60,6 +63,10 @@ _TAGS = [
     {"name": "prices", "description": "A price now, over time, and what it was worth"},
     {"name": "products", "description": "Search"},
     {"name": "deals", "description": "Search, filters of your own, and their feeds"},
+    {
+        "name": "arbitrage",
+        "description": "Buy in one store, sell in another: what is left, and why. Lists also without `/api/v1`",
+    },
     {"name": "alerts", "description": "What you were told, and where alerts go"},
     {"name": "reports", "description": "Your day: deals by filter, and what became cheaper of what you watch"},
     {"name": "you", "description": "You and your API keys"},
@@ -113,13 +120,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"],
         )
     app.include_router(health.router)
+    # Where the system that Keeper replaces had them; the operation's name is another, because it is one of its own.
+    for old in (catalog, opportunities):
+        app.include_router(old.router, generate_unique_id_function=lambda route: f"{route.name}_unversioned")
     v1 = APIRouter(prefix="/api/v1")
     rooms = (
-        status, watch_list, watches, checks, prices, products, deals, deal_filters, feeds, alerts, reports, channels, users,
-        api_keys, seller, tokens, reindex,
+        status, watch_list, watches, checks, prices, products, catalog, opportunities, opportunity_rules, deals, deal_filters, feeds,
+        alerts, reports, channels, users, api_keys, seller, tokens, reindex,
     )  # fmt: skip
     for room in rooms:
         v1.include_router(room.router)
+    v1.include_router(health.process, generate_unique_id_function=lambda route: f"{route.name}_versioned")
     app.include_router(v1)
     return app
 

@@ -12,6 +12,8 @@ from keeper.postgres import installation
 from keeper.resources import NotMigrated
 
 router = APIRouter(tags=["health"])
+# Also below `/api/v1`, where everything is.
+process = APIRouter(tags=["health"])
 
 
 class Health(Answer):
@@ -21,7 +23,7 @@ class Health(Answer):
     version: str = Field(description="Keeper's", examples=["0.1.0"])
 
 
-@router.get("/health", responses=problems())
+@process.get("/health", responses=problems())
 async def health() -> Health:
     """Whether the process answers. Asks nobody, so a probe may restart what fails it."""
     return Health(status="ok", version=version("keeper"))
@@ -34,3 +36,6 @@ def ready(live: House) -> Health:
         if not installation.check_schema(connection):
             raise NotMigrated("the database is not migrated to this version of Keeper; run `keeper migrate`")
     return Health(status="ready", version=version("keeper"))
+
+
+router.include_router(process)

@@ -13,8 +13,10 @@ from fastapi import Depends, Request
 from sqlalchemy import Connection
 
 from api.budget import RequestBudget
+from api.kept_answers import KeptAnswers
 from api.known_keys import KnownKeys
 from keeper.domain.errors import KeeperError, TransientError
+from keeper.opportunities import OwnProfits
 from keeper.postgres import installation
 from keeper.postgres.engine import is_away
 from keeper.relay import relay_all
@@ -50,6 +52,7 @@ class Live:
     Attributes:
         requests: how many requests each key may make.
         keys: those that were used a moment ago.
+        answers: those of the last minute; `own_profits` what was reckoned for users' own sellers.
         checks: a place in it is needed to ask Keepa.
         waits: a place in it is needed to wait for any other system, so that slow ones leave threads for everybody else.
     """
@@ -62,6 +65,8 @@ class Live:
         self.settings = settings.model_copy(update={"postgres": postgres})
         self.requests = RequestBudget(settings.api.requests_per_minute)
         self.keys = KnownKeys()
+        self.answers = KeptAnswers()
+        self.own_profits = OwnProfits()
         self.checks = threading.BoundedSemaphore(max(1, settings.api.threads // 4))
         self.waits = threading.BoundedSemaphore(max(1, settings.api.threads // 4))
         self._relay = ThreadPoolExecutor(1, thread_name_prefix="api-relay")

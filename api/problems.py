@@ -27,10 +27,13 @@ from api.paging import CursorInvalid
 from api.runs import DeploymentMissing, PrefectUnreachable
 from keeper.accounts import KeyRefused, ScopeMissing, ScopeTooWide, mask_keys
 from keeper.check import NotChecked
+from keeper.domain.dated_rows import TableInvalid
 from keeper.domain.deal import DealInvalid
 from keeper.domain.deal_filter import DealFilterInvalid
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.money import AmountInvalid
+from keeper.domain.opportunity_query import OpportunityQueryInvalid
+from keeper.domain.opportunity_rule import RuleInvalid
 from keeper.domain.report import TimezoneUnknown
 from keeper.domain.search import SearchInvalid
 from keeper.domain.seller import SellerProfileInvalid
@@ -44,6 +47,8 @@ from keeper.postgres.embedded_errors import EmbeddedServerError
 from keeper.postgres.engine import is_away
 from keeper.postgres.history import ProductUnknown
 from keeper.postgres.installation import ChannelKeyMismatch, SchemaMismatch, SourceMismatch
+from keeper.postgres.opportunities import OpportunityUnknown
+from keeper.postgres.opportunity_rules import RuleExists, RuleUnknown, TooManyRules
 from keeper.postgres.reports import ReportUnknown
 from keeper.postgres.users import ChannelExists, ChannelUnknown, KeyUnknown, UserUnknown
 from keeper.postgres.watches import WatchExists, WatchUnknown
@@ -93,12 +98,17 @@ class Kind:
 
 _VALIDATION = Kind(422, "validation", "The request cannot be understood", "mend the fields under `errors`; /docs shows what each may be")
 _SLOW = Kind(503, "slow-query", "The database took too long", "ask for less: a shorter range, a smaller page; or try again")
-_DATABASE = Kind(503, "database-down", "The database does not answer", "try again after Retry-After; `keeper doctor` says what is wrong")
+_DATABASE = Kind(
+    503,
+    "database-down",
+    "The database does not answer",
+    "try again after Retry-After; GET /health and /docs work meanwhile, all else needs the database; `keeper doctor` says what is wrong",
+)
 _UNFORESEEN = Kind(500, "unforeseen", "Something went wrong that nobody foresaw", "the log has the same `instance`; please report it")
 _TRY_AGAIN = Kind(503, "not-now", "Not possible just now", "try again after Retry-After")
 _NOT_READY = Kind(503, "not-ready", "Keeper cannot work as it is set up", "`keeper doctor` says what is wrong")
 _REFUSED = Kind(422, "refused", "Keeper cannot do this")
-_ELSEWHERE = "watches, prices and POST /api/v1/deals/search, which asks PostgreSQL, work meanwhile"
+_ELSEWHERE = "watches, prices, opportunities and POST /api/v1/deals/search, which ask PostgreSQL, work meanwhile"
 
 # The first that fits.
 _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
@@ -141,6 +151,14 @@ _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
     (FilterUnknown, Kind(404, "filter-unknown", "No such filter", "GET /api/v1/deals/filters lists yours")),
     (FilterExists, Kind(409, "filter-exists", "There is a filter of this name", "PUT the one you have, or choose another name")),
     (TooManyFilters, Kind(409, "too-many-filters", "There are as many filters as there may be", "DELETE one first")),
+    (OpportunityUnknown, Kind(404, "opportunity-unknown", "No such opportunity", "GET /api/v1/opportunities lists those there are")),
+    (OpportunityQueryInvalid, Kind(422, "opportunity-query-invalid", "Opportunities cannot be listed so")),
+    (RuleUnknown, Kind(404, "rule-unknown", "No such rule", "GET /api/v1/opportunity-rules lists yours")),
+    (RuleExists, Kind(409, "rule-exists", "There is a rule of this name", "PUT the one you have, or choose another name")),
+    (TooManyRules, Kind(409, "too-many-rules", "There are as many rules as there may be", "DELETE one first")),
+    (RuleInvalid, Kind(422, "rule-invalid", "The rule cannot be")),
+    (SellerFileUnusable, _NOT_READY),
+    (TableInvalid, _NOT_READY),
     (DealFilterInvalid, Kind(422, "filter-invalid", "The filter cannot be")),
     (SellerProfileInvalid, Kind(422, "seller-profile-invalid", "The seller's profile cannot be", "mend the field; nothing was changed")),
     (SellerFileUnusable, _NOT_READY),
@@ -249,6 +267,10 @@ async def _tell_keeper_error(request: Request, error: Exception) -> Response:
         is_body = request.method == "POST"
         place = f"body.{error.field}" if is_body else f"query.{_PARAMETERS.get(error.field, error.field)}"
         errors.append(FieldProblem(field=place, message=str(error)))
+    elif isinstance(error, OpportunityQueryInvalid):
+        errors.append(FieldProblem(field=f"query.{error.field}", message=str(error)))
+    elif isinstance(error, RuleInvalid):
+        errors.append(FieldProblem(field=f"body.{error.field}", message=str(error)))
     elif isinstance(error, DealFilterInvalid) and request.method != "GET":
         errors.append(FieldProblem(field=_field_of_filter(request, error.field), message=str(error)))
     elif isinstance(error, SellerProfileInvalid) and request.method == "PUT":

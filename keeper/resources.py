@@ -6,9 +6,9 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -28,13 +28,14 @@ from keeper.domain.exchange import EURO
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
 from keeper.domain.product_group import ProductGroup, ProductGroupInvalid, parse_group
-from keeper.domain.seller import SellerProfile
+from keeper.domain.seller import SellerProfile, read_seller
 from keeper.enrich import EnrichSink
 from keeper.exchange import keep_fresh, load_seeds, tell_age
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import RequestInvalid
 from keeper.notify.channels import ChannelCipher, load_or_create_key
 from keeper.notify.sender import ChannelSender
+from keeper.opportunities import Reckoning
 from keeper.postgres import installation, watches
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.postgres.engine import open_engine
@@ -350,6 +351,20 @@ class Resources:
             rates = select_rates(connection, on=on)
         troubles = tell_age(rates, self.compared_currencies(), on=on, stale_after_days=arbitrage.stale_rate_days)
         return ([said] if said else []) + troubles
+
+    def reckoning(self, connection: Connection, *, on: date, profile: Mapping[str, Any] | None = None) -> Reckoning:
+        """What profits are reckoned with; read anew each time, so that a changed table counts at once.
+
+        Args:
+            on: the day whose rows count.
+            profile: of a seller; None for the operator's default one.
+
+        Raises:
+            SellerFileUnusable, SellerProfileInvalid, TableInvalid: see there.
+        """
+        arbitrage = self.settings.arbitrage
+        seller = self.default_seller() if profile is None else read_seller(profile)
+        return Reckoning(seller, read_tables(arbitrage.tables), select_rates(connection, on=on), on, arbitrage.stale_rate_days)
 
     def _read_groups(self) -> tuple[list[ProductGroup], list[str]]:
         if self._groups is None:

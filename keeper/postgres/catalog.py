@@ -1,13 +1,14 @@
 """A product over all its marketplaces, composed whole: the document of the index `products` and of `products.enriched`."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from keeper.domain.events import Event, EventKind, revised_event_id
+from keeper.domain.price_type import PriceType
 from keeper.postgres.outbox import insert_events
 from keeper.postgres.sinks import Routes
 
@@ -130,6 +131,134 @@ def select_documents(connection: Connection, asins: Collection[str]) -> list[Pro
         {"asins": list(asins), "days": STATISTICS_DAYS},
     )
     return [ProductDocument(row.asin, row.revision, row.changed_at, row.body.replace("\n", " ")) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketRow:
+    """A product in one store; what is not known is None.
+
+    Attributes:
+        category_path: from the root of the store's tree down.
+        amount_minor: the price of the kind asked for, else of another kind of new goods, which `price_type` names.
+        price_checked_at: when that was last looked at.
+        lowest_year_minor: the least it was within a year.
+    """
+
+    marketplace: str
+    title: str | None
+    brand: str | None
+    image_url: str | None
+    category_path: Sequence[str] | None
+    amount_minor: int | None
+    price_type: str | None
+    price_checked_at: datetime | None
+    checked_at: datetime
+    sales_rank: int | None
+    sales_rank_drops_30: int | None
+    rating_tenths: int | None
+    review_count: int | None
+    monthly_sold: int | None
+    offer_count: int | None
+    buy_box_is_amazon: bool | None
+    buy_box_is_fba: bool | None
+    is_hazardous: bool | None
+    is_heat_sensitive: bool | None
+    return_rate: str | None
+    coupon_minor: int | None
+    coupon_pct: int | None
+    lightning_ends_at: datetime | None
+    fba_pick_pack_minor: int | None
+    package_weight_g: int | None
+    lowest_year_minor: int | None
+
+
+def select_markets(connection: Connection, asin: str, *, price_type: PriceType, now: datetime) -> list[MarketRow]:
+    """A product in each store it is known in, those first whose words it bears; none where it is unknown."""
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT p.marketplace, p.title, p.brand, p.image_url, p.category_path, current.amount_minor, current.price_type,
+                current.checked_at AS price_checked_at, p.checked_at, p.sales_rank, p.sales_rank_drops_30, p.rating_tenths, p.review_count,
+                p.monthly_sold, p.offer_count, p.buy_box_is_amazon, p.buy_box_is_fba, p.is_hazardous, p.is_heat_sensitive, p.return_rate,
+                p.coupon_minor, p.coupon_pct, p.lightning_ends_at, p.fba_pick_pack_minor, p.package_weight_g, least(
+                    (SELECT min(h.amount_minor) FROM price_history h
+                     WHERE h.asin = p.asin AND h.marketplace = p.marketplace AND h.price_type = current.price_type
+                        AND h.observed_at > :year_ago AND h.observed_at <= :now),
+                    (SELECT h.amount_minor FROM price_history h
+                     WHERE h.asin = p.asin AND h.marketplace = p.marketplace AND h.price_type = current.price_type
+                        AND h.observed_at <= :year_ago ORDER BY h.observed_at DESC LIMIT 1)
+                )
+            FROM products p
+            LEFT JOIN LATERAL (
+                SELECT c.amount_minor, c.price_type, c.checked_at FROM current_prices c
+                WHERE c.asin = p.asin AND c.marketplace = p.marketplace AND c.price_type = ANY(CAST(:types AS text[]))
+                    AND c.amount_minor IS NOT NULL
+                ORDER BY array_position(CAST(:types AS text[]), c.price_type) LIMIT 1
+            ) current ON true
+            WHERE p.asin = :asin ORDER BY {_ORDER}
+            """
+        ),
+        {"asin": asin, "types": _types(price_type), "now": now, "year_ago": now - timedelta(days=365)},
+    )
+    return [MarketRow(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class ProductRow:
+    """A product over all its stores, in short.
+
+    Attributes:
+        current_prices: of new goods, in minor units by store; stores without an offer are left out.
+    """
+
+    asin: str
+    title: str | None
+    brand: str | None
+    image_url: str | None
+    category: str | None
+    current_prices: Mapping[str, int]
+    sales_rank: int | None
+    rating_tenths: int | None
+    review_count: int | None
+    first_seen_at: datetime
+    changed_at: datetime
+
+
+def select_products(connection: Connection, *, after: str, limit: int, price_type: PriceType) -> list[ProductRow]:
+    """The next products by ASIN."""
+    asins = select_asins(connection, after=after, limit=limit)
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT p.asin,
+                (array_agg(p.title ORDER BY {_ORDER}) FILTER (WHERE p.title IS NOT NULL))[1] AS title,
+                (array_agg(p.brand ORDER BY {_ORDER}) FILTER (WHERE p.brand IS NOT NULL))[1] AS brand,
+                (array_agg(p.image_url ORDER BY {_ORDER}) FILTER (WHERE p.image_url IS NOT NULL))[1] AS image_url,
+                (array_agg(p.category_path[cardinality(p.category_path)] ORDER BY {_ORDER})
+                    FILTER (WHERE cardinality(p.category_path) > 0))[1] AS category,
+                coalesce(json_object_agg(p.marketplace, current.amount_minor ORDER BY {_ORDER})
+                    FILTER (WHERE current.amount_minor IS NOT NULL), '{{}}') AS current_prices,
+                (array_agg(p.sales_rank ORDER BY {_ORDER}) FILTER (WHERE p.sales_rank > 0))[1] AS sales_rank,
+                (array_agg(p.rating_tenths ORDER BY {_ORDER}) FILTER (WHERE p.rating_tenths IS NOT NULL))[1] AS rating_tenths,
+                (array_agg(p.review_count ORDER BY {_ORDER}) FILTER (WHERE p.review_count IS NOT NULL))[1] AS review_count,
+                min(p.first_seen_at) AS first_seen_at, max(p.changed_at) AS changed_at
+            FROM products p
+            LEFT JOIN LATERAL (
+                SELECT c.amount_minor FROM current_prices c
+                WHERE c.asin = p.asin AND c.marketplace = p.marketplace AND c.price_type = ANY(CAST(:types AS text[]))
+                    AND c.amount_minor IS NOT NULL
+                ORDER BY array_position(CAST(:types AS text[]), c.price_type) LIMIT 1
+            ) current ON true
+            WHERE p.asin = ANY(CAST(:asins AS text[])) GROUP BY p.asin ORDER BY p.asin
+            """
+        ),
+        {"asins": list(asins), "types": _types(price_type)},
+    )
+    return [ProductRow(*row) for row in rows]
+
+
+def _types(price_type: PriceType) -> list[str]:
+    return list(dict.fromkeys([price_type.value, "NEW", "AMAZON", "BUY_BOX_SHIPPING"]))
 
 
 def raise_revisions(connection: Connection, asins: Collection[str], *, now: datetime, routes: Routes) -> int:
