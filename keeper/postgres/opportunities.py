@@ -276,8 +276,11 @@ def select_totals(connection: Connection) -> OpportunityTotals:
 
 
 def _plan_for_what_is_asked(connection: Connection) -> None:
-    """A plan that is made once for all looks for a return nobody has through the whole order of margins: seconds for milliseconds."""
-    connection.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
+    """A plan that is made once for all looks for a return nobody has through the whole order of margins: seconds for milliseconds.
+
+    So does one that reads the table as it lies, because those that are over may lie together.
+    """
+    connection.execute(text("SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true)"))
 
 
 def _conditions(query: OpportunityQuery) -> tuple[list[str], dict[str, Any]]:

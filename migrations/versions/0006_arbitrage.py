@@ -164,7 +164,11 @@ CREATE INDEX opportunities_of_category ON opportunities (category) WHERE closed_
 CREATE INDEX opportunities_by_age ON opportunities (least(source_checked_at, target_checked_at)) WHERE closed_at IS NULL;
 CREATE INDEX opportunities_over ON opportunities (closed_at DESC, id DESC) WHERE closed_at IS NOT NULL;
 CREATE INDEX opportunities_of_product_over ON opportunities (asin, id) WHERE closed_at IS NOT NULL;
+-- Those of the indices above are of a part of the table and not used by the planner.
 CREATE STATISTICS opportunities_lanes (mcv) ON source_market, target_market, category FROM opportunities;
+CREATE STATISTICS opportunities_doubts ON (cardinality(doubts)) FROM opportunities;
+CREATE STATISTICS opportunities_profits ON (coalesce(profit_minor, -2147483648)) FROM opportunities;
+CREATE STATISTICS opportunities_returns ON (coalesce(roi_pct, -9999999)) FROM opportunities;
 
 CREATE TABLE opportunity_rules (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
