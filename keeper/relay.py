@@ -23,9 +23,11 @@ from keeper.domain.alert import AlertUnreadable, PriceAlert, decode_alert
 from keeper.domain.delivery import Outcome, SinkDown, Turn
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.domain.events import EventKind, OutboxMessage, Sink
+from keeper.domain.opportunity_alert import decode_opportunity_alert
 from keeper.domain.report import ReportUnreadable, decode_deal_alert
 from keeper.notify.channels import ChannelCipher
 from keeper.notify.message import Message
+from keeper.notify.opportunity import compose_opportunity_alert
 from keeper.notify.report import compose_content, compose_deal_alert
 from keeper.notify.sender import ChannelRefused, ChannelSender, ChannelUnreachable
 from keeper.postgres import alerts, outbox
@@ -821,4 +823,6 @@ def _told(message: OutboxMessage, pending: PendingDelivery) -> PriceAlert | Mess
     content = pending.content or {}
     if message.kind is EventKind.DEAL_ALERT:
         return compose_deal_alert(decode_deal_alert(content))
+    if message.kind is EventKind.OPPORTUNITY_ALERT:
+        return compose_opportunity_alert(decode_opportunity_alert(content))
     return compose_content(content)

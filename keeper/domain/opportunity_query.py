@@ -1,6 +1,7 @@
 """Which opportunities are asked for, in which order, and where a page of them ended."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -56,6 +57,7 @@ class OpportunityQuery:
     Attributes:
         least_margin_pct: gross, of the purchase price.
         least_profit_minor: euro cents; with it or a wanted ROI only those count whose profit is known.
+        better_since: those that were opened, or became better than they ever were, after that time.
         includes_doubtful: those too whose listings may not be the same article.
         is_active: those that are there; False: those that are over.
         after: the last one of the page before.
@@ -68,6 +70,7 @@ class OpportunityQuery:
     targets: tuple[Marketplace, ...] = ()
     categories: tuple[str, ...] = ()
     asin: str | None = None
+    better_since: datetime | None = None
     includes_doubtful: bool = False
     is_active: bool = True
     sort: OpportunitySort = OpportunitySort.MARGIN

@@ -168,7 +168,7 @@ class PendingDelivery:
     """What a relay needs to deliver one alert or report to one channel.
 
     Attributes:
-        content: of the report or the alert of a deal; None for the alert of a price, which its event tells.
+        content: of the report, or the alert of a deal or an opportunity; None for the alert of a price, which its event tells.
     """
 
     delivery_id: int
@@ -183,9 +183,10 @@ def select_delivery(connection: Connection, delivery_id: int) -> PendingDelivery
     row = connection.execute(
         text(
             """
-            SELECT d.id, d.channel_id, d.status, c.url_encrypted, coalesce(r.content, a.content)
+            SELECT d.id, d.channel_id, d.status, c.url_encrypted, coalesce(r.content, a.content, t.content)
             FROM deliveries d JOIN channels c ON c.id = d.channel_id
             LEFT JOIN deal_reports r ON r.id = d.report_id LEFT JOIN deal_alerts a ON a.id = d.deal_alert_id
+            LEFT JOIN opportunity_alerts t ON t.id = d.opportunity_alert_id
             WHERE d.id = :id
             """
         ),

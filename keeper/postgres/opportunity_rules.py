@@ -136,6 +136,7 @@ def _write(connection: Connection, query: str, values: dict[str, Any], name: str
 
 
 def _row(row: Sequence[Any]) -> RuleRow:
-    *known, roi, profit, margin, sources, targets, categories = row
+    rule_id, user_id, name, is_active, created_at, changed_at, roi, profit, margin, sources, targets, categories = row
     stores = tuple(Marketplace(one) for one in sources), tuple(Marketplace(one) for one in targets)
-    return RuleRow(*known, OpportunityRule(roi, profit, margin, *stores, tuple(categories)))
+    rule = OpportunityRule(roi, profit, margin, *stores, tuple(categories))
+    return RuleRow(rule_id, user_id, name, is_active, created_at, changed_at, rule)

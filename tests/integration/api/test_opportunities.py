@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from api.app import create_app
@@ -336,7 +337,7 @@ def test_figures_say_what_there_is_and_how_old_the_rates_are(anna: Person, engin
 @pytest.fixture
 def away(settings: Settings) -> Iterator[str]:
     """The address of an API whose database is away."""
-    gone = settings.model_copy(update={"database_url": settings.database_url.__class__("postgresql://keeper@127.0.0.1:9/keeper")})  # type: ignore[union-attr, call-arg]
+    gone = settings.model_copy(update={"database_url": SecretStr("postgresql://keeper@127.0.0.1:9/keeper")})
     with serve(create_app(gone)) as url:
         yield url
 

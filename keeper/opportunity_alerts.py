@@ -1,0 +1,228 @@
+"""The verb that tells opportunities: each once to the topic, and once to every user with a rule that wants it."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from keeper.domain.events import Event, EventKind, arbitrage_event_id
+from keeper.domain.opportunity import FoundOpportunity, Opportunity
+from keeper.domain.opportunity_alert import alert_of, encode_opportunity_alert, severity_of
+from keeper.domain.opportunity_query import LARGEST_PAGE, OpportunityQuery, OpportunitySort
+from keeper.domain.opportunity_rule import OpportunityRule
+from keeper.opportunities import MOST_CANDIDATES, Reckoning, recompute
+from keeper.postgres import opportunities, opportunity_alerts
+from keeper.postgres.opportunity_alerts import NewOpportunityAlert
+from keeper.postgres.opportunity_rules import RuleRow, select_rules
+from keeper.postgres.outbox import insert_events
+from keeper.postgres.sinks import Routes, lock_routes
+
+# Of one call; the rest, the less good ones, at the next.
+MOST_ANNOUNCED: Final = 1_000
+_HOUR = timedelta(hours=1)
+# A gap that became better longer ago is no news, however many better ones were told before it.
+_NEWS = timedelta(days=1)
+# Prices flicker, and each gap that comes back is another one.
+_REMEMBERED = timedelta(days=7)
+_BETTER_BY_PCT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ToldOpportunities:
+    """What one call told.
+
+    Attributes:
+        announced: to the topic.
+        told: to users; `deliveries` to their channels.
+        left: more than a user may be told within an hour; at the next call, if they are still news.
+    """
+
+    announced: int = 0
+    told: int = 0
+    deliveries: int = 0
+    left: int = 0
+
+
+def tell_opportunities(
+    connection: Connection,
+    *,
+    now: datetime,
+    least_roi_pct: Decimal,
+    most_per_hour: int,
+    reckon: Callable[[Mapping[str, Any]], Reckoning],
+    routes: Routes | None = None,
+) -> ToldOpportunities:
+    """Announce what is new and worth it, and tell the users whose rules want it. Idempotent: each opportunity once, to a user too.
+
+    Doubtful, stale and unknown ones are told to nobody; they are, once they are none of it. The best come first. Who has no channel is
+    told nothing and forgets nothing.
+
+    Args:
+        connection: in a transaction of its own after the comparison's; nothing of it is locked yet, but for the routes.
+        least_roi_pct: of what goes to the topic; users' rules have their own.
+        most_per_hour: opportunities a user is told within an hour.
+        reckon: what a user's own profile is reckoned with.
+        routes: where this transaction has locked them already.
+    """
+    if routes is None:
+        routes = lock_routes(connection)
+    announced = _announce(connection, now=now, least_roi_pct=least_roi_pct, routes=routes)
+    told, deliveries, left = _tell_users(connection, now=now, most_per_hour=most_per_hour, reckon=reckon, routes=routes)
+    return ToldOpportunities(announced, told, deliveries, left)
+
+
+def _announce(connection: Connection, *, now: datetime, least_roi_pct: Decimal, routes: Routes) -> int:
+    ids = opportunity_alerts.lock_unannounced(connection, least_roi_pct=least_roi_pct, limit=MOST_ANNOUNCED)
+    found = opportunities.select_by_ids(connection, ids)
+    best_first = sorted(found, key=lambda one: -(one.opportunity.roi_pct or 0))
+    insert_events(connection, [_announcement(one, now) for one in best_first], routes)
+    opportunity_alerts.mark_announced(connection, ids, now=now)
+    return len(found)
+
+
+def _announcement(found: FoundOpportunity, now: datetime) -> Event:
+    one = found.opportunity
+    assert one.roi_pct is not None and one.first_seen_at is not None  # noqa: S101  it was chosen by it, and it is stored
+    event_id = _event_id(one)
+    payload = {
+        "asin": one.asin,
+        "product_title": found.title,
+        "brand": found.brand,
+        "image": found.image_url,
+        "category": one.category,
+        "source_market": one.source_market.value,
+        "target_market": one.target_market.value,
+        "source_price": one.source_minor,
+        "target_price": one.target_minor,
+        "source_currency": one.source_market.currency,
+        "target_currency": one.target_market.currency,
+        "currency": "EUR",
+        "price_type": one.price_type.value,
+        "source_checked_at": _written(one.source_checked_at),
+        "target_checked_at": _written(one.target_checked_at),
+        "margin": one.margin_minor,
+        "margin_percentage": float(one.margin_pct),
+        "is_active": True,
+        "profit_minor": one.profit_minor,
+        "invested_minor": one.invested_minor,
+        "roi_pct": float(one.roi_pct),
+        "profit_margin_pct": None if one.profit_margin_pct is None else float(one.profit_margin_pct),
+        "score": one.score,
+        "flags": list(one.flags),
+        "severity": severity_of(one.roi_pct).value,
+        "opportunity_id": one.id,
+        "first_seen": _written(one.first_seen_at),
+        "source_link": found.source_link,
+        "target_link": found.target_link,
+        "timestamp": _written(now),
+        "event_type": "arbitrage_alert",
+        "event_id": str(event_id),
+        "schema_version": 1,
+    }
+    return Event.of(event_id, EventKind.ARBITRAGE_ALERT, one.asin, payload)
+
+
+def _event_id(one: Opportunity) -> UUID:
+    assert one.first_seen_at is not None  # noqa: S101  it is stored
+    return arbitrage_event_id(one.asin, one.source_market.value, one.target_market.value, int(one.first_seen_at.timestamp()))
+
+
+def _written(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _tell_users(
+    connection: Connection, *, now: datetime, most_per_hour: int, reckon: Callable[[Mapping[str, Any]], Reckoning], routes: Routes
+) -> tuple[int, int, int]:
+    by_user: dict[int, list[RuleRow]] = defaultdict(list)
+    for row in select_rules(connection):
+        by_user[row.user_id].append(row)
+    if not by_user:
+        return 0, 0, 0
+    listeners = opportunity_alerts.lock_listeners(connection, by_user, since=now - _HOUR)
+    look = _Look(connection, now)
+    new: list[NewOpportunityAlert] = []
+    left = 0
+    for user_id, listener in listeners.items():
+        room = most_per_hour - listener.told
+        reckoning = None if listener.profile is None else reckon(listener.profile)
+        wanted = _wanted(by_user[user_id], look, reckoning)
+        known = opportunity_alerts.select_told(connection, user_id, {one.opportunity.asin for one, _ in wanted}, since=now - _REMEMBERED)
+        news = [(one, rule) for one, rule in wanted if _is_news(one.opportunity, known)]
+        left += max(0, len(news) - max(0, room))
+        for one, rule in news[: max(0, room)]:
+            assert one.opportunity.id is not None  # noqa: S101  it is stored
+            alert = alert_of(one, rule.name, is_own=reckoning is not None)
+            content = json.dumps(encode_opportunity_alert(alert), ensure_ascii=False)
+            new.append(NewOpportunityAlert(user_id, rule.rule_id, one.opportunity.id, _event_id(one.opportunity), content))
+    told, deliveries = opportunity_alerts.insert_alerts(connection, new, now=now, routes=routes)
+    return told, deliveries, left
+
+
+class _Look:
+    """What is news, asked for once for all users whose rules are alike."""
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self._connection = connection
+        self._since = now - _NEWS
+        self._seen: dict[tuple[OpportunityRule, datetime, bool], tuple[FoundOpportunity, ...]] = {}
+
+    def find(self, row: RuleRow, *, is_own: bool) -> tuple[FoundOpportunity, ...]:
+        """What became good since, as far as the table knows: for a seller of one's own without the profit, and the widest gaps only."""
+        rule = row.rule
+        since = max(self._since, row.changed_at)
+        # Nothing within a day is older than it: the rules of most users are older, so that they are asked for together.
+        key = (rule, since, is_own)
+        if key not in self._seen:
+            query = OpportunityQuery(
+                least_margin_pct=rule.least_margin_pct,
+                least_roi_pct=None if is_own else rule.least_roi_pct,
+                least_profit_minor=None if is_own else rule.least_profit_minor,
+                sources=rule.sources,
+                targets=rule.targets,
+                categories=rule.categories,
+                better_since=since,
+                sort=OpportunitySort.MARGIN if is_own else OpportunitySort.PROFIT,
+                limit=LARGEST_PAGE,
+            )
+            self._seen[key] = tuple(self._walk(query))
+        return self._seen[key]
+
+    def _walk(self, query: OpportunityQuery) -> Sequence[FoundOpportunity]:
+        found: list[FoundOpportunity] = []
+        while len(found) < MOST_CANDIDATES:
+            page = opportunities.select_opportunities(self._connection, query)
+            found += page.found
+            if page.next is None:
+                break
+            query = replace(query, after=page.next)
+        return found
+
+
+def _wanted(rules: Sequence[RuleRow], look: _Look, reckoning: Reckoning | None) -> list[tuple[FoundOpportunity, RuleRow]]:
+    """Each opportunity with the first rule that wants it, the largest profit first."""
+    reckoned: dict[int | None, FoundOpportunity] = {}
+    wanted: dict[int | None, tuple[FoundOpportunity, RuleRow]] = {}
+    for row in rules:
+        for found in look.find(row, is_own=reckoning is not None):
+            number = found.opportunity.id
+            if number not in reckoned:
+                reckoned[number] = found if reckoning is None else recompute(found, reckoning)
+            if row.rule.is_met(reckoned[number].opportunity):
+                wanted.setdefault(number, (reckoned[number], row))
+    return sorted(wanted.values(), key=lambda one: -(one[0].opportunity.profit_minor or 0))
+
+
+def _is_news(one: Opportunity, told: Mapping[tuple[str, str, str], tuple[frozenset[int], int]]) -> bool:
+    """Not told yet, and not the gap of some days ago that came back no better."""
+    known = told.get((one.asin, one.source_market.value, one.target_market.value))
+    if known is None:
+        return True
+    ids, profit_minor = known
+    return one.id not in ids and (one.profit_minor or 0) * 100 >= profit_minor * (100 + _BETTER_BY_PCT)

@@ -1,0 +1,159 @@
+"""Opportunities that are told: which were not announced yet, who listens, and what they were told."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from keeper.domain.events import Event, EventKind, opportunity_alert_event_id
+from keeper.domain.opportunity_query import LEAST_ROI_PCT
+from keeper.postgres.outbox import insert_events
+from keeper.postgres.sinks import Routes
+
+Lane = tuple[str, str, str]
+
+
+def lock_unannounced(connection: Connection, *, least_roi_pct: Decimal, limit: int) -> list[int]:
+    """The best by return that nobody was told of: there, surely the same article, not stale, the profit known and of this return.
+
+    One that the comparison is at work on waits for the next call.
+    """
+    return list(
+        connection.execute(
+            text(
+                f"""
+                SELECT o.id FROM opportunities o
+                WHERE o.closed_at IS NULL AND cardinality(o.doubts) = 0 AND o.announced_at IS NULL AND NOT o.is_stale
+                    AND o.profit_minor IS NOT NULL AND o.roi_pct IS NOT NULL
+                    AND coalesce(o.roi_pct, {LEAST_ROI_PCT}) >= :least
+                ORDER BY coalesce(o.roi_pct, {LEAST_ROI_PCT}) DESC, o.id DESC LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
+                """
+            ),
+            {"least": least_roi_pct, "limit": limit},
+        ).scalars()
+    )
+
+
+def mark_announced(connection: Connection, ids: Sequence[int], *, now: datetime) -> None:
+    """They were told."""
+    if ids:
+        connection.execute(
+            text("UPDATE opportunities SET announced_at = :now WHERE id = ANY(CAST(:ids AS bigint[]))"), {"ids": list(ids), "now": now}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A user with rules and channels.
+
+    Attributes:
+        told: opportunities since the time asked for.
+        profile: of their own seller; None for the default one.
+    """
+
+    told: int
+    profile: Mapping[str, Any] | None
+
+
+def lock_listeners(connection: Connection, user_ids: Collection[int], *, since: datetime) -> dict[int, Listener]:
+    """Those of them who can be told, by id; nobody else tells them any opportunity until this transaction ends."""
+    connection.execute(
+        text("SELECT 1 FROM users WHERE id = ANY(CAST(:user_ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE"), {"user_ids": list(user_ids)}
+    )
+    # A statement of its own: what the one before has waited for is seen only by a later one.
+    rows = connection.execute(
+        text(
+            """
+            SELECT u.id, (SELECT count(*) FROM opportunity_alerts a WHERE a.user_id = u.id AND a.created_at > :since) AS told, s.profile
+            FROM users u LEFT JOIN seller_profiles s ON s.user_id = u.id
+            WHERE u.id = ANY(CAST(:user_ids AS bigint[])) AND EXISTS (SELECT 1 FROM channels c WHERE c.user_id = u.id) ORDER BY u.id
+            """
+        ),
+        {"user_ids": list(user_ids), "since": since},
+    )
+    return {row.id: Listener(row.told, row.profile) for row in rows}
+
+
+def select_told(connection: Connection, user_id: int, asins: Collection[str], *, since: datetime) -> dict[Lane, tuple[frozenset[int], int]]:
+    """What a user was told of these products: by lane the opportunities, and the best profit since that time, in euro cents.
+
+    Whenever it was, an opportunity that was told is among them.
+    """
+    rows = connection.execute(
+        text(
+            """
+            SELECT o.asin, o.source_market, o.target_market, array_agg(o.id) AS ids,
+                coalesce(max((a.content ->> 'profit_minor')::integer) FILTER (WHERE a.created_at > :since), -2147483648) AS profit_minor
+            FROM opportunity_alerts a JOIN opportunities o ON o.id = a.opportunity_id
+            WHERE a.user_id = :user_id AND o.asin = ANY(CAST(:asins AS text[])) GROUP BY o.asin, o.source_market, o.target_market
+            """
+        ),
+        {"user_id": user_id, "asins": list(asins), "since": since},
+    )
+    return {(row.asin, row.source_market, row.target_market): (frozenset(row.ids), row.profit_minor) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class NewOpportunityAlert:
+    """An opportunity for a user.
+
+    Attributes:
+        arbitrage_id: of the opportunity's own event; with user and channel it makes that of each message.
+        content: JSON.
+    """
+
+    user_id: int
+    rule_id: int
+    opportunity_id: int
+    arbitrage_id: UUID
+    content: str
+
+
+def insert_alerts(connection: Connection, alerts: Sequence[NewOpportunityAlert], *, now: datetime, routes: Routes) -> tuple[int, int]:
+    """Each opportunity once to a user, with a delivery to each channel. Returns how many are new, and how many deliveries."""
+    if not alerts:
+        return 0, 0
+    rows = connection.execute(
+        text(
+            """
+            WITH new AS (
+                SELECT * FROM unnest(CAST(:user_ids AS bigint[]), CAST(:rule_ids AS bigint[]), CAST(:opportunity_ids AS bigint[]),
+                    CAST(:contents AS json[])) WITH ORDINALITY AS n (user_id, rule_id, opportunity_id, content, place)
+            ), added AS (
+                INSERT INTO opportunity_alerts (user_id, rule_id, opportunity_id, content, created_at)
+                SELECT user_id, rule_id, opportunity_id, content, :now FROM new ORDER BY place
+                ON CONFLICT (user_id, opportunity_id) DO NOTHING RETURNING id, user_id, opportunity_id
+            ), sent AS (
+                INSERT INTO deliveries (opportunity_alert_id, channel_id)
+                SELECT added.id, channels.id FROM added JOIN channels USING (user_id) ORDER BY added.id, channels.id
+                RETURNING id, opportunity_alert_id, channel_id
+            )
+            SELECT added.id AS alert_id, added.user_id, added.opportunity_id, sent.id AS delivery_id, sent.channel_id
+            FROM added LEFT JOIN sent ON sent.opportunity_alert_id = added.id ORDER BY sent.id
+            """
+        ),
+        {
+            "user_ids": [one.user_id for one in alerts],
+            "rule_ids": [one.rule_id for one in alerts],
+            "opportunity_ids": [one.opportunity_id for one in alerts],
+            "contents": [one.content for one in alerts],
+            "now": now,
+        },
+    ).all()
+    arbitrage_ids = {one.opportunity_id: one.arbitrage_id for one in alerts}
+    events = [
+        Event.of(
+            opportunity_alert_event_id(row.user_id, arbitrage_ids[row.opportunity_id], row.channel_id),
+            EventKind.OPPORTUNITY_ALERT,
+            str(row.channel_id),
+            {"delivery_id": row.delivery_id, "channel_id": row.channel_id, "opportunity_alert_id": row.alert_id},
+        )
+        for row in rows
+        if row.delivery_id is not None
+    ]
+    insert_events(connection, events, routes)
+    return len({row.alert_id for row in rows}), len(events)
