@@ -67,7 +67,8 @@ def told(engine: Engine) -> list[tuple[str, str, str]]:
     """User, product and target store."""
     return rows(
         engine,
-        "SELECT u.name, content ->> 'asin', content ->> 'target_market' FROM opportunity_alerts a JOIN users u ON u.id = user_id ORDER BY a.id",
+        "SELECT u.name, content ->> 'asin', content ->> 'target_market' FROM opportunity_alerts a JOIN users u ON u.id = user_id "
+        "ORDER BY a.id",
     )
 
 
