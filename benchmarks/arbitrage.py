@@ -1,16 +1,17 @@
 """The comparison of stores: `python -m benchmarks.arbitrage` (`--products 100000` for a smaller one, `--profile` for where the time goes).
 
 A million products in five stores, each with a price of new goods, a listing with its facts and texts: 20 million ordered pairs. Prices of
-a product differ between stores by 3 % (standard deviation), and in a twentieth of the listings by 15 %; so some percent of the pairs have
-a gross gap of more than 10 %. Exchange rate, taxes and fees are those of `seeds/`, customs are filled in, and the seller knows his costs,
-so that most profits are known.
+a product differ between stores by 2.5 % (standard deviation), and in a twentieth of the listings by 12 %; so some percent of the pairs
+have a gross gap of more than 10 %. A price that changes is drawn anew. Exchange rate, taxes and fees are those of `seeds/`, customs are
+filled in, and the seller knows his costs, so that most profits are known.
 
 `ratio_to_bare_pass`: a full pass (`compare(is_full=True)`: every product is read, every pair compared, the true profit of every candidate
 reckoned, and what differs from the open opportunities written, in transactions) against the bare pass of the same engine, PostgreSQL read
 into numpy: the same columns of the same rows by the same statements (all prices; the facts of the products that are candidates) into the
 same arrays, each summed once. PostgreSQL is where the prices are, and numpy holds them in a tenth of the memory that Python's objects
 take; polars would have to be carried besides, and read the same way. In turns; medians. The full pass is the one of an installation that
-runs: its opportunities stand from the pass before. The first pass of all, which writes each of them, is told apart.
+runs: its opportunities stand from the pass before, and 1 % of the prices have changed since. The first pass of all, which writes every
+opportunity, is told apart.
 
 `incremental_share_pct`: a pass after 1 % of all prices have changed, by the seconds of the full one: where they are all the prices of 1 %
 of the products, as a check of products brings them; `_scattered` where each is of another product, 5 % of all.
@@ -108,6 +109,10 @@ def make_terms() -> Terms:
     return Terms(seller, tables, ExchangeRates(read_seed_rates(SEEDS)), FeeCategories(tuple(rules)))
 
 
+# How a store's price differs from the product's.
+_SPREAD = "exp(random_normal(0, CASE WHEN random() < 0.05 THEN 0.12 ELSE 0.025 END))"
+
+
 def fill(engine: Engine, products: int) -> None:
     """Listings and prices, the same in every run."""
     stores = [store.value for store in COMPARED]
@@ -117,7 +122,7 @@ def fill(engine: Engine, products: int) -> None:
         connection.execute(
             text(
                 """
-                CREATE TEMPORARY TABLE base ON COMMIT DROP AS
+                CREATE UNLOGGED TABLE base AS
                 SELECT n, 'B' || upper(lpad(to_hex(n), 9, '0')) AS asin, exp(random_normal(3.4, 0.9)) AS euros, (n % 7) AS category,
                     (random() * 3000)::int + 50 AS grams
                 FROM generate_series(1, :products) AS n
@@ -149,10 +154,10 @@ def fill(engine: Engine, products: int) -> None:
         )
         connection.execute(
             text(
-                """
+                f"""
                 INSERT INTO current_prices (asin, marketplace, price_type, amount_minor, currency, observed_at, checked_at)
                 SELECT asin, store, 'NEW', greatest(100, round(100 * euros * CASE currency WHEN 'GBP' THEN 0.8641 ELSE 1 END
-                    * exp(random_normal(0, CASE WHEN random() < 0.05 THEN 0.15 ELSE 0.03 END)))::int), currency, :now,
+                    * {_SPREAD})::int), currency, :now,
                     :now - random() * interval '5 hours'
                 FROM base CROSS JOIN unnest(CAST(:stores AS text[]), CAST(:currencies AS text[])) AS s (store, currency)
                 ORDER BY asin, store
@@ -160,14 +165,14 @@ def fill(engine: Engine, products: int) -> None:
             ),
             {"stores": stores, "currencies": currencies, "now": NOW},
         )
-    tidy(engine)
+    tidy(engine, "products")
 
 
-def tidy(engine: Engine) -> None:
-    """As autovacuum leaves the tables."""
+def tidy(engine: Engine, *also: str) -> None:
+    """As autovacuum and a checkpoint leave the tables: the next writes are of pages that the log has to hold whole."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
-        for table in ("products", "current_prices", "opportunities", "product_changes"):
+        for table in (*also, "current_prices", "opportunities", "product_changes"):
             connection.execute(text(f"VACUUM ANALYZE {table}"))
         connection.execute(text("CHECKPOINT"))
 
@@ -183,15 +188,17 @@ def measure_detection(engine: Engine, products: int, *, is_largest: bool) -> tup
     shares = candidates_by_chunk(engine, terms)
     full: list[float] = []
     bare: list[float] = []
-    changed = 0
-    for number in range(1, ROUNDS + 1):
+    alone: list[float] = []
+    scattered: list[float] = []
+    for number in range(ROUNDS):
+        at = NOW + timedelta(hours=2 * number + 2)
         bare.append(timed(lambda: bare_pass(engine, terms, shares))[0])
-        at = NOW + timedelta(hours=2 * number)
-        seconds, done = timed(lambda at=at: compare(engine, now=at, terms=terms, is_full=True))  # type: ignore[misc]
-        full.append(seconds)
-        changed += done.opened + done.closed
-        print(f"{products}: bare {bare[-1]:.2f} s, full {seconds:.2f} s, {done.sentence}", file=sys.stderr, flush=True)
-    assert not changed
+        change_products(engine, products, 2 * number)
+        full.append(_timed_pass(engine, terms, at, is_full=True))
+        change_products(engine, products, 2 * number + 1)
+        alone.append(_timed_pass(engine, terms, at + timedelta(minutes=30)))
+        change_prices(engine, products, number)
+        scattered.append(_timed_pass(engine, terms, at + timedelta(hours=1)))
     ratio = statistics.median(ours / theirs for ours, theirs in zip(full, bare, strict=True))
     seconds = statistics.median(full)
     name = f"_{products}"
@@ -205,20 +212,20 @@ def measure_detection(engine: Engine, products: int, *, is_largest: bool) -> tup
         (f"candidates_pct{name}", first.opened / first.pairs * 100, "%", ""),
         (f"peak_mb{name}", memory_of_a_pass(engine), "MB", ""),
     ]
-    for kind, change in (("", change_products), ("_scattered", change_prices)):
-        times = []
-        for number in range(ROUNDS):
-            at = NOW + timedelta(hours=10 + number)
-            change(engine, products, number)
-            seconds_taken, done = timed(lambda at=at: compare(engine, now=at, terms=terms))  # type: ignore[misc]
-            times.append(seconds_taken)
-            print(f"{products}: after changes{kind} {seconds_taken:.2f} s, {done.sentence}", file=sys.stderr, flush=True)
-            assert done.why == "changes"
-        share = statistics.median(times) / seconds * 100
+    for kind, taken in (("", alone), ("_scattered", scattered)):
+        share = statistics.median(part / whole for part, whole in zip(taken, full, strict=True)) * 100
         figures.append((f"incremental_share_pct{kind}{name}", share, "%", f"<= {SHARE_GOAL}" if is_largest else ""))
-        figures.append((f"incremental_seconds{kind}{name}", statistics.median(times), "s", ""))
+        figures.append((f"incremental_seconds{kind}{name}", statistics.median(taken), "s", ""))
     figures += pass_figures(engine, terms, name)
     return figures, seconds
+
+
+def _timed_pass(engine: Engine, terms: Terms, at: datetime, *, is_full: bool = False) -> float:
+    """Seconds of a pass."""
+    seconds, done = timed(lambda: compare(engine, now=at, terms=terms, is_full=is_full))
+    print(f"{seconds:.2f} s: {done.sentence}", file=sys.stderr, flush=True)
+    assert done.why == ("asked for" if is_full else "changes")
+    return seconds
 
 
 def timed(work: "Callable[[], object]") -> tuple[float, Compared]:
@@ -304,7 +311,7 @@ def change_products(engine: Engine, products: int, number: int) -> None:
 
 def change_prices(engine: Engine, products: int, number: int) -> None:
     """1 % of the prices, each of another product."""
-    _change(engine, "n % 20 = :number AND s.number = n / 20 % 5", products, number + 10)
+    _change(engine, "n % 20 = :number AND s.number - 1 = n / 20 % 5", products, number)
 
 
 def _change(engine: Engine, where: str, products: int, number: int) -> None:
@@ -313,17 +320,19 @@ def _change(engine: Engine, where: str, products: int, number: int) -> None:
             text(
                 f"""
                 WITH changed AS (
-                    UPDATE current_prices c SET amount_minor = greatest(100, round(amount_minor * exp(random_normal(0, 0.05)))::int)
-                    FROM generate_series(1, :products) AS n, unnest(CAST(:stores AS text[])) WITH ORDINALITY AS s (store, number)
-                    WHERE {where.replace("s.number =", "s.number - 1 =")} AND c.asin = 'B' || upper(lpad(to_hex(n), 9, '0'))
-                        AND c.marketplace = s.store AND c.price_type = 'NEW'
+                    UPDATE current_prices c
+                    SET amount_minor = greatest(100, round(100 * euros * CASE currency WHEN 'GBP' THEN 0.8641 ELSE 1 END * {_SPREAD})::int)
+                    FROM base, unnest(CAST(:stores AS text[])) WITH ORDINALITY AS s (store, number)
+                    WHERE {where} AND c.asin = base.asin AND c.marketplace = s.store AND c.price_type = 'NEW'
                     RETURNING c.asin
                 )
                 INSERT INTO product_changes (asin) SELECT DISTINCT asin FROM changed
                 """
             ),
-            {"products": products, "number": number, "stores": [store.value for store in COMPARED]},
+            {"number": number, "stores": [store.value for store in COMPARED]},
         )
+        changed = connection.execute(text("SELECT count(*) FROM product_changes")).scalar_one()
+        assert changed == products // (100 if "100" in where else 20)
     tidy(engine)
 
 
@@ -368,7 +377,11 @@ def profile(products: int) -> None:
                 print(f"{statement_seconds:7.2f} s  {statement}", file=sys.stderr)
             Stats(profiled, stream=sys.stderr).sort_stats("tottime").print_stats(22)
             tidy(engine)
-        print(pass_figures(engine, terms, ""), file=sys.stderr)
+        change_products(engine, products, 0)
+        with statement_times(engine) as spent:
+            _timed_pass(engine, terms, NOW + timedelta(hours=4))
+        for statement, statement_seconds in sorted(spent.items(), key=lambda row: -row[1])[:12]:
+            print(f"{statement_seconds:7.2f} s  {statement}", file=sys.stderr)
 
 
 if __name__ == "__main__":

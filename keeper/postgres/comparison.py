@@ -163,7 +163,10 @@ def lock_comparing(connection: Connection) -> None:
 
 
 def select_aged(connection: Connection, *, old: datetime, over: datetime, flag: str) -> list[str]:
-    """Products with an open opportunity whose prices have become old, or too old, by nothing but time."""
+    """Products with an open opportunity whose prices have become old, or too old, by nothing but time.
+
+    All open ones are gone through: an index for it would cost each write more than a pass takes here.
+    """
     rows = connection.execute(
         text(
             """

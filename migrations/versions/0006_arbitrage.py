@@ -160,8 +160,6 @@ CREATE INDEX doubtful_by_score ON opportunities (score DESC, id DESC) WHERE clos
 -- For a rare lane or category, which the orders above would look for in vain.
 CREATE INDEX opportunities_of_lane ON opportunities (source_market, target_market, category) WHERE closed_at IS NULL;
 CREATE INDEX opportunities_of_category ON opportunities (category) WHERE closed_at IS NULL;
--- What ends by time alone is found without looking at all that is open.
-CREATE INDEX opportunities_by_age ON opportunities (least(source_checked_at, target_checked_at)) WHERE closed_at IS NULL;
 -- For what is news: a gap has been best when it was opened, or later.
 CREATE INDEX opportunities_by_best ON opportunities (best_at) WHERE closed_at IS NULL AND cardinality(doubts) = 0;
 CREATE INDEX opportunities_over ON opportunities (closed_at DESC, id DESC) WHERE closed_at IS NOT NULL;
