@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from keeper.postgres.engine import open_engine
+from keeper.postgres.jobs import hold_job
 from tests.integration.cli.terminal import Terminal
 from tests.integration.notify.http_edge import HttpServer
 from tests.unit.domain.test_exchange import DAILY
@@ -82,3 +84,54 @@ def test_a_wrong_profile_names_its_field_and_changes_nothing(anna: Terminal, tmp
 
 def test_a_default_that_cannot_be_used_names_its_file(shell: Terminal) -> None:
     assert "none.toml cannot be read" in shell.run("seller", "show", KEEPER_ARBITRAGE_SELLER="none.toml").stderr
+
+
+def watch_some(anna: Terminal, tmp_path: Path, count: int = 10) -> None:
+    file = tmp_path / "watches.csv"
+    keyboards = (Path(__file__).parents[3] / "seeds" / "keyboards.csv").read_text(encoding="utf-8").splitlines()[1 : count + 1]
+    file.write_text("asin\n" + "\n".join(line.partition(",")[0] for line in keyboards), encoding="utf-8")
+    anna.ask("watch", "import", str(file))
+
+
+def test_the_plan_says_how_many_products_fit_at_which_age(anna: Terminal, tmp_path: Path) -> None:
+    watch_some(anna, tmp_path)
+    anna.run("tokens", "--refresh")
+    plan = anna.ask("compare", "--plan")
+    assert (plan["products"], plan["round_tokens"], plan["due_tokens"], plan["oldest_hours"]) == (10, 50, 50, 2.0)
+    assert plan["held"]["24"] == 24 * plan["tokens_per_hour"] // 5
+    assert "Products that can be held" in anna.run("compare", "--plan").stdout
+
+
+def test_the_stores_are_looked_at_and_the_best_is_shown(anna: Terminal, tmp_path: Path) -> None:
+    watch_some(anna, tmp_path)
+    done = anna.ask("compare")
+    assert (done["scanned"]["products"], done["scanned"]["tokens"], done["compared"]["products"]) == (10, 50, 10)
+    assert done["compared"]["opened"] >= len(done["best"]) > 0
+    profits = [one["profit_minor"] for one in done["best"] if one["profit_minor"] is not None]
+    assert profits == sorted(profits, reverse=True) != []
+    assert "The best by profit" in anna.run("compare", "--no-scan").stdout
+
+
+def test_without_a_scan_nothing_is_asked(anna: Terminal, tmp_path: Path) -> None:
+    watch_some(anna, tmp_path)
+    done = anna.ask("compare", "--no-scan", "--full")
+    assert (done["scanned"]["tokens"], done["compared"]["products"], done["best"]) == (0, 0, [])
+
+
+def test_a_single_store_cannot_be_compared(anna: Terminal) -> None:
+    said = anna.run("compare", "--plan", KEEPER_ARBITRAGE_MARKETPLACES="DE")
+    assert "must name two stores at least, like DE,FR" in said.stderr
+
+
+def test_a_list_nobody_can_read_is_named(anna: Terminal) -> None:
+    said = anna.run("compare", "--plan", KEEPER_ARBITRAGE_CATEGORIES="340843031")
+    assert "'340843031' is no list of bestsellers; write store and Keepa's id of the category, like DE:340843031" in said.stderr
+
+
+def test_a_second_one_beside_it_is_told_so(shell: Terminal) -> None:
+    shell.run("fx", "show")
+    engine = open_engine(shell.environment["KEEPER_DATABASE_URL"])
+    with hold_job(engine, "arbitrage-scan"):
+        said = shell.run("compare")
+    engine.dispose()
+    assert "the stores are being looked at already" in said.stderr
