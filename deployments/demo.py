@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -26,12 +27,17 @@ from keeper.accounts import ReaderChange, add_channel, add_user, change_reader
 from keeper.check import Checked
 from keeper.domain.deal_filter import DealFilter
 from keeper.domain.errors import KeeperError
+from keeper.domain.exchange import EURO
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
+from keeper.domain.opportunity import FoundOpportunity
+from keeper.domain.opportunity_query import OpportunityQuery, OpportunitySort
 from keeper.domain.watch import Watch
 from keeper.postgres import alerts, watches
 from keeper.postgres.deal_filters import insert_filter
 from keeper.postgres.deals import BestDeal, select_best_running
+from keeper.postgres.opportunities import select_opportunities
+from keeper.postgres.opportunities import select_totals as select_opportunity_totals
 from keeper.postgres.totals import Totals, select_largest_drops, select_totals
 from keeper.resources import Resources, embedded_server, jump_clock, keepa_url, make_resources, now_of
 from keeper.settings import Settings, read_settings
@@ -59,11 +65,19 @@ _OWN_SETTINGS = {
     "KEEPER_DEALS_GROUPS": "",
     "KEEPER_DEALS_MARKETPLACES": "",
     "KEEPER_DEALS_SHARE_PCT": "",
+    "KEEPER_ARBITRAGE_MARKETPLACES": "",
+    "KEEPER_ARBITRAGE_PRICE_TYPE": "",
+    "KEEPER_ARBITRAGE_LEAST_MARGIN_PCT": "",
+    "KEEPER_ARBITRAGE_SELLER": "",
+    "KEEPER_ARBITRAGE_TABLES": "",
+    "KEEPER_ARBITRAGE_SHARE_PCT": "",
+    "KEEPER_ARBITRAGE_CATEGORIES": "",
+    "KEEPER_ARBITRAGE_FINDER": "",
 }
 _FILTER_NAME = "Good keyboards"
 _FILTER = DealFilter(group="keyboards", score_from=20)
-# With a key each token is somebody's money: no seeds, and of the feed about a page.
-_FRUGAL_SETTINGS = {"KEEPER_DEALS_SEEDS": "none", "KEEPER_DEALS_SHARE_PCT": "0.5"}
+# With a key each token is somebody's money: no seeds, of the feed about a page, and four products in all stores.
+_FRUGAL_SETTINGS = {"KEEPER_DEALS_SEEDS": "none", "KEEPER_DEALS_SHARE_PCT": "0.5", "KEEPER_ARBITRAGE_SHARE_PCT": "1"}
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -149,6 +163,8 @@ def _watch(stack: Stack, resources: Resources, mail: "MailServer", progress: Pro
         second = first
     progress.update(step, description="collecting deals")
     _run_flow(stack, "flows.deal_collection")
+    progress.update(step, description="looking at the same products in five stores")
+    _run_flow(stack, "flows.arbitrage_scan")
     progress.update(step, description="making the report of the day")
     _run_flow(stack, "flows.reports")
     progress.stop()
@@ -225,7 +241,10 @@ def _show(resources: Resources, mail: "MailServer", first: Checked, second: Chec
         rows = alerts.select_alerts(connection, limit=_MOST_ROWS)
         drops = select_largest_drops(connection, limit=_MOST_ROWS)
         best = select_best_running(connection, limit=_MOST_ROWS)
+        gaps = select_opportunities(connection, OpportunityQuery(sort=OpportunitySort.PROFIT, limit=_MOST_ROWS))
+        opportunities = select_opportunity_totals(connection).open
     _show_deals(best)
+    _show_opportunities(gaps.found, opportunities)
     table = Table(title="Largest drops")
     for heading in ("ASIN", "Keyboard", "Before", "Now", "Fall", "Since"):
         table.add_column(heading, justify="right" if heading in ("Before", "Now", "Fall") else "left", no_wrap=True)
@@ -268,12 +287,13 @@ def _show(resources: Resources, mail: "MailServer", first: Checked, second: Chec
     return {
         "source": resources.source,
         "watches": totals.watches,
-        "checked": totals.checks,
+        "checked": done.checked,
         "price_points": totals.price_points,
         "alerts": totals.alerts,
         "delivered": totals.delivered,
         "deals": totals.deals,
         "reports": totals.reports,
+        "opportunities": opportunities,
         "tokens_spent": totals.tokens,
         "tokens_per_check": tokens_per_check,
     }
@@ -291,6 +311,25 @@ def _show_deals(best: list[BestDeal]) -> None:
             str(Money(deal.list_price_minor, deal.currency)) if deal.list_price_minor else "",
             "" if deal.below_median_pct is None else f"{deal.below_median_pct:.0f} %",
             "lowest ever" if deal.is_all_time_low else "lowest of the year" if deal.is_year_low else "",
+        )
+    console.print(table)
+
+
+def _show_opportunities(best: Sequence[FoundOpportunity], count: int) -> None:
+    table = Table(title=f"The best of {count} price gaps, by what is left of them for the seller in seeds/seller.toml (an assumption)")
+    for heading in ("Keyboard", "Buy", "Price", "Sell", "Price ", "Gap", "Profit", "ROI"):
+        table.add_column(heading, justify="left" if heading in ("Keyboard", "Buy", "Sell") else "right", no_wrap=True)
+    for found in best:
+        one = found.opportunity
+        table.add_row(
+            (found.title or one.asin)[:44],
+            one.source_market,
+            str(Money(one.source_minor, one.source_market.currency)),
+            one.target_market,
+            str(Money(one.target_minor, one.target_market.currency)),
+            f"{one.margin_pct} %",
+            "unknown" if one.profit_minor is None else str(Money(one.profit_minor, EURO)),
+            "" if one.roi_pct is None else f"{one.roi_pct} %",
         )
     console.print(table)
 

@@ -35,12 +35,14 @@ def test_the_demo_runs_again_and_again_and_ends_what_it_started(tmp_path: Path) 
     for _ in range(2):
         shown, summary = run_demo(tmp_path)
         assert list(summary) == [
-            "source", "watches", "checked", "price_points", "alerts", "delivered", "deals", "reports", "tokens_spent", "tokens_per_check",
-            "seconds",
+            "source", "watches", "checked", "price_points", "alerts", "delivered", "deals", "reports", "opportunities",
+            "tokens_spent", "tokens_per_check", "seconds",
         ]  # fmt: skip
         assert (summary["source"], summary["watches"], summary["checked"], summary["tokens_per_check"]) == ("simulator", 47, 94, 1.0)
         assert summary["alerts"] != 0
         assert summary["deals"] != 0
+        assert summary["opportunities"] != 0
+        assert "price gaps, by what is left of them" in shown
         assert (summary["reports"], summary["delivered"]) == (1, int(str(summary["alerts"])) + 1)
         assert "Subject:" in shown
         mails = list((tmp_path / "demo" / "mail").glob("*.eml"))
