@@ -130,7 +130,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )  # fmt: skip
     for room in rooms:
         v1.include_router(room.router)
-    v1.include_router(health.process, generate_unique_id_function=lambda route: f"{route.name}_versioned")
+    v1.include_router(health.process, tags=["health"], generate_unique_id_function=lambda route: f"{route.name}_versioned")
     app.include_router(v1)
     return app
 

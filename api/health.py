@@ -13,7 +13,7 @@ from keeper.resources import NotMigrated
 
 router = APIRouter(tags=["health"])
 # Also below `/api/v1`, where everything is.
-process = APIRouter(tags=["health"])
+process = APIRouter()
 
 
 class Health(Answer):

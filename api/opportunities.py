@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, WithJsonSchema
 from sqlalchemy import Connection
 
 from api.access import Caller, Reader
@@ -36,9 +36,10 @@ _CURSOR = re.compile(r"(margin|profit|roi|score|newest|over):(-?\d{1,12}(?:\.\d{
 _OVER = "over"
 _MOST_CHOICES = 40
 
-LeastPercent = Annotated[
-    Decimal | None, LEFT_OUT, Query(ge=-1000, le=1_000_000, decimal_places=2, description="Percent, two decimals at most", examples=[15])
-]
+LARGEST_PCT = 1_000_000
+PERCENT_SCHEMA = {"type": "number", "minimum": -LARGEST_PCT, "maximum": LARGEST_PCT, "multipleOf": 0.01, "examples": [15]}
+Percent = Annotated[Decimal, Field(ge=-LARGEST_PCT, le=LARGEST_PCT, decimal_places=2), WithJsonSchema(PERCENT_SCHEMA)]
+LeastPercent = Annotated[Percent | None, LEFT_OUT, Query(description="Percent, with two decimals at most")]
 Stores = Annotated[list[Marketplace], Query(max_length=len(Marketplace), description="Any of these stores; may be repeated")]
 FeeCategory = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 

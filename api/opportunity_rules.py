@@ -1,22 +1,21 @@
 """Your rules: which opportunities you are told of on your channels."""
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated
 
 from fastapi import APIRouter, status
 from fastapi.responses import Response
-from pydantic import Field, StrictBool, StringConstraints
+from pydantic import AfterValidator, Field, StrictBool, StringConstraints
 from sqlalchemy import Connection
 
 from api.access import Reader, Writer
 from api.live import House
 from api.once import OnceOnly
-from api.opportunities import FeeCategory
+from api.opportunities import FeeCategory, Percent
 from api.problems import problems
 from api.schemas import NO_TEXT, Answer, Body, RowId
 from keeper.domain.marketplace import Marketplace
-from keeper.domain.opportunity_rule import LONGEST_NAME, MOST_CATEGORIES, MOST_PCT, MOST_PROFIT_MINOR, OpportunityRule, check_rule_name
+from keeper.domain.opportunity_rule import LONGEST_NAME, MOST_CATEGORIES, MOST_PROFIT_MINOR, OpportunityRule, check_rule_name
 from keeper.postgres import installation, opportunity_rules
 from keeper.postgres.opportunity_rules import RuleRow
 
@@ -24,8 +23,20 @@ router = APIRouter(tags=["arbitrage"])
 
 _ONE = "/opportunity-rules/{rule_id:row}"
 
-Percent = Annotated[Decimal, Field(ge=-MOST_PCT, le=MOST_PCT, decimal_places=2), NO_TEXT]
-Stores = Annotated[list[Marketplace], Field(max_length=len(Marketplace), json_schema_extra={"uniqueItems": True})]
+
+def _each_once(named: list[str]) -> list[str]:
+    if len(set(named)) != len(named):
+        raise ValueError("names one twice")
+    return named
+
+
+SaidPercent = Annotated[Percent, NO_TEXT]
+Stores = Annotated[
+    list[Marketplace], Field(max_length=len(Marketplace), json_schema_extra={"uniqueItems": True}), AfterValidator(_each_once)
+]
+Categories = Annotated[
+    list[FeeCategory], Field(max_length=MOST_CATEGORIES, json_schema_extra={"uniqueItems": True}), AfterValidator(_each_once)
+]
 
 
 class NewRule(Body):
@@ -34,14 +45,14 @@ class NewRule(Body):
     name: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_NAME, pattern=r"^\S[^\x00-\x1f\x7f]*$")] = Field(
         examples=["Good ones to Italy"]
     )
-    least_roi_pct: Percent | None = Field(None, description="True profit of what is invested, percent", examples=[30])
+    least_roi_pct: SaidPercent | None = Field(None, description="True profit of what is invested, percent", examples=[30])
     least_profit_minor: Annotated[int, Field(ge=-MOST_PROFIT_MINOR, le=MOST_PROFIT_MINOR), NO_TEXT] | None = Field(
         None, description="True profit, euro cents", examples=[500]
     )
-    least_margin_pct: Percent | None = Field(None, description="Gross gap of the purchase price, percent")
+    least_margin_pct: SaidPercent | None = Field(None, description="Gross gap of the purchase price, percent")
     sources: Stores = Field([], description="Stores to buy in; none: all")
     targets: Stores = Field([], description="Stores to sell in; none: all", examples=[["IT"]])
-    categories: Annotated[list[FeeCategory], Field(max_length=MOST_CATEGORIES)] = Field([], description="Keeper's own fee categories")
+    categories: Categories = Field([], description="Keeper's own fee categories")
     is_active: StrictBool = Field(True, description="False: kept, and tells nothing")
 
     def wanted(self) -> OpportunityRule:
@@ -54,9 +65,9 @@ class NewRule(Body):
             self.least_roi_pct,
             self.least_profit_minor,
             self.least_margin_pct,
-            tuple(dict.fromkeys(self.sources)),
-            tuple(dict.fromkeys(self.targets)),
-            tuple(dict.fromkeys(self.categories)),
+            tuple(self.sources),
+            tuple(self.targets),
+            tuple(self.categories),
         )
 
 

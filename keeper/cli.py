@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from keeper import cli_arbitrage, cli_collect, cli_deals, cli_discover, cli_reports, cli_streams
+from keeper import cli_arbitrage, cli_collect, cli_deals, cli_discover, cli_opportunities, cli_reports, cli_streams
 from keeper.cli_common import (
     HOUSE,
     MARKET,
@@ -185,6 +185,7 @@ app.add_typer(simulator_app, name="simulator", rich_help_panel=HOUSE)
 cli_collect.add_commands(app)
 cli_arbitrage.add_commands(app)
 cli_deals.add_commands(app)
+cli_opportunities.add_commands(app)
 cli_discover.add_commands(app)
 cli_streams.add_commands(app)
 cli_reports.add_commands(app)

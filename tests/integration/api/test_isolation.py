@@ -29,12 +29,20 @@ def _possessions(anna: Person, engine: Engine) -> dict[str, int]:
     anna.post("/api/v1/price/check", {"asin": ASIN}, status=200)
     anna.ask("PUT", "/api/v1/seller-profile", json={"home": "FR", "preparation_minor": 4711}).raise_for_status()
     kept = anna.post("/api/v1/deals/filters", {"name": _MARK, "rules": {"words": _MARK}})
+    rule = anna.post("/api/v1/opportunity-rules", {"name": _MARK})
     with engine.begin() as connection:
         report = preview(connection, anna.user_id, now=NOW, settings=ReportSettings())
         content = json.dumps(encode_report(replace(report, problems=(_MARK,))))
         new = NewReport(anna.user_id, ReportKind.DEALS, report.report_date, 0, content, is_told=True)
         report_id = insert_reports(connection, [new], now=NOW, routes=lock_routes(connection)).by_user[anna.user_id]
-    return {"watch_id": watch["id"], "channel_id": channel["id"], "key_id": key["id"], "filter_id": kept["id"], "report_id": report_id}
+    return {
+        "watch_id": watch["id"],
+        "channel_id": channel["id"],
+        "key_id": key["id"],
+        "filter_id": kept["id"],
+        "report_id": report_id,
+        "rule_id": rule["id"],
+    }
 
 
 def _rows(engine: Engine, user_id: int) -> Any:
@@ -46,6 +54,7 @@ def _rows(engine: Engine, user_id: int) -> Any:
         "price_alerts": "user_id",
         "deal_filters": "user_id",
         "deal_reports": "user_id",
+        "opportunity_rules": "user_id",
         "seller_profiles": "user_id",
         "users": "id",
     }
@@ -77,7 +86,9 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
     }
     own[("PUT", "/api/v1/seller-profile")] = {"home": "IT"}
     own[("POST", "/api/v1/deals/filters")] = {"name": "bens", "rules": {"words": "tastatur"}}
+    own[("POST", "/api/v1/opportunity-rules")] = {"name": "bens"}
     bodies[("PUT", "/api/v1/deals/filters/{filter_id}")] = {"name": "bens", "rules": {}}
+    bodies[("PUT", "/api/v1/opportunity-rules/{rule_id}")] = {"name": "bens"}
     token = ben.post("/api/v1/api-keys", {"label": "feed", "scope": "feed"})["key"]
     queries: dict[tuple[str, str], Any] = {("DELETE", "/api/v1/watches"): {"id": mine["watch_id"]}}
     before = _rows(engine, anna.user_id)
@@ -111,6 +122,9 @@ def test_another_users_key_finds_and_changes_nothing_on_any_path(settings: Setti
     assert [one["label"] for one in ben.get("/api/v1/api-keys")["api_keys"]] == ["first", "feed", "bens"]
     assert [one["name"] for one in ben.get("/api/v1/deals/filters")["filters"]] == ["bens"]
     assert anna.get("/api/v1/seller-profile")["profile"]["preparation_minor"] == 4711
+    assert [one["name"] for one in ben.get("/api/v1/opportunity-rules")["rules"]] == ["bens"]
+    assert [one["name"] for one in anna.get("/api/v1/opportunity-rules")["rules"]] == [_MARK]
+    assert anna.get("/opportunities")["seller"] == "own"
     assert ben.get("/api/v1/alerts")["alerts"] == []
     assert ben.get("/api/v1/reports")["reports"] == []
 

@@ -93,16 +93,26 @@ def test_every_path_says_what_it_does(settings: Settings) -> None:
     operations = [(f"{method} {path}", one) for path, methods in document["paths"].items() for method, one in methods.items()]
 
     assert [name for name, one in operations if not one.get("description") or not one.get("tags")] == []
-    # The key of a feed is in its path.
-    assert [name for name, one in operations if "/api/v1/" in name and "/feeds/{token}/" not in name and not one.get("security")] == []
+    # The key of a feed is in its path, and a probe has none.
+    open_paths = ("get /health", "get /api/v1/health", "get /api/v1/feeds/{token}/")
+    assert [name for name, one in operations if not name.startswith(open_paths) and not one.get("security")] == []
     assert {path.removeprefix("/api/v1") for path in document["paths"]} >= {
         "/health", "/health/ready", "/status", "/watches", "/watches/{watch_id}", "/watches/import", "/watches/export", "/price/check",
         "/price/check-all", "/prices/{asin}/history", "/prices/{asin}/stats", "/alerts", "/channels", "/users/me", "/api-keys", "/tokens",
         "/rate-limit", "/products/search", "/deals/search", "/deals/es-search", "/deals/aggregations", "/deals/suggest", "/deals/index",
         "/deals/{deal_id}", "/deals/filters", "/deals/filters/{filter_id}", "/deals/preview", "/reindex",
         "/feeds/{token}/deals/{filter_id}.atom", "/feeds/{token}/deals/{filter_id}.csv",
-        "/reports", "/reports/{report_id}", "/reports/{report_id}.html",
+        "/reports", "/reports/{report_id}", "/reports/{report_id}.html", "/products", "/products/{asin}", "/opportunities",
+        "/opportunities/{opportunity_id}/explain", "/stats", "/opportunity-rules", "/opportunity-rules/{rule_id}",
     }  # fmt: skip
+
+
+def test_the_paths_of_old_are_there_as_they_are_under_the_version(settings: Settings) -> None:
+    paths = create_app(settings).openapi()["paths"]
+
+    for path in ("/health", "/products", "/products/{asin}", "/opportunities", "/opportunities/{opportunity_id}/explain", "/stats"):
+        old, new = ({**paths[root + path]["get"], "operationId": ""} for root in ("", "/api/v1"))
+        assert old == new
 
 
 def test_the_document_is_served(make_api: MakeApi, client_of: ClientOf, settings: Settings) -> None:
