@@ -52,7 +52,7 @@ bench: setup ## benchmarks, each with its baseline in the same run; BENCH=name f
 chaos: setup ## the kill tests, ROUNDS=20 of each kind
 	@CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos -s --timeout 0
 
-up: setup ## the long-running program: PostgreSQL, Prefect on port 4200, deployments, worker, relay, API on port 8000 (and the simulator without a key)
+up: setup ## the long-running program: PostgreSQL, Prefect on port 4200, deployments, worker, relay, API on port 8000, dashboard on port 8501 (and the simulator without a key)
 	@$(BIN)/python -m deployments.local up
 
 down: setup ## end what `make up` or KEEP=1 left running

@@ -3,12 +3,11 @@
 import argparse
 import ipaddress
 import os
+import socket
 from pathlib import Path
 from typing import Final
 
 API_URL: Final = "KEEPER_DASHBOARD_API_URL"
-# What the address says of who can reach the pages: see `dashboard.session`.
-IS_OPEN: Final = "KEEPER_DASHBOARD_IS_OPEN"
 _SCRIPT = Path(__file__).with_name("app.py")
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
@@ -17,14 +16,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m dashboard", description=__doc__)
     parser.add_argument("--host", default=os.environ.get("KEEPER_DASHBOARD_HOST") or "127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("KEEPER_DASHBOARD_PORT") or 8501), help="port to listen on")
+    parser.add_argument(
+        "--port", type=int, default=os.environ.get("KEEPER_DASHBOARD_PORT") or "8501", help="port to listen on; 0: any free one"
+    )
     parser.add_argument("--api-url", default=os.environ.get(API_URL) or "http://127.0.0.1:8000", help="address of the REST API")
     asked = parser.parse_args(arguments)
     os.environ[API_URL] = asked.api_url
-    os.environ[IS_OPEN] = "" if is_loopback(asked.host) else "1"
     from streamlit.web import cli  # seconds, which `--help` shall not wait for
 
-    cli.main(["run", str(_SCRIPT), *options(asked.host, asked.port)], prog_name="streamlit")
+    cli.main(["run", str(_SCRIPT), *options(asked.host, asked.port or _free_port(asked.host))], prog_name="streamlit")
 
 
 def options(host: str, port: int) -> list[str]:
@@ -43,6 +43,12 @@ def options(host: str, port: int) -> list[str]:
         # No page of the web may reach it under a name of its own that leads to this machine.
         told["server.allowedHosts"] = _LOOPBACK_NAMES
     return [f"--{name}={one}" for name, value in told.items() for one in ([value] if isinstance(value, str) else value)]
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def is_loopback(host: str) -> bool:

@@ -5,7 +5,7 @@ from datetime import datetime
 from msgspec import Struct, field
 
 
-class Body(Struct, kw_only=True):
+class Body(Struct):
     """Part of an answer; fields nobody here reads are passed over."""
 
 
@@ -18,11 +18,11 @@ class Me(Body):
 
 
 class Rate(Body):
-    """An exchange rate, as many units of the currency as a euro costs."""
+    """An exchange rate, as many units of the currency as a euro costs; None where none is known."""
 
     currency: str
-    per_euro: float
-    quoted_on: str
+    per_euro: float | None = None
+    quoted_on: str | None = None
     age_days: int | None = None
     is_stale: bool = False
 
@@ -148,7 +148,7 @@ class ProductInStore(Body):
 
     price: int | None = None
     currency: str = "EUR"
-    price_type: str = "NEW"
+    price_type: str | None = None
     checked_at: datetime | None = None
     sales_rank: int | None = None
     rating: float | None = None

@@ -10,7 +10,7 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboard import shown
-from dashboard.__main__ import API_URL, IS_OPEN
+from dashboard.__main__ import API_URL, is_loopback
 from dashboard.bodies import Me
 from dashboard.client import KEPT_SECONDS, ApiDown, ApiForeign, ApiRefused, KeeperClient, KeyRefused
 from dashboard.shown import plain, zone_of
@@ -111,7 +111,8 @@ def sign_out() -> None:
 
 def is_private() -> bool:
     """Whether only this machine can have opened the page: it listens here alone, and no proxy passes on what others ask."""
-    return not os.environ.get(IS_OPEN) and not any(name in st.context.headers for name in _OF_PROXIES)
+    address = st.get_option("server.address")
+    return address is not None and is_loopback(address) and not any(name in st.context.headers for name in _OF_PROXIES)
 
 
 def keep_pages(pages: Mapping[str, Any]) -> None:

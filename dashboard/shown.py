@@ -75,10 +75,10 @@ def moment(at: datetime | None, language: Language, zone: tzinfo) -> str:
     return at.astimezone(zone).strftime("%d.%m.%Y %H:%M" if language == "de" else "%Y-%m-%d %H:%M")
 
 
-def day(written: str, language: Language) -> str:
-    """A day of ISO 8601, as 21.11.2026 or as it is."""
-    if language == "en":
-        return written
+def day(written: str | None, language: Language) -> str:
+    """A day of ISO 8601, as 21.11.2026 or as it is; none is a dash."""
+    if written is None or language == "en":
+        return written or "–"
     return ".".join(reversed(written.split("-")))
 
 

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from deployments.stack import Stack, start_api, start_consumer, start_prefect, start_relay, start_simulator, start_worker
+from deployments.stack import Stack, start_api, start_consumer, start_dashboard, start_prefect, start_relay, start_simulator, start_worker
 from keeper.domain.errors import KeeperError
 from keeper.domain.events import Sink
 from keeper.resources import NoKeepa, configured_sinks, embedded_server, fetch_simulator_state, make_resources, simulator_note
@@ -16,7 +16,7 @@ _CONSUMERS = ("prices", "deals", "enrich")
 
 
 def up(settings: Settings, *, prefect_port: int) -> Stack:
-    """Start whatever is not running yet: database, simulator where there is no key, Prefect, deployments, worker, relay, API, consumers."""
+    """Start whatever is not running yet: database, simulator where there is no key, Prefect, deployments, worker, and all that serves."""
     stack = Stack(settings.data, {})
     if settings.is_simulated and not settings.keepa.simulator_url:
         print(f"simulator       {_live_simulator(settings) or _simulator(stack, settings)}")
@@ -47,6 +47,7 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
         start_relay(stack)
     print(f"relay           delivers to {_receivers(settings)} as events come")
     print(f"API             {address}/docs")
+    print(f"dashboard       {_dashboard(stack, settings, address)}")
     if settings.kafka.bootstrap_servers is not None:
         for what in _CONSUMERS:
             if not stack.is_running(f"consume-{what}"):
@@ -61,6 +62,14 @@ def _api(stack: Stack, settings: Settings) -> str:
     if not stack.is_running("api"):
         stack.environment["KEEPER_PREFECT_API_URL"] = settings.prefect.api_url or stack.environment["PREFECT_API_URL"]
         address.write_text(start_api(stack, settings.api.host, settings.api.port))
+    return address.read_text()
+
+
+def _dashboard(stack: Stack, settings: Settings, api_url: str) -> str:
+    address = stack.run_folder / "dashboard.url"
+    if not stack.is_running("dashboard"):
+        asked = settings.dashboard
+        address.write_text(start_dashboard(stack, asked.host, asked.port, asked.api_url or api_url))
     return address.read_text()
 
 
@@ -100,7 +109,7 @@ def down(settings: Settings) -> None:
         of_folder = settings.model_copy(update={"data": folder})
         if _live_simulator(of_folder) is None:
             simulator_note(of_folder).unlink(missing_ok=True)
-        for name in ("prefect.url", "api.url"):
+        for name in ("prefect.url", "api.url", "dashboard.url"):
             (folder / "run" / name).unlink(missing_ok=True)
         print(f"ended {', '.join(ended) or 'nothing'} ({folder})")
 

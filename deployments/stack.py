@@ -225,9 +225,23 @@ def start_api(stack: Stack, host: str, port: int) -> str:
         raise ProcessFailed(f"something else listens on port {port} of this machine already; set KEEPER_API_PORT to another one")
     port = port or free_port()
     stack.environment["KEEPER_API_PORT"] = str(port)
-    reached = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104  where it listens is the settings' choice
-    address = f"http://{reached}:{port}"
+    address = f"http://{_reached(host)}:{port}"
     stack.start("api", "api", is_ready=lambda: answers(f"{address}/health"))
+    return address
+
+
+def start_dashboard(stack: Stack, host: str, port: int, api_url: str) -> str:
+    """Start the dashboard on that API. Returns its address.
+
+    Raises:
+        ProcessFailed: somebody else listens on the port, or it did not come up.
+    """
+    if _is_taken(port):
+        raise ProcessFailed(f"something else listens on port {port} of this machine already; set KEEPER_DASHBOARD_PORT to another one")
+    port = port or free_port()
+    address = f"http://{_reached(host)}:{port}"
+    arguments = ("--host", host, "--port", str(port), "--api-url", api_url)
+    stack.start("dashboard", "dashboard", *arguments, is_ready=lambda: answers(f"{address}/_stcore/health"))
     return address
 
 
@@ -254,6 +268,11 @@ def answers(url: str) -> bool:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _reached(host: str) -> str:
+    """By which name this machine reaches an address it listens on."""
+    return "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104  where it listens is the settings' choice
 
 
 def _is_taken(port: int) -> bool:

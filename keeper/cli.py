@@ -1489,6 +1489,20 @@ def _shown(value: object) -> object:
 
 
 @app.command(rich_help_panel=HOUSE)
+def dashboard() -> None:
+    """Serve the dashboard until Ctrl-C. It asks the REST API, which `make up` or `python -m api` serves.
+
+    Example: [bold]keeper dashboard[/bold]
+    """
+    found = read_settings()
+    asked, api = found.dashboard, found.api
+    arguments = ["--host", asked.host, "--port", str(asked.port), "--api-url", asked.api_url or f"http://127.0.0.1:{api.port or 8000}"]
+    sys.stdout.flush()
+    # In this process's place, so that who ends it ends the dashboard.
+    os.execv(sys.executable, [sys.executable, "-m", "dashboard", *arguments])  # noqa: S606
+
+
+@app.command(rich_help_panel=HOUSE)
 def doctor(is_json: Json = False) -> None:
     """Look at everything Keeper needs, and say what to do. Ends with 1 when something is broken.
 

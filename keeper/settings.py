@@ -191,6 +191,16 @@ class ApiSettings(_Group):
     _split = field_validator("cors_origins", mode="before")(_words)
 
 
+class DashboardSettings(_Group):
+    """The dashboard."""
+
+    host: str = Field("127.0.0.1", description="Address it listens on; elsewhere than on this machine it needs an API that asks for keys")
+    port: int = Field(8501, ge=0, le=65535, description="Port it listens on; 0: any free one")
+    api_url: str | None = Field(
+        None, description="Address of the REST API it asks, like http://127.0.0.1:8000; unset: that of this machine"
+    )
+
+
 class DealsSettings(_Group):
     """What is collected."""
 
@@ -369,6 +379,7 @@ class Settings(BaseSettings):
     relay: RelaySettings = Field(default_factory=RelaySettings, description="")
     consume: ConsumeSettings = Field(default_factory=ConsumeSettings, description="")
     api: ApiSettings = Field(default_factory=ApiSettings, description="")
+    dashboard: DashboardSettings = Field(default_factory=DashboardSettings, description="")
     deals: DealsSettings = Field(default_factory=DealsSettings, description="")
     reports: ReportsSettings = Field(default_factory=ReportsSettings, description="")
     discovery: DiscoverySettings = Field(default_factory=DiscoverySettings, description="")

@@ -142,7 +142,7 @@ def table_of(found: Sequence[Opportunity], compared_at: datetime | None, words: 
 def notes_of(one: Opportunity, words: Words) -> list[str]:
     """What a reseller should know before buying."""
     missing = [words("missing_part", name=words.name(name)) for name in one.unknown]
-    return [*([words("stale")] if one.is_stale else []), *missing, *one.doubts, *one.flags]
+    return [*([words("stale")] if one.is_stale else []), *missing, *one.doubts, *map(words.name, one.flags)]
 
 
 def _age_hours(one: Opportunity, compared_at: datetime | None) -> float | None:

@@ -120,7 +120,7 @@ def _table_of(page: ProductPage, words: Words) -> pd.DataFrame:
         {
             words("store"): store,
             words("price"): minor(seen.price, seen.currency, language),
-            words("price_basis"): seen.price_type,
+            words("price_basis"): seen.price_type or "–",
             words("checked"): moment(seen.checked_at, language, zone),
             words("lowest_year"): minor(seen.lowest_year_minor, seen.currency, language),
             words("rank"): counted(seen.sales_rank),
@@ -166,6 +166,7 @@ def _tell_explanation(known: Explanation, words: Words) -> None:
         st.metric(words("sell_price"), minor(one.target_price, one.target_currency, language), border=True, width=171)
         st.metric(words("profit"), minor(known.profit_minor, "EUR", language), border=True, width=171)
         st.metric(words("roi"), percent(one.roi_pct, language), border=True, width=171)
+        st.metric(words("profit_margin"), percent(one.profit_margin_pct, language), border=True, width=171)
         st.metric(words("margin_pct"), percent(one.margin_percentage, language), border=True, width=171)
         break_even = known.highest_purchase.break_even
         st.metric(words("break_even"), minor(break_even, one.source_currency, language), border=True, width=310)
@@ -230,12 +231,13 @@ def _lines(asin: str, stores: Sequence[str], kind: str, words: Words) -> tuple[l
         if not known.points:
             continue
         rates = {rate.currency: rate for rate in session.client().fetch_stats().rates} if known.currency != "EUR" else {}
-        prices = convert([point.price for point in known.points], known.currency, {name: rate.per_euro for name, rate in rates.items()})
+        per_euro = {name: rate.per_euro for name, rate in rates.items() if rate.per_euro}
+        prices = convert([point.price for point in known.points], known.currency, per_euro)
         if prices is None:
             remarks.append(words("no_rate", store=store, currency=known.currency))
             continue
         if (rate := rates.get(known.currency)) is not None:
-            told = {"when": day(rate.quoted_on, words.language), "rate": number(rate.per_euro, words.language, 4)}
+            told = {"when": day(rate.quoted_on, words.language), "rate": number(rate.per_euro or 0, words.language, 4)}
             remarks.append(words("converted", currency=known.currency, **told))
         lines.append(Line(store, [point.observed_at for point in known.points], prices, known.end_at))
     return lines, remarks

@@ -109,7 +109,7 @@ def _tell_rates(stats: Stats, words: Words) -> None:
             [
                 {
                     words("currency"): one.currency,
-                    words("per_euro"): number(one.per_euro, words.language, 4),
+                    words("per_euro"): words("unknown") if one.per_euro is None else number(one.per_euro, words.language, 4),
                     words("quoted_on"): day(one.quoted_on, words.language),
                     words("age_days"): "–" if one.age_days is None else str(one.age_days),
                     words("state"): words("stale") if one.is_stale else "✓",

@@ -129,13 +129,19 @@ class Dashboard:
 
 @pytest.fixture(scope="module")
 def dashboard(house: House, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
-    """Started as `python -m dashboard` starts it, by somebody whose own settings send usage statistics."""
+    """Started as `keeper dashboard` starts it, by somebody whose own settings send usage statistics."""
     port = free_port()
     log = tmp_path_factory.mktemp("dashboard") / "dashboard.log"
-    environment = {**os.environ, "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "true", "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "KEEPER_DASHBOARD_PORT": str(port),
+        "KEEPER_DASHBOARD_API_URL": house.dashboards_url,
+        "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "true",
+        "PYTHONUNBUFFERED": "1",
+    }
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dashboard", "--port", str(port), "--api-url", house.dashboards_url],
+            [sys.executable, "-m", "keeper", "dashboard"],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -206,9 +206,10 @@ def test_watch_is_added_changed_paused_and_removed(wide: Page, house: House) -> 
 
     wide.get_by_role("combobox", name="Which one").click()
     wide.get_by_role("option", name=re.compile("Dell")).click()
-    target = wide.get_by_role("spinbutton", name="Target, EUR")
-    expect(target).to_have_value("29.90")
-    target.fill("31.50")
+    # While the page changes, the form of the watch before is still there.
+    expect(wide.locator('input[aria-label="Target, EUR"][value="29.90"]')).to_be_visible()
+    settle(wide)
+    wide.get_by_role("spinbutton", name="Target, EUR").fill("31.50")
     wide.get_by_role("button", name="Save").click()
     expect(wide.get_by_text("Saved.")).to_be_visible()
     assert house.ask("GET", f"/api/v1/watches/{added['id']}")["target"] == 31.5

@@ -130,7 +130,7 @@ def test_up_uses_the_simulator_that_runs_already() -> None:
     with TemporaryDirectory(dir=temporary_parent(), prefix="keeper-up-") as folder, Simulator() as simulator:
         Path(folder).chmod(0o755)  # the embedded server's account must reach it
         data = Path(folder) / "data"
-        environment = {**os.environ, "KEEPER_DATA": str(data), "KEEPER_API_PORT": "0"}
+        environment = {**os.environ, "KEEPER_DATA": str(data), "KEEPER_API_PORT": "0", "KEEPER_DASHBOARD_PORT": "0"}
         data.mkdir()
         (data / "simulator.json").write_text(json.dumps({"url": simulator.url}))
         try:
@@ -140,7 +140,7 @@ def test_up_uses_the_simulator_that_runs_already() -> None:
             _local(environment, "down")
 
     assert f"simulator       {simulator.url}" in said
-    assert started == ["prefect-server", "api", "worker", "relay"]
+    assert started == ["prefect-server", "api", "worker", "relay", "dashboard"]
 
 
 @pytest.mark.slow
@@ -152,6 +152,7 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
             **os.environ,
             "KEEPER_DATA": str(data),
             "KEEPER_API_PORT": "0",
+            "KEEPER_DASHBOARD_PORT": "0",
             "KEEPER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "KEEPER_KAFKA_TOPIC_PREFIX": kafka.prefix,
             "KEEPER_ELASTICSEARCH_URL": elasticsearch.url,
@@ -163,7 +164,7 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
             again = _local(environment, "up")
 
             consumers = ["consume-prices", "consume-deals", "consume-enrich"]
-            assert [one.name for one in started] == ["simulator", "prefect-server", "api", "worker", "relay", *consumers]
+            assert [one.name for one in started] == ["simulator", "prefect-server", "api", "worker", "relay", "dashboard", *consumers]
             assert "delivers to people's channels, Kafka, Elasticsearch" in first
             assert Stack(data, {}).processes() == started
             assert all(Stack(data, {}).is_running(one.name) for one in started)
@@ -173,6 +174,9 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
             assert f"API             {api}/docs" in first
             for one in started[3:]:
                 assert f"KEEPER_REPORTS_API_URL={api}".encode() in Path(f"/proc/{one.pid}/environ").read_bytes().split(b"\0"), one.name
+            pages = (data / "run" / "dashboard.url").read_text()
+            assert f"dashboard       {pages}" in first
+            assert httpx.get(f"{pages}/_stcore/health", timeout=10).text == "ok"
             assert httpx.get(f"{api}/health/ready", timeout=10).json()["status"] == "ready"
             assert re.search(rf"^export PREFECT_API_URL={re.escape(address)}$", first, re.MULTILINE)
             assert "everything is there already" in again
@@ -180,7 +184,10 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
             ended = _local(environment, "down")
 
         assert not (data / "run" / "prefect.url").exists()
-        assert "ended consume-enrich, consume-deals, consume-prices, relay, worker, api, prefect-server, simulator, PostgreSQL" in ended
+        assert (
+            "ended consume-enrich, consume-deals, consume-prices, dashboard, relay, worker, api, prefect-server, simulator, PostgreSQL"
+            in ended
+        )
         wait_until(lambda: not any(Path(f"/proc/{one.pid}").exists() for one in started), "a process is left")
 
 
