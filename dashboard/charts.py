@@ -145,7 +145,7 @@ def draw_waterfall(parts: Sequence[ProfitPart], profit_minor: int | None, words:
         )
     )
     reach = _reach(amounts, measures)
-    room = 0.2 * (reach[1] - reach[0] or 1)
+    room = 0.28 * (reach[1] - reach[0] or 1)
     # The label of a cost stands left of its bar.
     ends = zip(accumulate(amounts), amounts, strict=True)
     left = min(0.0, min((end - room for end, amount in ends if amount < 0), default=0.0))

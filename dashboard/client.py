@@ -176,7 +176,7 @@ class KeeperClient:
         except httpx.TimeoutException as error:
             raise ApiDown(f"{self.url} does not answer in time") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ApiDown(f"nothing answers at {self.url}") from error
+            raise ApiDown(f"Nothing answers at {self.url}") from error
         if not answered.is_success:
             raise self._refusal(answered)
         try:

@@ -103,9 +103,13 @@ def sign_in(page: Page, key: str) -> None:
 def go(page: Page, title: str) -> None:
     """By the list of pages; on a narrow screen it is behind a button."""
     opener = page.get_by_test_id("stExpandSidebarButton")
-    if opener.is_visible():
+    if opener_was_there := opener.is_visible():
         opener.click()
     page.get_by_test_id("stSidebarNav").get_by_role("link", name=title, exact=True).click()
+    if opener_was_there:
+        closer = page.get_by_test_id("stSidebarCollapseButton").get_by_role("button")
+        closer.click()
+        expect(opener).to_be_visible()
     expect(page.get_by_role("heading", name=title, exact=True, level=1)).to_be_visible()
 
 
@@ -231,7 +235,7 @@ def test_api_that_goes_down_is_told_and_the_page_recovers_by_itself(wide: Page, 
     try:
         wide.get_by_role("button", name="Refresh now").click()
         expect(wide.get_by_text("The API does not answer")).to_be_visible()
-        expect(wide.get_by_text(f"nothing answers at {house.dashboards_url}")).to_be_visible()
+        expect(wide.get_by_text(f"Nothing answers at {house.dashboards_url}")).to_be_visible()
         shoot(wide, "api-down-wide")
         expect(wide.get_by_test_id("stException")).to_have_count(0)
     finally:

@@ -45,7 +45,7 @@ def test_key_is_sent_in_a_header_and_stands_in_no_address() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [
-        pytest.param(failing(httpx.ConnectError("refused")), ApiDown, "nothing answers at http://127.0.0.1:8000", id="nobody"),
+        pytest.param(failing(httpx.ConnectError("refused")), ApiDown, "Nothing answers at http://127.0.0.1:8000", id="nobody"),
         pytest.param(failing(httpx.ReadTimeout("slow")), ApiDown, "does not answer in time", id="slow"),
         pytest.param(lambda _: httpx.Response(502, text="<html>"), ApiDown, "answers with 502", id="proxy"),
         pytest.param(lambda _: httpx.Response(404, text="<html>"), ApiForeign, "not as Keeper's API does", id="another server"),
