@@ -19,6 +19,7 @@ from keeper.resources import process_resources
 from keeper.scan import JOB, Scanned, scan
 from tasks.compare import compare
 from tasks.fetch import fetch
+from tasks.outcome import score_outcomes
 from tasks.record import record
 from tasks.relay import relay
 from tasks.scan import fetch_bestsellers, fetch_found, know_exchange_rates, plan_listings
@@ -43,6 +44,7 @@ def arbitrage_scan(is_with_scan: bool = True, is_full: bool = False) -> State[An
         if is_with_scan:
             _scan(scanned)
         compared = _compare(scanned, is_full=is_full)
+        _look_back(scanned)
         _tell(scanned)
         show_scan(JOB, resources.engine, scanned, compared)
     parts = [*([scanned.sentence] if is_with_scan else []), *([compared.sentence] if compared else []), *scanned.troubles, *scanned.notes]
@@ -83,6 +85,17 @@ def _compare(scanned: Scanned, *, is_full: bool) -> Compared | None:
     except KeeperError as error:
         scanned.troubles[f"not compared: {error}"[:_LONGEST_REASON]] = None
         return None
+
+
+def _look_back(scanned: Scanned) -> None:
+    """What has just opened is noted with its score, and what opened some days ago is held against it."""
+    try:
+        done = score_outcomes()
+    except KeeperError as error:
+        scanned.troubles[f"outcomes not scored: {error}"[:_LONGEST_REASON]] = None
+        return
+    if done.noted or done.scored:
+        scanned.notes[done.sentence] = None
 
 
 def _tell(scanned: Scanned) -> None:

@@ -16,12 +16,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from keeper.compare import Terms
 from keeper.domain.fees import stated_pct
 from keeper.domain.marketplace import Marketplace
 from keeper.postgres import outcomes
+from keeper.postgres.exchange_rates import select_rates
 from keeper.postgres.outcomes import DueOutcome, ScoredOutcome
 from keeper.profit_pass import NONE, Candidates, Columns, ProfitPass
 
@@ -63,7 +64,7 @@ def score_outcomes(
     """Note what has opened and score what is due, in short transactions. Idempotent; two at once do each outcome once.
 
     Args:
-        terms: as opportunities are found by; of its tables and rates the rows of each outcome's own day count.
+        terms: as opportunities are found by, but for the exchange rates: those known of each outcome's own day count.
     """
     noted = scored = lasted = unknown = 0
     while noted < most_noted:
@@ -81,7 +82,7 @@ def score_outcomes(
             found = [
                 one
                 for on, some in groupby(sorted(due, key=lambda one: one.due_at), key=lambda one: one.due_at.date())
-                for one in _score_day(list(some), terms.least_margin_pct, passes, on)
+                for one in _score_day(connection, list(some), terms.least_margin_pct, passes, on)
             ]
             outcomes.update_outcomes(connection, found, now=now)
         scored += len(found)
@@ -101,8 +102,8 @@ class _Passes:
         self.terms = terms
         self.made: dict[tuple[date, tuple[Marketplace, ...]], ProfitPass] = {}
 
-    def find(self, on: date, stores: Collection[str]) -> ProfitPass:
-        """With the rows of the tables that count on that day."""
+    def find(self, connection: Connection, on: date, stores: Collection[str]) -> ProfitPass:
+        """With the rows of the tables and the exchange rates that count on that day."""
         terms = self.terms
         key = on, tuple(store for store in Marketplace if store in stores or store in terms.stores)
         if key not in self.made:
@@ -111,16 +112,18 @@ class _Passes:
                 terms.categories,
                 seller=terms.seller,
                 tables=terms.tables,
-                rates=terms.rates,
+                rates=select_rates(connection, on=on),
                 on=on,
                 stale_after_days=terms.stale_rate_days,
             )
         return self.made[key]
 
 
-def _score_day(due: Sequence[DueOutcome], least_margin_pct: Decimal, passes: _Passes, on: date) -> list[ScoredOutcome]:
+def _score_day(
+    connection: Connection, due: Sequence[DueOutcome], least_margin_pct: Decimal, passes: _Passes, on: date
+) -> list[ScoredOutcome]:
     """All outcomes of one day in one pass: each as two products, one bought at the price of that day and one at the price noted."""
-    ready = passes.find(on, {store for one in due for store in (one.source_market, one.target_market)})
+    ready = passes.find(connection, on, {store for one in due for store in (one.source_market, one.target_market)})
     number = len(due)
     stores = {store.value: place for place, store in enumerate(ready.stores)}
     sources = np.array([stores[one.source_market] for one in due] * 2, np.int64)

@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from keeper.domain.arbitrage import compute_profit
+from keeper.domain.exchange import ExchangeRate, ExchangeRates
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.outcome import BANDS
 from keeper.domain.trade_terms import find_terms
 from keeper.outcome import OutcomesScored, score_outcomes
+from keeper.postgres.exchange_rates import insert_seeds
 from keeper.postgres.outcomes import select_due_outcomes, select_outcome_bands
 from tests.integration.makers import ASIN, NOW, plans, rows
 from tests.integration.opportunities import add_opportunities, opportunity
@@ -47,6 +49,13 @@ def test_an_opportunity_is_noted_with_what_it_said(engine: Engine) -> None:
     ]
 
 
+def test_without_an_exchange_rate_of_that_day_nothing_is_known(engine: Engine) -> None:
+    add_opportunities(engine, opportunity(UK, DE, source_minor=4000, target_minor=9999, profit=None))
+    score(engine, NOW)
+    seen(engine, {UK: 4000, DE: 9999}, at=NOW + DAY)
+    assert score(engine, NOW + DAY) == OutcomesScored(scored=1, unknown=1)
+
+
 def test_a_gap_that_is_still_there_after_a_day_has_lasted_and_earned_its_profit(engine: Engine) -> None:
     found_then(engine)
     seen(engine, GOLDEN, at=NOW + DAY)
@@ -71,16 +80,20 @@ def test_who_bought_when_it_opened_earns_the_price_of_the_day(engine: Engine) ->
 
 
 def test_a_pair_in_pounds_is_reckoned_with_the_rate_of_the_day(engine: Engine) -> None:
+    day = (NOW + DAY).date()
+    rates = ExchangeRates((ExchangeRate("GBP", Decimal("0.8"), day, "test"), ExchangeRate("GBP", Decimal("0.5"), day + DAY, "test")))
+    with engine.begin() as connection:
+        insert_seeds(connection, rates.rates)
     add_opportunities(engine, opportunity(UK, DE, source_minor=4000, target_minor=9999, profit=None))
     score(engine, NOW)
     seen(engine, {UK: 4000, DE: 9999}, at=NOW + DAY, package_weight_g=400)
-    score(engine, NOW + DAY)
+    score(engine, NOW + 5 * DAY)
     terms = find_terms(
-        UK, DE, seller=SELLER, tables=TERMS.tables, rates=TERMS.rates, on=(NOW + DAY).date(), category="default", fba_minor=420,
-        weight_g=400,
+        UK, DE, seller=SELLER, tables=TERMS.tables, rates=rates, on=day, category="default", fba_minor=420, weight_g=400
     )  # fmt: skip
     wanted = compute_profit(terms, 4000, 9999)
-    assert outcomes(engine, "margin_minor, has_lasted, profit_minor") == [(wanted.margin_minor, True, wanted.profit_minor)]
+    assert outcomes(engine, "margin_minor, has_lasted, profit_minor") == [(4999, True, wanted.profit_minor)]
+    assert wanted.margin_minor == 4999
 
 
 @pytest.mark.parametrize(
