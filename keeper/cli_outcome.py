@@ -17,7 +17,8 @@ def opportunities_outcome(
 ) -> None:
     """What became of opportunities after 1, 7 and 30 days: did the gap last, and what would have been earned, by score.
 
-    The score is that of the moment an opportunity was noted. Earned is the profit of having bought then and selling at the price of the day.
+    The score is that of the moment an opportunity was noted. Earned is the profit of having bought then and selling at the price of
+    the day.
     """
     from datetime import timedelta
 
