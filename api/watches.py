@@ -145,8 +145,8 @@ class WatchAnswer(Answer):
     price_minor: int | None
     observed_at: datetime | None = Field(description="Since when the price is this, by Keepa; null: not seen yet")
     last_checked_at: datetime | None
-    next_check_at: datetime
-    last_failure: str | None = Field(description="Why the last check brought nothing")
+    next_check_at: datetime | None = Field(description="null: it is paused")
+    last_failure: str | None = Field(description="Why the last check of the product brought nothing")
     created_at: datetime
 
 

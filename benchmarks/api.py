@@ -65,9 +65,12 @@ def fill(engine: Engine) -> str:
                 'https://m.media-amazon.com/images/I/' || n || '.jpg', now(), now(), now() FROM generate_series(1, :watches) n
             """,
             """
-            INSERT INTO watched_products (user_id, asin, marketplace, price_type, target_minor, currency, last_checked_at, next_check_at)
-            SELECT :user_id, 'B' || lpad(n::text, 9, '0'), 'DE', 'NEW', 4990, 'EUR', now(), now() + interval '6 hours'
-            FROM generate_series(1, :watches) n
+            INSERT INTO watched_products (user_id, asin, marketplace, price_type, target_minor, currency)
+            SELECT :user_id, 'B' || lpad(n::text, 9, '0'), 'DE', 'NEW', 4990, 'EUR' FROM generate_series(1, :watches) n
+            """,
+            """
+            INSERT INTO planned_checks (asin, marketplace, is_buybox, interval_seconds, last_checked_at, next_check_at)
+            SELECT 'B' || lpad(n::text, 9, '0'), 'DE', false, 21600, now(), now() + interval '6 hours' FROM generate_series(1, :watches) n
             """,
             """
             INSERT INTO current_prices (asin, marketplace, price_type, amount_minor, currency, observed_at, checked_at)

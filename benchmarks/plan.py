@@ -1,7 +1,7 @@
 """Due selection, grouping and batching by 100 for a million watches, against fetching the due rows and grouping them in Python.
 
 A million active watches of twenty users over about 610,000 products in five marketplaces (some watched by many, most by one), a fifth
-of them of the buy box; a tenth was last checked days ago or never, so that every kind of request occurs. Once 100,000 of them are due,
+of them of the buy box; a tenth was last checked days ago or never, so that every kind of request occurs. Once a tenth of them is due,
 once all. The budget is unlimited: every due product comes back, in batches. `verb_1200_tokens_seconds` is the whole verb `plan` with
 claims and reservations, committed, for a full bucket of 1,200 tokens while all are due.
 """
@@ -26,7 +26,6 @@ from keeper.postgres.watches import DueBatch, select_due_batches
 from keeper.tokens import TokenSettings
 
 WATCHES = 1_000_000
-DUE = 100_000
 BATCH = 100
 UNLIMITED = 10**9
 ROUNDS = 5
@@ -55,8 +54,8 @@ def main() -> None:
         verb = [seconds_of_verb(engine, now + INTERVAL) for _ in range(arguments.rounds)]
         with engine.begin() as connection:
             products, batches = describe(connection, now, now + INTERVAL)
-            connection.execute(text("ALTER TABLE watched_products SET (autovacuum_enabled = off)"))
-            connection.execute(text("UPDATE watched_products SET next_check_at = next_check_at + interval '1 microsecond'"))
+            connection.execute(text("ALTER TABLE planned_checks SET (autovacuum_enabled = off)"))
+            connection.execute(text("UPDATE planned_checks SET next_check_at = next_check_at + interval '1 microsecond'"))
         _, unvacuumed = pairs(engine, now, now + INTERVAL, 3)
     say(
         "plan",
@@ -83,26 +82,37 @@ def fill(engine: Engine, watches: int, now: datetime) -> None:
         connection.execute(
             text(
                 """
-                INSERT INTO watched_products (user_id, asin, marketplace, price_type, target_minor, currency,
-                    next_check_at, last_checked_at)
+                INSERT INTO watched_products (user_id, asin, marketplace, price_type, target_minor, currency)
                 SELECT user_id, 'B' || lpad(product::text, 9, '0'), (ARRAY['DE', 'FR', 'IT', 'ES', 'UK'])[1 + market], price_type,
-                    4999, 'EUR',
-                    CAST(:now AS timestamptz) + CASE WHEN place <= :due THEN -1 ELSE 1 END * random() * CAST(:interval AS interval),
+                    4999, 'EUR'
+                FROM (
+                    SELECT DISTINCT 1 + floor(random() * 20)::int AS user_id, floor(:asins * random() ^ 1.5)::int AS product,
+                        floor(random() * 5)::int AS market,
+                        CASE WHEN random() < 0.2 THEN 'BUY_BOX_SHIPPING' ELSE 'NEW' END AS price_type
+                    FROM generate_series(1, CAST(:watches AS bigint) * 11 / 10)
+                ) AS one
+                ORDER BY random() LIMIT :watches
+                """
+            ),
+            {"watches": watches, "asins": watches // 5},
+        )
+        connection.execute(
+            text(
+                """
+                INSERT INTO planned_checks (asin, marketplace, is_buybox, interval_seconds, next_check_at, last_checked_at)
+                SELECT asin, marketplace, is_buybox, 21600,
+                    CAST(:now AS timestamptz) + CASE WHEN random() < 0.1 THEN -1 ELSE 1 END * random() * CAST(:interval AS interval),
                     CASE WHEN chance < 0.9 THEN CAST(:now AS timestamptz) - interval '6 hours'
                         WHEN chance < 0.95 THEN CAST(:now AS timestamptz) - interval '3 days' END
                 FROM (
-                    SELECT *, row_number() OVER (ORDER BY random()) AS place, random() AS chance
-                    FROM (
-                        SELECT DISTINCT 1 + floor(random() * 20)::int AS user_id, floor(:asins * random() ^ 1.5)::int AS product,
-                            floor(random() * 5)::int AS market,
-                            CASE WHEN random() < 0.2 THEN 'BUY_BOX_SHIPPING' ELSE 'NEW' END AS price_type
-                        FROM generate_series(1, CAST(:watches AS bigint) * 11 / 10)
+                    SELECT *, random() AS chance FROM (
+                        SELECT DISTINCT asin, marketplace, price_type = 'BUY_BOX_SHIPPING' AS is_buybox FROM watched_products
                     ) AS one
                 ) AS placed
-                WHERE place <= :watches ORDER BY place % 1000
+                ORDER BY random()
                 """
             ),
-            {"now": now, "interval": INTERVAL, "watches": watches, "due": watches // 10, "asins": watches // 5},
+            {"now": now, "interval": INTERVAL},
         )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
@@ -127,18 +137,18 @@ def select_in_python(connection: Connection, now: datetime, until: datetime) -> 
     rows = connection.execute(
         text(
             """
-            SELECT asin, marketplace, price_type, last_checked_at FROM watched_products
-            WHERE is_active AND next_check_at <= :until ORDER BY next_check_at
+            SELECT asin, marketplace, is_buybox, last_checked_at FROM planned_checks
+            WHERE next_check_at <= :until ORDER BY next_check_at
             """
         ),
         {"until": until},
     ).fetchall()
     day_ago, month_ago = now - timedelta(days=1), now - timedelta(days=30)
     products: dict[tuple[str, str], tuple[bool, int]] = {}
-    for asin, marketplace, price_type, checked_at in rows:
+    for asin, marketplace, is_buybox, checked_at in rows:
         days = 365 if checked_at is None or checked_at <= month_ago else 31 if checked_at <= day_ago else 2
         buybox, longest = products.get((asin, marketplace), (False, 0))
-        products[asin, marketplace] = (buybox or price_type == "BUY_BOX_SHIPPING", max(longest, days))
+        products[asin, marketplace] = (buybox or is_buybox, max(longest, days))
     kinds: dict[tuple[str, bool, int], list[str]] = {}
     for (asin, marketplace), (buybox, days) in products.items():
         kinds.setdefault((marketplace, buybox, days), []).append(asin)

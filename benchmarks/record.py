@@ -36,7 +36,7 @@ PRICE_TYPES = [
 ]  # fmt: skip
 WATCHED = PRICE_TYPES[:5]
 # Every row the verb inserts or rewrites, with the primary keys of their tables.
-LEFT_BEHIND = ("price_history", "current_prices", "events", "outbox", "watched_products", "products")
+LEFT_BEHIND = ("price_history", "current_prices", "events", "outbox", "planned_checks", "products")
 
 
 def answers(asins: list[str], at: datetime, seed: int, changed: bool) -> list[Product]:
@@ -110,7 +110,7 @@ def rows_left(engine: Engine, at: datetime) -> dict[str, bytes]:
     conditions = {
         "price_history": "event_id IS NOT NULL AND observed_at >= '" + (at - timedelta(minutes=3)).isoformat() + "'",
         "current_prices": "true",
-        "watched_products": "true",
+        "planned_checks": "true",
         "products": "true",
         "events": "true",
         "outbox": "true",

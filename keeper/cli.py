@@ -523,7 +523,7 @@ def watch_list(
         return
 
     def next_check(one: WatchRow) -> str | None:
-        if one.is_paused:
+        if one.next_check_at is None:
             return None
         return ago(one.next_check_at, now) if one.next_check_at > now else "due"
 

@@ -234,11 +234,11 @@ def _failures(engine: Engine, since: datetime) -> Section:
     facts += [
         ("deliveries given up", f"{found.dead_deliveries:,}"),
         ("deliveries tried again", f"{found.pending_deliveries:,}"),
-        ("watches whose last check failed", f"{found.failed_checks:,}"),
+        ("products whose last check failed", f"{found.failed_checks:,}"),
     ]
     facts += [(f"query {name}", why[:_LONGEST_FAILURE]) for name, why in found.queries]
     warnings = [f"{dead:,} messages to {sink} were given up" for sink, dead in found.dead_letters]
-    warnings += [f"{found.failed_checks:,} watches could not be checked"] if found.failed_checks else []
+    warnings += [f"{found.failed_checks:,} products could not be checked"] if found.failed_checks else []
     warnings += [f"{len(found.queries)} queries of the feed failed"] if found.queries else []
     return Section("Failures", tuple(facts), tuple(warnings))
 

@@ -127,7 +127,7 @@ class FailedDay:
         dead_letters: by sink, given up within a day of the machine.
         dead_deliveries: to channels, of what was told since then.
         pending_deliveries: that have failed at least once and are tried again.
-        failed_checks: watches whose last check brought nothing.
+        failed_checks: products whose last check brought nothing.
         queries: of the feed whose last pass failed, with why; one that nobody has asked for another day was removed.
     """
 
@@ -155,7 +155,7 @@ def select_failures(connection: Connection, *, since: datetime) -> FailedDay:
             """
             SELECT (SELECT count(*) FROM deliveries WHERE status = 'dead' AND created_at > :since),
                 (SELECT count(*) FROM deliveries WHERE status = 'pending' AND tries > 0),
-                (SELECT count(*) FROM watched_products WHERE is_active AND last_failure IS NOT NULL)
+                (SELECT count(*) FROM planned_checks WHERE last_failure IS NOT NULL)
             """
         ),
         {"since": since},

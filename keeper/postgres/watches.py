@@ -54,6 +54,9 @@ class WatchRow(NamedTuple):
     Attributes:
         currency: of its target and its price.
         observed_at: since when the price is that.
+        last_checked_at: the product, for whomever.
+        next_check_at: None while it is paused.
+        last_failure: why the last check of the product brought nothing; None while it is paused, too.
     """
 
     watch_id: int
@@ -70,7 +73,7 @@ class WatchRow(NamedTuple):
     amount_minor: int | None
     observed_at: datetime | None
     last_checked_at: datetime | None
-    next_check_at: datetime
+    next_check_at: datetime | None
     last_failure: str | None
     is_paused: bool
     created_at: datetime
@@ -115,35 +118,59 @@ class DueBatch:
         return tuple(self.joined_asins.split(","))
 
 
-_INSERT = """
-    INSERT INTO watched_products (user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct,
-        is_active, created_at, next_check_at)
-    SELECT :user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct,
-        NOT is_paused, :now, :now
-    FROM unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[]), CAST(:price_types AS text[]), CAST(:targets AS integer[]),
-        CAST(:currencies AS text[]), CAST(:intervals AS integer[]), CAST(:hystereses AS numeric[]), CAST(:paused AS boolean[]))
-        WITH ORDINALITY
-        AS new (asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct, is_paused, position)
-    WHERE NOT EXISTS (
-        SELECT 1 FROM watched_products p
-        WHERE p.asin = new.asin AND p.marketplace = new.marketplace AND p.price_type = new.price_type AND p.user_id = :user_id
-            AND NOT p.is_active AND p.removed_at IS NULL
+_IS_BUYBOX = "price_type = 'BUY_BOX_SHIPPING'"
+# The watches that a plan is for.
+_PLANNED_FOR = """
+    w.asin = p.asin AND w.marketplace = p.marketplace AND w.is_active AND w.interval_seconds = p.interval_seconds
+    AND (w.price_type = 'BUY_BOX_SHIPPING') = p.is_buybox
+"""
+# Due at the time given at the latest; a plan that is new knows when the product was checked by those of its other intervals.
+_PLAN = """
+    INSERT INTO planned_checks AS p (asin, marketplace, is_buybox, interval_seconds, next_check_at, last_checked_at)
+    SELECT asin, marketplace, is_buybox, interval_seconds, min(due_at), (
+        SELECT max(known.last_checked_at) FROM planned_checks known
+        WHERE known.asin = wanted.asin AND known.marketplace = wanted.marketplace AND known.is_buybox = wanted.is_buybox
     )
-    ORDER BY position
-    ON CONFLICT DO NOTHING
+    FROM wanted GROUP BY asin, marketplace, is_buybox, interval_seconds ORDER BY asin, marketplace, is_buybox, interval_seconds
+    ON CONFLICT (asin, marketplace, is_buybox, interval_seconds)
+        DO UPDATE SET next_check_at = least(p.next_check_at, excluded.next_check_at)
+    RETURNING *
+"""
+_INSERT = f"""
+    WITH added AS (
+        INSERT INTO watched_products (user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct,
+            is_active, created_at)
+        SELECT :user_id, asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct, NOT is_paused, :now
+        FROM unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[]), CAST(:price_types AS text[]), CAST(:targets AS integer[]),
+            CAST(:currencies AS text[]), CAST(:intervals AS integer[]), CAST(:hystereses AS numeric[]), CAST(:paused AS boolean[]))
+            WITH ORDINALITY
+            AS new (asin, marketplace, price_type, target_minor, currency, interval_seconds, hysteresis_pct, is_paused, position)
+        WHERE NOT EXISTS (
+            SELECT 1 FROM watched_products p
+            WHERE p.asin = new.asin AND p.marketplace = new.marketplace AND p.price_type = new.price_type AND p.user_id = :user_id
+                AND NOT p.is_active AND p.removed_at IS NULL
+        )
+        ORDER BY position
+        ON CONFLICT DO NOTHING RETURNING *
+    ), wanted AS (
+        SELECT asin, marketplace, {_IS_BUYBOX} AS is_buybox, interval_seconds, CAST(:now AS timestamptz) AS due_at
+        FROM added WHERE is_active
+    ), planned AS ({_PLAN})
 """
 
 
 _ROW = """
     SELECT w.id, u.name, w.asin, w.marketplace, w.price_type, p.title, w.target_minor, w.currency, w.interval_seconds,
-        w.hysteresis_pct::float8, w.is_armed, c.amount_minor, c.observed_at, w.last_checked_at, w.next_check_at, w.last_failure,
-        NOT w.is_active, w.created_at, p.image_url
+        w.hysteresis_pct::float8, w.is_armed, c.amount_minor, c.observed_at, coalesce(s.last_checked_at, c.checked_at), s.next_check_at,
+        s.last_failure, NOT w.is_active, w.created_at, p.image_url
     FROM {watches} w JOIN users u ON u.id = w.user_id
     LEFT JOIN products p USING (asin, marketplace)
     LEFT JOIN current_prices c USING (asin, marketplace, price_type)
+    LEFT JOIN {plans} s ON w.is_active AND s.asin = w.asin AND s.marketplace = w.marketplace
+        AND s.interval_seconds = w.interval_seconds AND s.is_buybox = (w.price_type = 'BUY_BOX_SHIPPING')
 """
-_INSERT_MANY = text(_INSERT + "RETURNING id")
-_INSERT_ONE = text(f"WITH added AS ({_INSERT} RETURNING *) {_ROW.format(watches='added')}")
+_INSERT_MANY = text(_INSERT + "SELECT id FROM added ORDER BY id")
+_INSERT_ONE = text(_INSERT + _ROW.format(watches="added", plans="planned"))
 
 
 def insert_watches(
@@ -159,6 +186,9 @@ def insert_watches(
     """
     if not watches:
         return []
+    if len(watches) > 1:
+        places = "unnest(CAST(:asins AS text[]), CAST(:marketplaces AS text[])) AS new (asin, marketplace)"
+        _lock_products(connection, places, _places(watches))
     rows = connection.execute(_INSERT_MANY, _inserted(user_id, watches, now, are_paused or [False] * len(watches)))
     return list(rows.scalars())
 
@@ -286,12 +316,15 @@ def update_each_watch(connection: Connection, user_id: int, changes: Mapping[int
                 watch_id=row.twin_id,
                 is_paused=is_paused,
             )
+    if any(change.is_paused or change.interval is not None for change in asked):
+        _forget_plans(connection, changes)
 
 
 # One list of rows is joined by index alone: a plan that was made for one change serves ten thousand.
-_UPDATE = """
+_UPDATE = f"""
     WITH mine AS (
-        SELECT w.id, w.marketplace, w.currency, coalesce(active.id, paused.id) AS twin_id, c.sets_target, c.target_minor,
+        SELECT w.id, w.marketplace, w.currency, w.is_active AS was_active, w.interval_seconds AS old_interval_seconds,
+            coalesce(active.id, paused.id) AS twin_id, c.sets_target, c.target_minor,
             c.currency <> w.currency AS is_foreign, c.interval_seconds, c.hysteresis_pct, c.is_paused
         FROM unnest(CAST(:ids AS bigint[]), CAST(:sets_target AS boolean[]), CAST(:targets AS integer[]),
             CAST(:currencies AS text[]), CAST(:intervals AS integer[]), CAST(:hystereses AS numeric[]), CAST(:paused AS boolean[]))
@@ -309,17 +342,22 @@ _UPDATE = """
             target_minor = CASE WHEN c.sets_target THEN c.target_minor ELSE w.target_minor END,
             interval_seconds = coalesce(c.interval_seconds, w.interval_seconds),
             hysteresis_pct = coalesce(c.hysteresis_pct, w.hysteresis_pct),
-            is_active = coalesce(NOT c.is_paused, w.is_active),
-            next_check_at = CASE
-                WHEN NOT c.is_paused AND NOT w.is_active THEN :now
-                WHEN c.interval_seconds <> w.interval_seconds
-                    THEN least(w.next_check_at, coalesce(w.last_checked_at + make_interval(secs => c.interval_seconds), :now))
-                ELSE w.next_check_at
-            END
+            is_active = coalesce(NOT c.is_paused, w.is_active)
         FROM mine c
         WHERE w.id = c.id AND (SELECT count(*) FROM mine) = :count
             AND NOT EXISTS (SELECT 1 FROM mine WHERE twin_id IS NOT NULL OR is_foreign)
-    )
+        RETURNING w.asin, w.marketplace, w.price_type, w.interval_seconds, w.is_active, c.was_active, c.old_interval_seconds
+    ), wanted AS (
+        SELECT u.asin, u.marketplace, u.price_type = 'BUY_BOX_SHIPPING' AS is_buybox, u.interval_seconds,
+            CASE WHEN NOT u.was_active OR p.asin IS NULL THEN CAST(:now AS timestamptz)
+                ELSE least(
+                    p.next_check_at, coalesce(p.last_checked_at + make_interval(secs => u.interval_seconds), CAST(:now AS timestamptz))
+                )
+            END AS due_at
+        FROM updated u LEFT JOIN planned_checks p ON p.asin = u.asin AND p.marketplace = u.marketplace
+            AND p.is_buybox = (u.price_type = 'BUY_BOX_SHIPPING') AND p.interval_seconds = u.old_interval_seconds
+        WHERE u.is_active AND (NOT u.was_active OR u.interval_seconds <> u.old_interval_seconds)
+    ), planned AS ({_PLAN})
     SELECT id, marketplace, currency, twin_id FROM mine ORDER BY id
 """
 
@@ -352,6 +390,27 @@ def remove_watches(connection: Connection, user_id: int, watch_ids: Collection[i
         {"user_id": user_id, "ids": list(wanted), "count": len(wanted), "now": now},
     ).scalars()
     _check_found(wanted, list(found))
+    _forget_plans(connection, wanted)
+
+
+def _forget_plans(connection: Connection, watch_ids: Collection[int]) -> None:
+    """The plans of these watches' products that no active watch needs any more.
+
+    First the lock, then the look: who adds a watch holds the plan until the watch can be seen.
+    """
+    of_these = "(p.asin, p.marketplace) IN (SELECT asin, marketplace FROM watched_products WHERE id = ANY(CAST(:ids AS bigint[])))"
+    connection.execute(
+        text(f"SELECT 1 FROM planned_checks p WHERE {of_these} ORDER BY p.asin, p.marketplace, p.is_buybox, p.interval_seconds FOR UPDATE"),
+        {"ids": list(watch_ids)},
+    )
+    connection.execute(
+        text(
+            f"""
+            DELETE FROM planned_checks p WHERE {of_these} AND NOT EXISTS (SELECT 1 FROM watched_products w WHERE {_PLANNED_FOR})
+            """
+        ),
+        {"ids": list(watch_ids)},
+    )
 
 
 def _check_ids(watch_ids: Collection[int]) -> None:
@@ -366,18 +425,21 @@ def _check_found(wanted: Collection[int], found: Collection[int]) -> None:
 
 
 def _lock_products_of(connection: Connection, user_id: int, watch_ids: Collection[int]) -> None:
-    """In the order in which `record` locks them before it touches their watches: who changes many waits for it, and neither deadlocks."""
+    _lock_products(
+        connection,
+        "watched_products WHERE id = ANY(CAST(:ids AS bigint[])) AND user_id = :user_id",
+        {"ids": list(watch_ids), "user_id": user_id},
+    )
+
+
+def _lock_products(connection: Connection, places: str, parameters: Mapping[str, object]) -> None:
+    """In the order in which `record` locks them before it touches their plans: who changes many waits for it, and neither deadlocks."""
     connection.execute(
         text(
-            """
-            SELECT 1 FROM products
-            WHERE (asin, marketplace) IN (
-                SELECT asin, marketplace FROM watched_products WHERE id = ANY(CAST(:ids AS bigint[])) AND user_id = :user_id
-            )
-            ORDER BY asin, marketplace FOR SHARE
-            """
+            f"SELECT 1 FROM products WHERE (asin, marketplace) IN (SELECT asin, marketplace FROM {places}) "
+            "ORDER BY asin, marketplace FOR SHARE"
         ),
-        {"ids": list(watch_ids), "user_id": user_id},
+        parameters,
     )
 
 
@@ -401,7 +463,7 @@ def select_watches(
 
 
 _SELECT = (
-    _ROW.format(watches="watched_products")
+    _ROW.format(watches="watched_products", plans="planned_checks")
     + """
     WHERE w.removed_at IS NULL AND w.id > :after_id {conditions}
     ORDER BY w.id LIMIT :limit
@@ -439,13 +501,27 @@ def select_currencies(connection: Connection, user_id: int, watch_ids: Collectio
 
 def make_due(connection: Connection, user_id: int, *, now: datetime) -> int:
     """All active watches of a user are due now. Returns how many were not."""
-    return connection.execute(
+    count: int = connection.execute(
         text(
-            "UPDATE watched_products SET next_check_at = :now "
-            "WHERE user_id = :user_id AND is_active AND removed_at IS NULL AND next_check_at > :now"
+            f"""
+            WITH mine AS (
+                SELECT p.asin, p.marketplace, p.is_buybox, p.interval_seconds
+                FROM watched_products w JOIN planned_checks p ON {_PLANNED_FOR}
+                WHERE w.user_id = :user_id AND w.removed_at IS NULL AND p.next_check_at > :now
+            ), locked AS (
+                SELECT p.* FROM planned_checks p JOIN (SELECT DISTINCT * FROM mine) m USING (asin, marketplace, is_buybox, interval_seconds)
+                ORDER BY p.asin, p.marketplace, p.is_buybox, p.interval_seconds FOR UPDATE OF p
+            ), moved AS (
+                UPDATE planned_checks p SET next_check_at = :now FROM locked l
+                WHERE p.asin = l.asin AND p.marketplace = l.marketplace AND p.is_buybox = l.is_buybox
+                    AND p.interval_seconds = l.interval_seconds
+            )
+            SELECT count(*) FROM mine
+            """
         ),
         {"user_id": user_id, "now": now},
-    ).rowcount
+    ).scalar_one()
+    return count
 
 
 def select_target(connection: Connection, asin: str, marketplace: str, price_type: str, *, user_id: int | None = None) -> int | None:
@@ -479,11 +555,11 @@ def select_buybox_asins(connection: Connection, asins: Collection[str], marketpl
 
 _DUE = """
     WITH due AS (
-        SELECT asin, marketplace, price_type, next_check_at, last_checked_at FROM watched_products
-        WHERE is_active AND next_check_at <= :until {conditions} AND (asin, marketplace) NOT IN (SELECT asin, marketplace FROM check_claims)
-        ORDER BY next_check_at LIMIT :most_watches
+        SELECT asin, marketplace, is_buybox, next_check_at, last_checked_at FROM planned_checks
+        WHERE next_check_at <= :until {conditions} AND (asin, marketplace) NOT IN (SELECT asin, marketplace FROM check_claims)
+        ORDER BY next_check_at LIMIT :most_plans
     ), product AS (
-        SELECT asin, marketplace, min(next_check_at) AS due_at, bool_or(price_type = 'BUY_BOX_SHIPPING') AS buybox,
+        SELECT asin, marketplace, min(next_check_at) AS due_at, bool_or(is_buybox) AS buybox,
             max(CASE WHEN last_checked_at > :day_ago THEN 2 WHEN last_checked_at > :month_ago THEN 31 ELSE 365 END) AS history_days
         FROM due GROUP BY asin, marketplace
     )
@@ -516,7 +592,7 @@ def select_due_batches(
     plain_size: int,
     buybox_size: int,
     interval_seconds: int | None = None,
-    most_watches: int | None = None,
+    most_plans: int | None = None,
 ) -> list[DueBatch]:
     """Due products of all users, each once, oldest due first as far as `tokens` go, cut into requests in SQL.
 
@@ -525,13 +601,13 @@ def select_due_batches(
         plain_tokens, buybox_tokens: cost of one product without and with the buy box.
         plain_size, buybox_size: products in one request, likewise; a buybox_size of 0 leaves the watches of the buy box waiting.
         interval_seconds: only watches of this interval.
-        most_watches: how many due watches are looked at, the oldest first; enough for `tokens` unless very many share a product.
+        most_plans: how many due plans are looked at, the oldest first; enough for `tokens` unless very many are of one product.
     """
     conditions = []
     if interval_seconds:
         conditions.append("AND interval_seconds = :interval_seconds")
     if not buybox_size:
-        conditions.append("AND price_type <> 'BUY_BOX_SHIPPING'")
+        conditions.append("AND NOT is_buybox")
     # For a million due watches the server's own 4 MB mean a dozen passes over files; the setting ends with the transaction.
     connection.execute(text("SELECT set_config('work_mem', '64MB', true)"))
     query = _DUE.format(conditions=" ".join(conditions)) + _BATCHED
@@ -546,7 +622,7 @@ def select_due_batches(
             "buybox_tokens": buybox_tokens,
             "plain_size": plain_size,
             "buybox_size": max(1, buybox_size),
-            "most_watches": most_watches if most_watches is not None else 4 * tokens + 1000,
+            "most_plans": most_plans if most_plans is not None else 4 * tokens + 1000,
             **({"interval_seconds": interval_seconds} if interval_seconds else {}),
         },
     )
@@ -556,7 +632,7 @@ def select_due_batches(
 def next_due_at(connection: Connection, *, shorter_than: timedelta) -> datetime | None:
     """When the next watch with a shorter interval is due; None without such watches."""
     at: datetime | None = connection.execute(
-        text("SELECT min(next_check_at) FROM watched_products WHERE is_active AND interval_seconds < :seconds"),
+        text("SELECT min(next_check_at) FROM planned_checks WHERE interval_seconds < :seconds"),
         {"seconds": round(shorter_than.total_seconds())},
     ).scalar_one()
     return at
@@ -603,18 +679,17 @@ def release_claims(connection: Connection, batch_id: UUID) -> None:
 
 
 def reschedule_checked(connection: Connection, *, now: datetime, buybox: bool) -> None:
-    """The staged products, but for those seen by the way, have been checked: their watches are due an interval later, their claims end.
+    """The staged products, but for those seen by the way, have been checked: they are due an interval later, their claims end.
 
-    A watch of the buy box counts as checked only where the request asked for it.
+    The buy box counts as checked only where the request asked for it.
     """
     connection.execute(
         text(
             f"""
-            UPDATE watched_products w SET last_checked_at = :now, next_check_at = :now + make_interval(secs => w.interval_seconds),
+            UPDATE planned_checks p SET last_checked_at = :now, next_check_at = :now + make_interval(secs => p.interval_seconds),
                 last_failure = CASE s.kind {_FAILURES} END
             FROM stage_product s
-            WHERE w.asin = s.asin AND w.marketplace = s.marketplace AND w.is_active AND NOT s.is_partial
-                AND (:buybox OR w.price_type <> 'BUY_BOX_SHIPPING')
+            WHERE p.asin = s.asin AND p.marketplace = s.marketplace AND NOT s.is_partial AND (:buybox OR NOT p.is_buybox)
             """
         ),
         {"now": now, "buybox": buybox},
@@ -629,7 +704,7 @@ def reschedule_checked(connection: Connection, *, now: datetime, buybox: bool) -
 def postpone_failed(
     connection: Connection, asins: Collection[str], marketplace: str, *, failure: str, now: datetime, wait: timedelta
 ) -> None:
-    """A check brought nothing: say why, and try again after `wait` or the watch's interval, whichever is shorter."""
+    """A check brought nothing: say why, and try again after `wait` or the interval, whichever is shorter."""
     connection.execute(
         # As `record` does, so that a late answer on the same products waits and does not deadlock.
         text("SELECT 1 FROM products WHERE marketplace = :marketplace AND asin = ANY(:asins) ORDER BY asin, marketplace FOR UPDATE"),
@@ -638,9 +713,9 @@ def postpone_failed(
     connection.execute(
         text(
             """
-            UPDATE watched_products SET last_failure = :failure,
+            UPDATE planned_checks SET last_failure = :failure,
                 next_check_at = :now + least(make_interval(secs => interval_seconds), make_interval(secs => :wait_seconds))
-            WHERE marketplace = :marketplace AND asin = ANY(:asins) AND is_active
+            WHERE marketplace = :marketplace AND asin = ANY(:asins)
             """
         ),
         {"asins": list(asins), "marketplace": marketplace, "failure": failure, "now": now, "wait_seconds": wait.total_seconds()},
@@ -651,20 +726,20 @@ def postpone_failed(
     )
 
 
-def count_overdue(connection: Connection, *, now: datetime, interval_seconds: int | None = None, most_watches: int = 10_000) -> int:
-    """Products whose watches are overdue and which nobody checks just now, among the `most_watches` due first."""
+def count_overdue(connection: Connection, *, now: datetime, interval_seconds: int | None = None, most_plans: int = 10_000) -> int:
+    """Products that are overdue and which nobody checks just now, among the `most_plans` due first."""
     count: int = connection.execute(
         text(
             """
             SELECT count(DISTINCT (asin, marketplace)) FROM (
-                SELECT asin, marketplace FROM watched_products
-                WHERE is_active AND next_check_at <= :now
+                SELECT asin, marketplace FROM planned_checks
+                WHERE next_check_at <= :now
                     AND interval_seconds = coalesce(CAST(:interval_seconds AS integer), interval_seconds)
                     AND (asin, marketplace) NOT IN (SELECT asin, marketplace FROM check_claims)
-                ORDER BY next_check_at LIMIT :most_watches
+                ORDER BY next_check_at LIMIT :most_plans
             ) AS overdue
             """
         ),
-        {"now": now, "interval_seconds": interval_seconds, "most_watches": most_watches},
+        {"now": now, "interval_seconds": interval_seconds, "most_plans": most_plans},
     ).scalar_one()
     return count

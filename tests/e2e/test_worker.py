@@ -89,7 +89,7 @@ def test_price_watch_runs_through_a_worker_and_shows_no_key(worker: Worker) -> N
 
     assert worker.end_of(run_id) == ("Completed", "checked 3, failed 0, 3 tokens")
     assert installation.count("price_history") > 3
-    assert installation.count("watched_products WHERE last_checked_at IS NOT NULL") == 3
+    assert installation.count("planned_checks WHERE last_checked_at IS NOT NULL") == 3
     shown = installation.prefect.logs(str(run_id))
     assert any("fetch-DE-1" in line for line in [*shown, worker.log])
     for told in ["\n".join(shown), worker.log, *installation.prefect.artifacts(str(run_id)).values()]:

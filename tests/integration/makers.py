@@ -157,7 +157,7 @@ _PLANNED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"})
 
 TABLES = (
     "products", "current_prices", "price_history", "watched_products", "price_alerts", "deliveries", "events", "outbox", "dead_letters",
-    "check_claims",
+    "check_claims", "planned_checks",
 )  # fmt: skip
 
 

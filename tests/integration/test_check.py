@@ -121,7 +121,7 @@ def test_a_failed_check_is_raised_and_its_products_are_free_again(house: House) 
     with pytest.raises(ServerDown):
         house.check(house.asins[0])
     assert rows(house.engine, "SELECT 1 FROM check_claims") + rows(house.engine, "SELECT 1 FROM token_reservations") == []
-    assert "503" in one(house.engine, "SELECT last_failure FROM watched_products")
+    assert "503" in one(house.engine, "SELECT last_failure FROM planned_checks")
     assert house.check(house.asins[0]).checked == 1
 
 
@@ -144,7 +144,7 @@ def test_one_failed_request_leaves_the_others_alone(house: House) -> None:
     house.fault("500")
     done = house.check_due(batch_size=10)
     assert (done.checked, len(done.failures)) == (30, 10)
-    assert one(house.engine, "SELECT count(*) FROM watched_products WHERE last_failure IS NOT NULL") == 10
+    assert one(house.engine, "SELECT count(*) FROM planned_checks WHERE last_failure IS NOT NULL") == 10
 
 
 def test_a_missing_product_is_a_failure_of_its_own(house: House) -> None:
@@ -293,7 +293,7 @@ def test_a_product_the_database_refuses_costs_only_itself(house: House, fact: di
     _, done = record_changed(house, {odd: replace(product, **fact)})  # type: ignore[arg-type]
     why = "Keepa's answer holds a value of this product that Keeper cannot record"
     assert (done.checked, done.failures) == (4, {f"{odd} DE": why})
-    assert rows(house.engine, "SELECT asin, last_failure FROM watched_products WHERE last_failure IS NOT NULL") == [(odd, why)]
+    assert rows(house.engine, "SELECT asin, last_failure FROM planned_checks WHERE last_failure IS NOT NULL") == [(odd, why)]
     assert rows(house.engine, "SELECT asin FROM products ORDER BY 1") == sorted({*house.asins[:5]} - {odd})
 
 
@@ -311,7 +311,7 @@ def test_a_product_that_can_have_no_price_is_a_failure_and_due_an_interval_later
     product = house.client.fetch_products([odd], Marketplace.DE).products[odd]
     _, done = record_changed(house, {odd: replace(product, kind=kind)})
     assert (done.checked, done.failures) == (4, {f"{odd} DE": why})
-    query = "SELECT last_failure, next_check_at FROM watched_products WHERE asin = :asin"
+    query = "SELECT last_failure, next_check_at FROM planned_checks WHERE asin = :asin"
     assert one(house.engine, query, asin=odd) == (why, NOW + timedelta(hours=6))
 
 

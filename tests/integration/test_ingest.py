@@ -74,9 +74,9 @@ def test_what_is_known_of_the_product_stays(engine: Engine) -> None:
 
 def test_a_foreign_price_is_no_check(engine: Engine) -> None:
     add_watch(engine, add_user(engine), 100)
-    before = one(engine, "SELECT next_check_at, last_checked_at FROM watched_products")
+    before = one(engine, "SELECT next_check_at, last_checked_at FROM planned_checks")
     ingest(engine, message())
-    assert one(engine, "SELECT next_check_at, last_checked_at FROM watched_products") == before
+    assert one(engine, "SELECT next_check_at, last_checked_at FROM planned_checks") == before
 
 
 def test_an_older_foreign_price_is_history_and_no_event(engine: Engine) -> None:

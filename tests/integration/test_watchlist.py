@@ -52,7 +52,7 @@ def test_a_file_becomes_watches(engine: Engine, anna: int) -> None:
 
 def test_an_imported_watch_is_due_now(engine: Engine, anna: int) -> None:
     take_in(engine, anna, f"asin\n{ASIN}\n")
-    assert one(engine, "SELECT created_at, next_check_at FROM watched_products") == (LATER, LATER)
+    assert one(engine, "SELECT created_at, next_check_at FROM watched_products JOIN planned_checks USING (asin)") == (LATER, LATER)
 
 
 def test_what_can_be_taken_is_and_the_rest_is_named(engine: Engine, anna: int) -> None:
@@ -106,7 +106,7 @@ def test_what_a_row_says_is_taken_over_and_the_rest_stays(
 def test_an_import_resumes_what_it_says_is_not_paused(engine: Engine, anna: int) -> None:
     pause(engine, anna, add_watch(engine, anna))
     assert take_in(engine, anna, f"asin,is_paused\n{ASIN},no\n", existing=Existing.UPDATE).updated == 1
-    assert one(engine, "SELECT is_active, next_check_at FROM watched_products") == (True, LATER)
+    assert one(engine, "SELECT is_active, next_check_at FROM watched_products JOIN planned_checks USING (asin)") == (True, LATER)
 
 
 def test_a_removed_watch_is_added_anew(engine: Engine, anna: int) -> None:

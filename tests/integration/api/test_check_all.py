@@ -13,10 +13,10 @@ from tests.integration.api.conftest import Person
 @pytest.fixture
 def watched(anna: Person, ben: Person, engine: Engine) -> None:
     """Two watches of anna's and one of ben's, none of them due."""
-    for person, asins in ((anna, ["B00OCMRV40", "B08DG4C63H"]), (ben, ["B00OCMRV40"])):
+    for person, asins in ((anna, ["B00OCMRV40", "B08DG4C63H"]), (ben, ["B08KWBVK4Z"])):
         person.post("/api/v1/watches", [{"asin": asin} for asin in asins])
     with engine.begin() as connection:
-        connection.execute(text("UPDATE watched_products SET next_check_at = now() + interval '5 hours'"))
+        connection.execute(text("UPDATE planned_checks SET next_check_at = now() + interval '5 hours'"))
 
 
 def _run(prefect: str, run_id: str) -> Any:

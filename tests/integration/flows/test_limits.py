@@ -81,9 +81,7 @@ def test_slots_that_do_not_come_free_leave_the_watches_due(installation: Install
     assert end.message.startswith("checked 0, failed 0, 0 tokens; 2 products wait for the next run; no slot of Prefect's limits")
     assert installation.products_asked() == 0
     assert installation.count("token_reservations") == installation.count("check_claims") == 0
-    assert (
-        installation.rows("SELECT count(*) FROM watched_products WHERE next_check_at <= keeper_now() AND last_failure IS NULL")[0][0] == 2
-    )
+    assert installation.rows("SELECT count(*) FROM planned_checks WHERE next_check_at <= keeper_now() AND last_failure IS NULL")[0][0] == 2
     assert installation.prefect.limit(REQUESTS).active_slots == 0
 
     installation.prefect.set_limits()

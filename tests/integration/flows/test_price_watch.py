@@ -65,9 +65,7 @@ def test_lasting_failure_is_not_tried_again_and_fails_alone(installation: Instal
     assert end.state == "Failed"
     assert end.message.startswith("checked 2, failed 2, 2 tokens; ")
     assert sorted(call.success for call in installation.paid_calls()) == [False, True]
-    noted = installation.rows(
-        "SELECT last_failure IS NULL, last_checked_at IS NULL, count(*) FROM watched_products GROUP BY 1, 2 ORDER BY 1"
-    )
+    noted = installation.rows("SELECT last_failure IS NULL, last_checked_at IS NULL, count(*) FROM planned_checks GROUP BY 1, 2 ORDER BY 1")
     assert [tuple(row) for row in noted] == [(False, True, 2), (True, False, 2)]
     assert installation.count("check_claims") == 0
 
@@ -100,7 +98,7 @@ def test_missing_asin_fails_alone_in_a_green_run(installation: Installation) -> 
     end = installation.run(JOB)
 
     assert (end.state, end.message) == ("Completed", "checked 2, failed 1, 2 tokens")
-    noted = installation.rows("SELECT asin, last_failure FROM watched_products WHERE last_failure IS NOT NULL")
+    noted = installation.rows("SELECT asin, last_failure FROM planned_checks WHERE last_failure IS NOT NULL")
     assert [tuple(row) for row in noted] == [(lost, "Keepa's answer does not hold this product")]
     (shown,) = installation.prefect.artifacts(end.run_id).values()
     assert f"| {lost} DE | Keepa's answer does not hold this product |" in shown
@@ -226,7 +224,7 @@ def test_failure_of_the_database_is_noted_without_its_statement(installation: In
 
     end = installation.run(JOB)
 
-    ((noted,),) = installation.rows("SELECT last_failure FROM watched_products")
+    ((noted,),) = installation.rows("SELECT last_failure FROM planned_checks")
     assert (end.state, end.message) == ("Failed", f"checked 0, failed 1, 0 tokens; {noted}")
     assert noted.startswith("ProgrammingError: ")
     assert not re.search(r"\n|SQL|INSERT", end.message)

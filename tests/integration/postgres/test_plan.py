@@ -56,7 +56,7 @@ def watch_many(engine: Engine, user_id: int, many: Sequence[str], due_at: dateti
 
 def checked(engine: Engine, at: datetime | None) -> None:
     with engine.begin() as connection:
-        connection.execute(text("UPDATE watched_products SET last_checked_at = :at"), {"at": at})
+        connection.execute(text("UPDATE planned_checks SET last_checked_at = :at"), {"at": at})
 
 
 def test_nothing_due_is_an_empty_plan(engine: Engine, now: datetime) -> None:
@@ -136,10 +136,18 @@ def test_products_that_need_different_history_are_asked_apart(engine: Engine, no
     assert {(request.asins, request.history_days) for request in run_plan(engine, now)} == {((known,), 2), ((new,), 365)}
 
 
-def test_a_further_watch_on_a_known_product_asks_the_whole_year(engine: Engine, now: datetime) -> None:
+@pytest.mark.parametrize("interval", [timedelta(hours=6), timedelta(hours=1)], ids=["as often", "more often"])
+def test_a_further_watch_on_a_checked_product_finds_its_year_recorded(engine: Engine, now: datetime, interval: timedelta) -> None:
     add_watch(engine, add_user(engine, "anna"), now=now)
     checked(engine, now - timedelta(hours=6))
-    add_watch(engine, add_user(engine, "bert"), now=now)
+    add_watch(engine, add_user(engine, "bert"), now=now, interval=interval)
+    assert [request.history_days for request in run_plan(engine, now)] == [2]
+
+
+def test_the_first_watch_of_the_buy_box_asks_the_whole_year(engine: Engine, now: datetime) -> None:
+    add_watch(engine, add_user(engine, "anna"), now=now)
+    checked(engine, now - timedelta(hours=6))
+    add_watch(engine, add_user(engine, "bert"), now=now, price_type=BUYBOX)
     assert [request.history_days for request in run_plan(engine, now)] == [365]
 
 
@@ -219,10 +227,10 @@ def test_claimed_products_hide_no_others(engine: Engine, now: datetime) -> None:
     with engine.begin() as connection:
         connection.execute(
             text(
-                "INSERT INTO watched_products (user_id, asin, marketplace, currency, next_check_at) "
-                "SELECT :user_id, 'B' || to_char(n, 'FM000000000'), 'DE', 'EUR', :at FROM generate_series(1, 1200) n"
+                "INSERT INTO planned_checks (asin, marketplace, is_buybox, interval_seconds, next_check_at) "
+                "SELECT 'B' || to_char(n, 'FM000000000'), 'DE', false, 21600, :at FROM generate_series(1, 1200) n"
             ),
-            {"user_id": user_id, "at": now - timedelta(hours=1)},
+            {"at": now - timedelta(hours=1)},
         )
     assert sum(request.size for request in run_plan(engine, now)) == 1200
     add_watch(engine, user_id, now=now)
@@ -252,8 +260,8 @@ def test_a_product_missing_in_the_answer_is_tried_again_later(engine: Engine, no
     [request] = run_plan(engine, now)
     answer = answer_of(request, product([(now - timedelta(days=1), 5000)], asin=good, at=now), missing=(missing,), **{odd: "csv: cut off"})
     done = record_answer(engine, request, answer, now=now)
-    due = dict(rows(engine, "SELECT asin, next_check_at FROM watched_products"))
-    failures = dict(rows(engine, "SELECT asin, last_failure FROM watched_products"))
+    due = dict(rows(engine, "SELECT asin, next_check_at FROM planned_checks"))
+    failures = dict(rows(engine, "SELECT asin, last_failure FROM planned_checks"))
     assert due == {good: now + timedelta(hours=6), missing: now + timedelta(minutes=15), odd: now + timedelta(minutes=15)}
     assert failures == {good: None, missing: "Keepa's answer does not hold this product", odd: "csv: cut off"}
     assert (done.checked, set(done.failures)) == (1, {f"{missing} DE", f"{odd} DE"})
@@ -267,7 +275,7 @@ def test_a_failed_request_is_tried_again_after_a_while_or_the_interval(
     add_watch(engine, add_user(engine), interval=interval, now=now)
     [request] = run_plan(engine, now)
     note_failure(engine, request, "Keepa answered 503", now=now)
-    assert one(engine, "SELECT next_check_at, last_failure FROM watched_products") == (now + wait, "Keepa answered 503")
+    assert one(engine, "SELECT next_check_at, last_failure FROM planned_checks") == (now + wait, "Keepa answered 503")
     assert len(run_plan(engine, now + wait)) == 1
 
 
@@ -319,26 +327,25 @@ def test_a_users_own_check_takes_only_what_nobody_checks(engine: Engine, now: da
 
 
 def test_the_due_query_reads_the_due_index_when_few_of_many_are_due(engine: Engine, now: datetime) -> None:
-    user_id = add_user(engine)
     with engine.begin() as connection:
         connection.execute(
             text(
-                "INSERT INTO watched_products (user_id, asin, marketplace, currency, next_check_at) "
-                "SELECT :user_id, 'B' || to_char(n, 'FM000000000'), 'DE', 'EUR', "
+                "INSERT INTO planned_checks (asin, marketplace, is_buybox, interval_seconds, next_check_at) "
+                "SELECT 'B' || to_char(n, 'FM000000000'), 'DE', false, 21600, "
                 "CAST(:at AS timestamptz) + CASE WHEN n <= 100 THEN interval '-1 hour' ELSE n * interval '1 second' END "
                 "FROM generate_series(1, 50000) n"
             ),
-            {"user_id": user_id, "at": now},
+            {"at": now},
         )
-        connection.execute(text("ANALYZE watched_products"))
+        connection.execute(text("ANALYZE planned_checks"))
         query = watches._DUE.format(conditions="") + watches._BATCHED
         parameters = {
             "until": now, "day_ago": now, "month_ago": now, "tokens": 1200, "plain_tokens": 1, "buybox_tokens": 3, "plain_size": 100,
-            "buybox_size": 100, "most_watches": 5800,
+            "buybox_size": 100, "most_plans": 5800,
         }  # fmt: skip
         explained = "\n".join(connection.execute(text("EXPLAIN (ANALYZE, COSTS OFF) " + query), parameters).scalars())
-    assert "watched_products_due" in explained
-    assert "Seq Scan on watched_products" not in explained
+    assert "planned_checks_due" in explained
+    assert "Seq Scan on planned_checks" not in explained
 
 
 def test_claims_of_a_batch_are_released_together(engine: Engine, now: datetime) -> None:

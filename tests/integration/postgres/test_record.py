@@ -77,7 +77,7 @@ def test_an_unchanged_price_adds_no_row_and_moves_the_time_of_the_check(engine: 
     done = run_record(engine, product([(ago(days=1), 5000)], at=NOW + timedelta(hours=6)))
     after = everything(engine)
     assert (done.changes, done.events) == (0, 0)
-    assert [table for table in after if after[table] != before[table]] == ["products", "current_prices", "watched_products"]
+    assert [table for table in after if after[table] != before[table]] == ["products", "current_prices", "planned_checks"]
     assert one(engine, "SELECT checked_at FROM current_prices") == NOW + timedelta(hours=6)
 
 
@@ -178,14 +178,14 @@ def test_a_product_that_cannot_have_a_price_leaves_none_and_tells_the_watch(engi
     add_watch(engine, add_user(engine), 5000)
     run_record(engine, product([(ago(days=1), 4000)], kind=kind, current=4000))
     assert rows(engine, "SELECT * FROM current_prices") + rows(engine, "SELECT * FROM price_history") == []
-    assert one(engine, "SELECT last_failure FROM watched_products") is not None
+    assert one(engine, "SELECT last_failure FROM planned_checks") is not None
 
 
 def test_a_failure_is_forgotten_when_a_check_succeeds(engine: Engine) -> None:
     add_watch(engine, add_user(engine))
     run_record(engine, product(kind=ProductKind.INVALID, at=ago(hours=6)))
     run_record(engine, product([(ago(days=1), 4000)]))
-    assert one(engine, "SELECT last_failure FROM watched_products") is None
+    assert one(engine, "SELECT last_failure FROM planned_checks") is None
 
 
 def test_the_same_answer_twice_changes_nothing(engine: Engine) -> None:
@@ -459,7 +459,7 @@ def test_a_check_moves_the_watch_an_interval_on_and_ends_the_claim(engine: Engin
             text("INSERT INTO check_claims VALUES (:asin, 'DE', gen_random_uuid(), clock_timestamp() + interval '1 hour')"), {"asin": ASIN}
         )
     run_record(engine, product([(ago(days=1), 5000)]))
-    assert one(engine, "SELECT last_checked_at, next_check_at FROM watched_products") == (NOW, NOW + timedelta(minutes=30))
+    assert one(engine, "SELECT last_checked_at, next_check_at FROM planned_checks") == (NOW, NOW + timedelta(minutes=30))
     assert rows(engine, "SELECT * FROM check_claims") == []
 
 
@@ -467,7 +467,7 @@ def test_a_check_moves_the_watch_an_interval_on_and_ends_the_claim(engine: Engin
 def test_a_watch_of_the_buy_box_is_checked_only_where_it_was_asked(engine: Engine, buybox: bool, is_checked: bool) -> None:
     add_watch(engine, add_user(engine), price_type=PriceType.BUY_BOX_SHIPPING)
     run_record(engine, product([(ago(days=1), 5000)]), buybox=buybox)
-    assert (one(engine, "SELECT last_checked_at FROM watched_products") is not None) is is_checked
+    assert (one(engine, "SELECT last_checked_at FROM planned_checks") is not None) is is_checked
 
 
 def test_products_of_the_same_asin_in_two_marketplaces_are_two(engine: Engine) -> None:

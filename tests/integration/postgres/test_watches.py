@@ -20,6 +20,7 @@ from keeper.postgres.watches import (
     WatchRow,
     WatchUnknown,
     find_watch,
+    insert_watch,
     insert_watches,
     remove_watches,
     select_standing,
@@ -150,21 +151,21 @@ def test_a_shorter_interval_brings_the_next_check_forward(
 ) -> None:
     watch_id = add_watch(engine, anna, now=NOW + timedelta(hours=5))
     with engine.begin() as connection:
-        connection.execute(text("UPDATE watched_products SET last_checked_at = :at"), {"at": checked})
+        connection.execute(text("UPDATE planned_checks SET last_checked_at = :at"), {"at": checked})
     change(engine, anna, [watch_id], WatchChange(interval=interval))
-    assert one(engine, "SELECT interval_seconds, next_check_at FROM watched_products") == (interval.total_seconds(), due)
+    assert one(engine, "SELECT interval_seconds, next_check_at FROM planned_checks") == (interval.total_seconds(), due)
 
 
 def test_a_paused_watch_is_not_checked(engine: Engine, anna: int) -> None:
     add_paused(engine, anna, target=6000)
     assert run_record(engine, product([(ago(days=1), 5000)])).alerts == 0
-    assert one(engine, "SELECT last_checked_at FROM watched_products") is None
+    assert rows(engine, "SELECT 1 FROM planned_checks") == []
 
 
 def test_a_resumed_watch_is_due_now(engine: Engine, anna: int) -> None:
     watch_id = add_paused(engine, anna, now=ago(days=9))
     change(engine, anna, [watch_id], RESUME)
-    assert one(engine, "SELECT is_active, next_check_at FROM watched_products") == (True, NOW)
+    assert one(engine, "SELECT is_active, next_check_at FROM watched_products JOIN planned_checks USING (asin)") == (True, NOW)
 
 
 def test_resuming_what_is_not_paused_changes_nothing(engine: Engine, anna: int) -> None:
@@ -290,16 +291,89 @@ def test_a_paused_watch_can_be_removed_and_made_again(engine: Engine, anna: int)
 def test_who_changes_many_waits_for_a_recording_instead_of_a_deadlock(engine: Engine, anna: int) -> None:
     ids = [add_watch(engine, anna, asin=asin) for asin in (ASIN, OTHER)]
     run_record(engine, product([(ago(days=1), 5000)]))
-    touch = text("UPDATE watched_products SET last_failure = 'x' WHERE id = :id")
+    touch = text("UPDATE planned_checks SET last_failure = 'x' WHERE asin = :asin")
     with ThreadPoolExecutor(1) as pool, engine.begin() as recording:
         recording.execute(text("SELECT 1 FROM products FOR UPDATE"))
-        recording.execute(touch, {"id": ids[1]})
+        recording.execute(touch, {"asin": OTHER})
         changing = pool.submit(change, engine, anna, ids, PAUSE)
         wait_until(lambda: one(engine, _WAITING) == 1, "the change waits for the recording")
-        recording.execute(touch, {"id": ids[0]})
+        recording.execute(touch, {"asin": ASIN})
         recording.commit()
         changing.result(30)
-    assert rows(engine, "SELECT last_failure, is_active FROM watched_products") == [("x", False)] * 2
+    assert rows(engine, "SELECT is_active FROM watched_products") == [False] * 2
+    assert rows(engine, "SELECT 1 FROM planned_checks") == []
+
+
+# --- plans: one for all watches of a product with one interval
+
+
+PLANS = "SELECT asin, is_buybox, interval_seconds FROM planned_checks ORDER BY 1, 2, 3"
+
+
+def test_watches_of_one_interval_share_a_plan_and_the_buy_box_has_its_own(engine: Engine, anna: int) -> None:
+    add_watch(engine, anna)
+    add_watch(engine, add_user(engine, "bert"), price_type=PriceType.USED)
+    add_watch(engine, anna, price_type=PriceType.BUY_BOX_SHIPPING)
+    add_watch(engine, anna, price_type=PriceType.AMAZON, interval=timedelta(hours=1))
+    assert rows(engine, PLANS) == [(ASIN, False, 3600), (ASIN, False, 21600), (ASIN, True, 21600)]
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["nobody else", "somebody else"])
+@pytest.mark.parametrize("end", ["removed", "paused", "another interval", "the user goes"])
+def test_a_plan_lasts_as_long_as_anybody_needs_it(engine: Engine, anna: int, end: str, others: int) -> None:
+    watch_id = add_watch(engine, anna)
+    for number in range(others):
+        add_watch(engine, add_user(engine, f"other-{number}"))
+    if end == "removed":
+        remove(engine, anna, [watch_id])
+    elif end == "the user goes":
+        leave(engine, anna)
+    else:
+        change(engine, anna, [watch_id], PAUSE if end == "paused" else WatchChange(interval=timedelta(hours=1)))
+    assert ((ASIN, False, 21600) in rows(engine, PLANS)) is (others > 0)
+
+
+def leave(engine: Engine, user_id: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM users WHERE id = :id"), {"id": user_id})
+
+
+def test_a_watch_added_while_the_last_one_is_removed_keeps_its_plan(engine: Engine, anna: int) -> None:
+    watch_id = add_watch(engine, anna)
+    watch = Watch(ASIN, Marketplace.DE, PriceType.NEW)
+    bert = add_user(engine, "bert")
+    with ThreadPoolExecutor(1) as pool, engine.begin() as adding:
+        insert_watch(adding, bert, watch, now=NOW)
+        removing = pool.submit(remove, engine, anna, [watch_id])
+        wait_until(lambda: one(engine, _WAITING) == 1, "the removal waits for the watch that is added")
+        adding.commit()
+        removing.result(30)
+    assert rows(engine, PLANS) == [(ASIN, False, 21600)]
+
+
+def test_a_watch_added_while_the_last_user_goes_keeps_its_plan(engine: Engine, anna: int) -> None:
+    add_watch(engine, anna)
+    watch = Watch(ASIN, Marketplace.DE, PriceType.NEW)
+    bert = add_user(engine, "bert")
+    with ThreadPoolExecutor(1) as pool, engine.begin() as adding:
+        insert_watch(adding, bert, watch, now=NOW)
+        leaving = pool.submit(leave, engine, anna)
+        wait_until(lambda: one(engine, _WAITING) == 1, "who goes waits for the watch that is added")
+        adding.commit()
+        leaving.result(30)
+    assert rows(engine, PLANS) == [(ASIN, False, 21600)]
+
+
+def test_a_plan_that_ended_meanwhile_is_made_anew(engine: Engine, anna: int) -> None:
+    watch_id = add_watch(engine, anna)
+    bert = add_user(engine, "bert")
+    with ThreadPoolExecutor(1) as pool, engine.begin() as removing:
+        remove_watches(removing, anna, [watch_id], now=NOW)
+        adding = pool.submit(add_watch, engine, bert)
+        wait_until(lambda: one(engine, _WAITING) == 1, "the watch waits for the removal")
+        removing.commit()
+        adding.result(30)
+    assert rows(engine, PLANS) == [(ASIN, False, 21600)]
 
 
 # --- listing
