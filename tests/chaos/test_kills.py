@@ -13,6 +13,7 @@ from keeper.postgres.embedded import EmbeddedServer, temporary_server
 from keeper.postgres.engine import open_engine
 from keeper.postgres.migrate import migrate
 from keeper.record import record
+from tests.chaos.compare_process import compare_in_small_steps, see_prices
 from tests.chaos.conftest import Chaos
 from tests.chaos.record_process import START, chaos_checks
 from tests.integration.makers import ALL_SINKS, NOW, add_user, add_watch, everything, product, rows, run_record, use_sinks
@@ -24,6 +25,7 @@ CHANNELS = 6
 PRODUCTS = 15
 CHECKS = 12
 KILLS_OF_RECORDER = 4
+KILLS_OF_COMPARISON = 3
 RESTARTS = 2
 MOST_STARTS = 60
 
@@ -133,6 +135,36 @@ def test_a_recorder_killed_anywhere_leaves_every_observation_once(
         assert rows(engine, "SELECT sink, count(*) FROM outbox GROUP BY 1 ORDER BY 1") == rows(
             whole, "SELECT sink, count(*) FROM outbox GROUP BY 1 ORDER BY 1"
         )
+    finally:
+        whole.dispose()
+        postgres.drop_database(whole_name)
+
+
+def test_a_comparison_killed_anywhere_is_made_whole_by_the_next(
+    engine: Engine, postgres: EmbeddedServer, database: str, chaos: Chaos
+) -> None:
+    whole_name = f"{database}_whole"
+    kills = 0
+    for step in range(KILLS_OF_COMPARISON):
+        see_prices(engine, step)
+        engine.dispose()
+        kills += kill_after(start("compare_process", url_of(engine)), chaos.random.uniform(0.0, 0.6))
+    compare_in_small_steps(engine, is_full=False)
+    engine.dispose()
+    postgres.create_database(whole_name, template=database)
+    whole = open_engine(postgres.dsn(whole_name))
+    try:
+        with whole.begin() as connection:
+            connection.execute(text("TRUNCATE opportunities, comparisons, product_changes"))
+        compare_in_small_steps(whole, is_full=True)
+        query = (
+            "SELECT asin, source_market, target_market, source_minor, target_minor, margin_minor, profit_minor, unknown_parts, flags "
+            "FROM opportunities WHERE closed_at IS NULL ORDER BY 1, 2, 3"
+        )
+        expected = rows(whole, query)
+        chaos.say(opportunities=len(expected), interruptions=kills)
+        assert rows(engine, query) == expected
+        assert rows(engine, "SELECT 1 FROM product_changes") == []
     finally:
         whole.dispose()
         postgres.drop_database(whole_name)
