@@ -394,7 +394,7 @@ class _Pass:
             categories=self._find_categories(connection, asins, listings, grid),
             stated=grid.spread(listings.stated),
             fba=grid.spread(listings.fba),
-            weights=_or_largest(grid.spread(listings.weight)),
+            weights=grid.spread(listings.weight),
         )
         trades = replace(candidates, products=places)
         profits = self.ready.reckon(trades, columns)
@@ -502,11 +502,6 @@ def _facts(
         is_in_stock=of(listings.is_in_stock, sources),
         is_old=is_old,
     )
-
-
-def _or_largest(column: Ints) -> Ints:
-    """A store's own, or the largest that another knows: the article weighs the same everywhere."""
-    return np.where(column == NONE, column.max(axis=0, initial=NONE)[None, :], column)
 
 
 def _shares(asins: Sequence[str], size: int) -> Iterator[Sequence[str]]:

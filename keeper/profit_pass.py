@@ -52,7 +52,7 @@ class Columns:
         categories: places in the pass's categories, by the store that sells.
         stated: the referral share Keepa states, in hundredths of a percent.
         fba: Amazon's fee, minor units of the store.
-        weights: grams, by the store that sells.
+        weights: grams; that of the store that sells counts, where it says none that of the other.
     """
 
     prices: Ints
@@ -292,7 +292,8 @@ class ProfitPass:
         sheet.cost(PartName.RETURN_ALLOWANCE, from_store(_share(price, rate)), is_unknown=rate == NONE)
         preparation = self._preparation[place]
         sheet.cost(PartName.PREPARATION, preparation, is_unknown=preparation == NONE)
-        inbound = self._find_inbound(pairs, columns.weights[targets, products])
+        weight = columns.weights[targets, products]
+        inbound = self._find_inbound(pairs, np.where(weight == NONE, columns.weights[sources, products], weight))
         sheet.cost(PartName.INBOUND, inbound, is_unknown=inbound == NONE)
         # The purchase and the way over the border.
         vat = self._purchase_vat[place]

@@ -259,6 +259,14 @@ def test_the_category_is_that_of_the_store_that_sells_or_of_one_that_knows_it(en
     assert dict(opportunities(engine, "target_market, category")) == {"IT": "electronics", "ES": "default"}
 
 
+def test_the_weight_is_that_of_the_other_listing_where_the_one_that_sells_says_none(engine: Engine) -> None:
+    seller = replace(SELLER, inbound=(InboundBand(None, None, 500, 100), InboundBand(None, None, None, 900)))
+    seen(engine, {DE: 6000}, package_weight_g=400)
+    seen(engine, {IT: 9999})
+    run(engine, replace(TERMS, seller=seller))
+    assert opportunities(engine, "profit_minor") == [1054]
+
+
 def test_a_path_of_categories_is_asked_for(engine: Engine) -> None:
     rules = (
         FeeCategoryRule(IT, ROOT, "Computer", None, "computers", "test"),

@@ -170,7 +170,7 @@ def reference(world: World, product: tuple[Listing, ...], source: int, target: i
         on=world.on,
         category=sold.category,
         fba_minor=sold.fba,
-        weight_g=sold.weight,
+        weight_g=product[source].weight if sold.weight is None else sold.weight,
         stated_referral_pct=None if sold.stated is None else Decimal(sold.stated).scaleb(-2),
     )
     return compute_profit(terms, product[source].price, sold.price)
