@@ -41,7 +41,7 @@ _SURE, _DOUBTFUL = "cardinality(o.doubts) = 0", "cardinality(o.doubts) > 0"
 _COLUMNS = ", ".join(f"o.{one.name}" for one in fields(Opportunity))
 _PRODUCT = """
     coalesce(t.title, s.title) AS title, coalesce(t.brand, s.brand) AS brand, coalesce(t.image_url, s.image_url) AS image_url,
-    t.fba_pick_pack_minor, t.package_weight_g, t.referral_fee_pct
+    t.fba_pick_pack_minor, coalesce(t.package_weight_g, s.package_weight_g) AS package_weight_g, t.referral_fee_pct
 """
 _LISTINGS = """
     LEFT JOIN products t ON t.asin = o.asin AND t.marketplace = o.target_market

@@ -1,5 +1,6 @@
 """The comparison of stores: what opens, changes and closes an opportunity, and what a pass looks at."""
 
+import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -15,11 +16,14 @@ from keeper.domain.arbitrage import compute_profit
 from keeper.domain.exchange import ExchangeRate, ExchangeRates
 from keeper.domain.fee_category import FeeCategories, FeeCategoryRule
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.opportunity_query import OpportunityQuery
 from keeper.domain.price_type import PriceType
 from keeper.domain.seller import InboundBand, SellerProfile
 from keeper.domain.trade_terms import Tables, find_terms
+from keeper.opportunities import Reckoning
 from keeper.postgres.comparison import ColumnUnreadable
 from keeper.postgres.jobs import hold_job
+from keeper.postgres.opportunities import select_opportunities
 from tests.integration.makers import ASIN, NOW, ago, one, product, rows, run_record
 from tests.unit.domain.seed_tables import BORDERS, FEES, RATES, VAT
 
@@ -284,6 +288,32 @@ def test_the_share_keepa_states_is_used_where_no_category_is_known(engine: Engin
     assert opportunities(engine, "category, unknown_parts") == [
         (None, ["output VAT", "closing fee", "digital services fee on selling", "purchase VAT reclaimed"])
     ]
+
+
+def test_what_is_stored_is_what_its_explanation_says(engine: Engine) -> None:
+    bands = (InboundBand(None, None, 500, 120), InboundBand(DE, None, None, 300), InboundBand(None, UK, 2000, 900))
+    terms = replace(TERMS, seller=replace(SELLER, inbound=bands, return_allowance_pct=Decimal("2.5")))
+    chance = random.Random(7)
+    for number in range(40):
+        for store in TERMS.stores:
+            seen(
+                engine,
+                {store: chance.randint(1500, 9000)},
+                asin=f"B{number:09d}",
+                root_category_id=chance.choice([ROOT, None]),
+                fba_pick_pack_minor=chance.choice([None, 305, 511]),
+                package_weight_g=chance.choice([None, 400, 1500]),
+                referral_fee_pct=chance.choice([None, 15.0, 7.21]),
+            )
+    run(engine, terms)
+    reckoning = Reckoning(terms.seller, terms.tables, terms.rates, NOW.date())
+    with engine.begin() as connection:
+        page = select_opportunities(connection, OpportunityQuery(includes_doubtful=True, limit=100))
+    assert len(page.found) == 100
+    for found in page.found:
+        profit, stored = reckoning.compute_profit(found), found.opportunity
+        assert (stored.profit_minor, stored.invested_minor, stored.roi_pct) == (profit.profit_minor, profit.invested_minor, profit.roi_pct)
+        assert stored.unknown_parts == tuple(part.name.value for part in profit.unknown)
 
 
 def test_many_products_are_compared_in_chunks(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

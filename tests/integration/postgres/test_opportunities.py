@@ -72,6 +72,16 @@ def test_words_of_a_product_are_those_of_the_listing_it_is_sold_by(engine: Engin
     assert (found.source_link, found.target_link) == (f"https://www.amazon.de/dp/{ASIN}", f"https://www.amazon.it/dp/{ASIN}")
 
 
+def test_the_weight_is_that_of_the_other_listing_where_the_one_that_sells_says_none(engine: Engine) -> None:
+    run_record(engine, product([(NOW, 6000)], package_weight_g=400), product([(NOW, 9999)], marketplace=IT))
+    add_opportunities(engine, opportunity())
+
+    with engine.begin() as connection:
+        [found] = select_opportunities(connection, OpportunityQuery()).found
+
+    assert found.weight_g == 400
+
+
 @pytest.mark.parametrize(
     ("sort", "facts"),
     [
