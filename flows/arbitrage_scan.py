@@ -17,7 +17,7 @@ from keeper.plan import PlannedRequest
 from keeper.postgres.jobs import hold_job
 from keeper.resources import process_resources
 from keeper.scan import JOB, Scanned, scan
-from tasks.compare import compare
+from tasks.compare import compare, tell_opportunities
 from tasks.fetch import fetch
 from tasks.outcome import score_outcomes
 from tasks.record import record
@@ -45,6 +45,8 @@ def arbitrage_scan(is_with_scan: bool = True, is_full: bool = False) -> State[An
             _scan(scanned)
         compared = _compare(scanned, is_full=is_full)
         _look_back(scanned)
+        if compared is not None:
+            _announce(scanned)
         _tell(scanned)
         show_scan(JOB, resources.engine, scanned, compared)
     parts = [*([scanned.sentence] if is_with_scan else []), *([compared.sentence] if compared else []), *scanned.troubles, *scanned.notes]
@@ -96,6 +98,17 @@ def _look_back(scanned: Scanned) -> None:
         return
     if done.noted or done.scored:
         scanned.notes[done.sentence] = None
+
+
+def _announce(scanned: Scanned) -> None:
+    """New opportunities that are worth it become events and alerts; whoever cannot be told now is at the next run."""
+    try:
+        told = tell_opportunities()
+    except KeeperError as error:
+        scanned.troubles[f"nobody was told of new opportunities: {error}"[:_LONGEST_REASON]] = None
+        return
+    if told.announced or told.told:
+        scanned.notes[f"{told.announced} opportunities announced, {told.told} told to users"] = None
 
 
 def _tell(scanned: Scanned) -> None:

@@ -91,6 +91,9 @@ def compare(
                     )
             scanned.notes |= dict.fromkeys(resources.know_exchange_rates())
             compared = compare_stores(resources.engine, now=resources.now(), terms=resources.comparison_terms(), is_full=is_full)
+            told = resources.tell_opportunities()
+            if told.announced or told.told:
+                scanned.notes[f"{told.announced} opportunities announced, {told.told} told to users"] = None
         best = _best(resources)
     if is_json:
         show_json(_done(scanned, compared) | {"best": [_opportunity(one) for one in best]})

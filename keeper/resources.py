@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from keeper.kafka.consumer import TopicConsumer
     from keeper.kafka.producer import Publisher
     from keeper.kafka.topics import Group, Topic, TopicSettings
+    from keeper.opportunity_alerts import ToldOpportunities
     from keeper.search.connection import SearchConnection
     from keeper.search.products import ProductWriter
 
@@ -321,6 +322,24 @@ class Resources:
             stale_rate_days=arbitrage.stale_rate_days,
             price_ends_after=timedelta(hours=arbitrage.stale_price_hours),
         )
+
+    def tell_opportunities(self) -> "ToldOpportunities":
+        """Tell people of new opportunities, after a comparison; how many a user is told within an hour is that of deals.
+
+        Raises:
+            SellerFileUnusable, SellerProfileInvalid, TableInvalid: see `reckoning`.
+        """
+        from keeper.opportunity_alerts import tell_opportunities
+
+        with self.engine.begin() as connection:
+            now = installation.select_now(connection)
+            return tell_opportunities(
+                connection,
+                now=now,
+                least_roi_pct=self.settings.arbitrage.least_roi_pct,
+                most_per_hour=self.settings.reports.instant_per_hour,
+                reckon=lambda profile: self.reckoning(connection, on=now.date(), profile=profile),
+            )
 
     def rates_url(self) -> str:
         """Where the reference rates are.

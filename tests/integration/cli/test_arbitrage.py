@@ -135,3 +135,10 @@ def test_a_second_one_beside_it_is_told_so(shell: Terminal) -> None:
         said = shell.run("compare")
     engine.dispose()
     assert "the stores are being looked at already" in said.stderr
+
+
+def test_new_opportunities_that_are_worth_it_are_announced_once(anna: Terminal, tmp_path: Path) -> None:
+    watch_some(anna, tmp_path, 47)
+    first = anna.ask("compare", KEEPER_ARBITRAGE_LEAST_ROI_PCT="0")
+    again = anna.ask("compare", "--no-scan", KEEPER_ARBITRAGE_LEAST_ROI_PCT="0")
+    assert [any("opportunities announced" in note for note in done["notes"]) for done in (first, again)] == [True, False]
