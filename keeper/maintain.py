@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 
 from keeper.domain.errors import KeeperError
-from keeper.postgres import deals, idempotency, ingested, ledger, outbox, partitions, product_changes, reports, watches
+from keeper.postgres import deals, idempotency, ingested, ledger, outbox, partitions, product_changes, reports, scan, watches
 from keeper.postgres.partitions import PartitionsBusy
 from keeper.postgres.sinks import lock_routes
 from keeper.search.connection import SearchConnection, open_client
@@ -17,6 +17,8 @@ from keeper.search.mapping import Alias
 
 # Whoever waits for a partition's lock stops all who come after it.
 _LOCK_SECONDS = 5.0
+# Longer than any product waits for its turn in the compared stores.
+_SCANS_KEPT = timedelta(days=30)
 _DEALS_AT_ONCE = 2000
 
 
@@ -88,6 +90,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         old_reports = reports.delete_old(connection, before=now - timedelta(days=retention.reports))
         product_changes.forget_doubles(connection)
         sightings = deals.delete_old_sightings(connection, before=now - timedelta(days=retention.sightings))
+        scan.delete_old(connection, before=now - _SCANS_KEPT)
     old_deals, _ = _until_done(engine, partial(_forget_deals, before=now - timedelta(days=retention.deals)))
     made, made_problem = _until_done(engine, partial(partitions.make_partitions, now=now, at_most=1, lock_seconds=_LOCK_SECONDS))
     dropped, dropped_problem = _until_done(

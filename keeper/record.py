@@ -96,7 +96,6 @@ def record(
     prices.move_current_prices(connection, now=now, staged=staged)
     prices.insert_history(connection)
     changed = products.update_products(connection, now=now)
-    products.note_category_paths(connection)
     product_changes.note_changes(connection, {asin for asin, _ in changed}, looked_at={product.asin for product in batch})
     if events:
         prices.insert_price_events(connection, routes)

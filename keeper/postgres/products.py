@@ -7,8 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from keeper.domain.fee_category import FeeCategories
-from keeper.domain.marketplace import Marketplace
 from keeper.domain.product import Product
 from keeper.postgres.engine import copy_rows, copy_text, json_rows
 
@@ -235,40 +233,6 @@ def update_products(connection: Connection, *, now: datetime) -> list[tuple[str,
         {"now": now},
     )
     return [(asin, marketplace) for asin, marketplace, is_changed in rows if is_changed]
-
-
-def note_category_paths(connection: Connection) -> None:
-    """Where in their stores' trees the staged products are listed, for what is looked up by category (`select_fee_categories`)."""
-    connection.execute(
-        text(
-            """
-            INSERT INTO category_paths (marketplace, category_id, root_category_id, path)
-            SELECT DISTINCT ON (s.marketplace, s.category_ids[1]) s.marketplace, s.category_ids[1], s.root_category_id, s.category_path
-            FROM stage_product s
-            WHERE s.category_ids[1] IS NOT NULL AND s.root_category_id IS NOT NULL AND s.category_path IS NOT NULL
-                AND NOT EXISTS (
-                    SELECT 1 FROM category_paths c WHERE c.marketplace = s.marketplace AND c.category_id = s.category_ids[1]
-                        AND c.root_category_id = s.root_category_id AND c.path = s.category_path
-                )
-            ORDER BY s.marketplace, s.category_ids[1], s.asin
-            ON CONFLICT (marketplace, category_id) DO UPDATE SET root_category_id = excluded.root_category_id, path = excluded.path
-            """
-        )
-    )
-
-
-def select_fee_categories(connection: Connection, categories: FeeCategories) -> dict[Marketplace, dict[int, str | None]]:
-    """Our category of fees by store and Keepa's id: of each first of `category_ids` that was ever seen, and of each root that decides.
-
-    A product's is that of `category_ids[1]`; where that was never seen, of `root_category_id`; None where neither is there. A leaf
-    whose fees are not known is there with None, so that its root is not asked.
-    """
-    found: dict[Marketplace, dict[int, str | None]] = {store: dict(roots) for store, roots in categories.by_root.items()}
-    rows = connection.execute(text("SELECT marketplace, category_id, root_category_id, path FROM category_paths"))
-    for marketplace, category_id, root_category_id, path in rows:
-        store = Marketplace(marketplace)
-        found.setdefault(store, {})[category_id] = categories.find(store, root_category_id, path)
-    return found
 
 
 def _line(product: Product) -> str:

@@ -112,3 +112,8 @@ def mark_scanned(connection: Connection, asins: Sequence[str], marketplace: str,
         ),
         {"asins": list(asins), "marketplace": marketplace, "now": now},
     )
+
+
+def delete_old(connection: Connection, *, before: datetime) -> int:
+    """Forget what was last asked for before: it is wanted no more, or due anyway. Returns how much went."""
+    return connection.execute(text("DELETE FROM scanned_products WHERE scanned_at < :before"), {"before": before}).rowcount

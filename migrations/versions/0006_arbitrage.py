@@ -35,16 +35,6 @@ ALTER TABLE products
 COMMENT ON COLUMN products.offer_count IS 'Sellers of new goods, as far as Keepa counts them';
 COMMENT ON COLUMN products.sales_rank_drops_30 IS 'Times the rank fell within 30 days, which many read as sales';
 
--- One row per leaf of a store's tree, so that which fees a product has is looked up by number and not by its names.
-CREATE TABLE category_paths (
-    marketplace text NOT NULL,
-    category_id bigint NOT NULL,
-    root_category_id bigint NOT NULL,
-    path text[] NOT NULL,
-    PRIMARY KEY (marketplace, category_id)
-);
-COMMENT ON TABLE category_paths IS 'Names from the root down to the first of a product''s category_ids, as Keepa last told them';
-
 -- Written by whoever records; read and deleted by the comparison. No key to wait for: a product changed twice is here twice.
 CREATE TABLE product_changes (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -228,7 +218,7 @@ DROP INDEX products_of_brand;
 CREATE INDEX products_of_brand ON products (marketplace, lower(brand));
 DROP INDEX collected_deals_over;
 ALTER TABLE finder_queries DROP COLUMN asins;
-DROP TABLE opportunities, comparisons, seller_profiles, exchange_rates, product_changes, category_paths, scanned_products;
+DROP TABLE opportunities, comparisons, seller_profiles, exchange_rates, product_changes, scanned_products;
 DROP SEQUENCE seller_profile_revisions;
 ALTER TABLE products
     DROP COLUMN is_hazardous, DROP COLUMN is_heat_sensitive, DROP COLUMN return_rate, DROP COLUMN coupon_minor, DROP COLUMN coupon_pct,

@@ -17,6 +17,7 @@ from keeper.fetch import fetch
 from keeper.keepa.answer import AsinAnswer
 from keeper.keepa.client import KeepaClient
 from keeper.keepa.errors import ServerDown
+from keeper.maintain import Retention, maintain
 from keeper.plan import PlannedRequest
 from keeper.postgres.installation import SIMULATOR, claim_source, select_now
 from keeper.postgres.scan import mark_scanned, select_due
@@ -314,3 +315,12 @@ def test_a_list_that_cannot_be_paid_stops_nothing_else(engine: Engine, client: K
     done = run(engine, client, lists=((DE, 1),), share_pct=1)
     assert (done.products, done.troubles) == (4, {})
     assert any(note.startswith("bestsellers of 1 in DE: comparing stores has spent its share") for note in done.notes)
+
+
+def test_what_was_asked_for_long_ago_is_forgotten(engine: Engine) -> None:
+    now = now_of(engine)
+    with engine.begin() as connection:
+        mark_scanned(connection, ["B000000001"], "DE", now=now - timedelta(days=31))
+        mark_scanned(connection, ["B000000002"], "DE", now=now - timedelta(days=29))
+    maintain(engine, now=now, retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=400, reports=400))
+    assert rows(engine, "SELECT asin FROM scanned_products") == ["B000000002"]

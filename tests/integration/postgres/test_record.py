@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from keeper.domain.events import Sink, price_event_id
-from keeper.domain.fee_category import parse_fee_categories
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
 from keeper.domain.product import Availability, Product, ProductKind, ReturnRate
 from keeper.postgres.outbox import listen, wait_for_notice
-from keeper.postgres.products import select_fee_categories
 from keeper.record import LARGEST_BATCH, record
 from tests.integration.makers import (
     ALL_SINKS,
@@ -243,28 +241,6 @@ def test_a_product_seen_by_the_way_takes_nothing_away(engine: Engine) -> None:
     run_record(engine, product([(ago(days=1), 5000)], at=ago(hours=6), **RESELLING))
     run_record(engine, product(is_partial=True))
     assert one(engine, f"SELECT {', '.join(RESELLING)} FROM products") == tuple(RESELLING.values())
-
-
-KEYBOARD: dict[str, Any] = {"root_category_id": 1, "category_ids": (3, 2), "category_path": ("Computer", "Tastaturen")}
-FEES = parse_fee_categories(
-    "a.csv", "marketplace,root_category_id,name,path,category,source\nDE,1,C,Tastaturen,computer_accessories,us\nDE,9,S,,default,us\n"
-)
-
-
-def fee_categories(engine: Engine) -> dict[int, str | None]:
-    with engine.begin() as connection:
-        return select_fee_categories(connection, FEES)[Marketplace.DE]
-
-
-def test_fees_are_looked_up_by_the_category_a_product_is_listed_in(engine: Engine) -> None:
-    run_record(engine, product([(ago(days=1), 5000)], **KEYBOARD))
-    assert fee_categories(engine) == {9: "default", 3: "computer_accessories"}
-
-
-def test_a_category_that_moved_in_the_tree_has_the_fees_of_its_new_place(engine: Engine) -> None:
-    run_record(engine, product([(ago(days=1), 5000)], at=ago(hours=6), **KEYBOARD))
-    run_record(engine, product([(ago(days=1), 5000)], **KEYBOARD | {"category_path": ("Computer", "Kabel")}))
-    assert fee_categories(engine) == {9: "default", 3: None}
 
 
 def test_an_older_answer_that_arrives_late_moves_nothing_back(engine: Engine) -> None:
