@@ -90,7 +90,13 @@ def compare(
                         on_done=bar.advance,
                     )
             scanned.notes |= dict.fromkeys(resources.know_exchange_rates())
-            compared = compare_stores(resources.engine, now=resources.now(), terms=resources.comparison_terms(), is_full=is_full)
+            compared = compare_stores(
+                resources.engine,
+                now=resources.now(),
+                terms=resources.comparison_terms(),
+                is_full=is_full,
+                on_changed=resources.revise_products,
+            )
             told = resources.tell_opportunities()
             if told.announced or told.told:
                 scanned.notes[f"{told.announced} opportunities announced, {told.told} told to users"] = None

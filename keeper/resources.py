@@ -37,10 +37,12 @@ from keeper.notify.channels import ChannelCipher, load_or_create_key
 from keeper.notify.sender import ChannelSender
 from keeper.opportunities import Reckoning
 from keeper.postgres import installation, watches
+from keeper.postgres.catalog import raise_revisions
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.postgres.engine import open_engine
 from keeper.postgres.exchange_rates import select_rates
 from keeper.postgres.installation import KEEPA, SIMULATOR, ClockNumbers
+from keeper.postgres.sinks import lock_routes
 from keeper.relay import AlertSink, Circuit, DeliverySink, RelaySettings, UnusableSink
 from keeper.report import ReportSettings
 from keeper.scan import ScanSettings
@@ -384,6 +386,10 @@ class Resources:
         arbitrage = self.settings.arbitrage
         seller = self.default_seller() if profile is None else read_seller(profile)
         return Reckoning(seller, read_tables(arbitrage.tables), select_rates(connection, on=on), on, arbitrage.stale_rate_days)
+
+    def revise_products(self, connection: Connection, asins: Collection[str]) -> None:
+        """The opportunities of these products are others: so are their documents. For `compare`, in the transaction that changes them."""
+        raise_revisions(connection, asins, now=installation.select_now(connection), routes=lock_routes(connection))
 
     def _read_groups(self) -> tuple[list[ProductGroup], list[str]]:
         if self._groups is None:

@@ -23,7 +23,13 @@ _WAITS_SECONDS: list[float] = [5, 30, 120]
 def compare(*, is_full: bool = False) -> Compared:
     """Make the opportunities what the recorded prices say. What a try before has done stays done."""
     resources = process_resources()
-    return verb.compare(resources.engine, now=resources.now(), terms=resources.comparison_terms(), is_full=is_full)
+    return verb.compare(
+        resources.engine,
+        now=resources.now(),
+        terms=resources.comparison_terms(),
+        is_full=is_full,
+        on_changed=resources.revise_products,
+    )
 
 
 @task(
