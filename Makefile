@@ -47,7 +47,7 @@ format: setup ## let ruff put the code in form
 	$(BIN)/ruff format .
 
 bench: setup ## benchmarks, each with its baseline in the same run; BENCH=name for one
-	@for name in $(or $(BENCH),record plan decode deals arbitrage tokens flow triple_write api); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in $(or $(BENCH),record plan decode deals arbitrage opportunities tokens flow triple_write api); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 chaos: setup ## the kill tests, ROUNDS=20 of each kind
 	@CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos -s --timeout 0
