@@ -40,7 +40,7 @@ class ToldOpportunities:
     Attributes:
         announced: to the topic.
         told: to users; `deliveries` to their channels.
-        left: more than a user may be told within an hour; at the next call, if they are still news.
+        left: what is known to be left, of users who were told as many as they may be within an hour; at the next call, if still news.
     """
 
     announced: int = 0
@@ -146,17 +146,19 @@ def _tell_users(
     if not by_user:
         return 0, 0, 0
     listeners = opportunity_alerts.lock_listeners(connection, by_user, since=now - _HOUR)
-    look = _Look(connection, now)
+    look = _Look(connection, now, most_per_hour)
     new: list[NewOpportunityAlert] = []
     left = 0
     for user_id, listener in listeners.items():
         room = most_per_hour - listener.told
+        if room <= 0:
+            continue
         reckoning = None if listener.profile is None else reckon(listener.profile)
         wanted = _wanted(by_user[user_id], look, reckoning)
         known = opportunity_alerts.select_told(connection, user_id, {one.opportunity.asin for one, _ in wanted}, since=now - _REMEMBERED)
         news = [(one, rule) for one, rule in wanted if _is_news(one.opportunity, known)]
-        left += max(0, len(news) - max(0, room))
-        for one, rule in news[: max(0, room)]:
+        left += max(0, len(news) - room)
+        for one, rule in news[:room]:
             assert one.opportunity.id is not None  # noqa: S101  it is stored
             alert = alert_of(one, rule.name, is_own=reckoning is not None)
             content = json.dumps(encode_opportunity_alert(alert), ensure_ascii=False)
@@ -168,9 +170,11 @@ def _tell_users(
 class _Look:
     """What is news, asked for once for all users whose rules are alike."""
 
-    def __init__(self, connection: Connection, now: datetime) -> None:
+    def __init__(self, connection: Connection, now: datetime, most_per_hour: int) -> None:
         self._connection = connection
         self._since = now - _NEWS
+        # So many were told at most since then, and so many more may be now.
+        self._most = most_per_hour * (_NEWS // _HOUR + 1)
         self._seen: dict[tuple[OpportunityRule, datetime, bool], tuple[FoundOpportunity, ...]] = {}
 
     def find(self, row: RuleRow, *, is_own: bool) -> tuple[FoundOpportunity, ...]:
@@ -189,14 +193,14 @@ class _Look:
                 categories=rule.categories,
                 better_since=since,
                 sort=OpportunitySort.MARGIN if is_own else OpportunitySort.PROFIT,
-                limit=LARGEST_PAGE,
+                limit=LARGEST_PAGE if is_own else min(LARGEST_PAGE, self._most),
             )
-            self._seen[key] = tuple(self._walk(query))
+            self._seen[key] = tuple(self._walk(query, MOST_CANDIDATES if is_own else self._most))
         return self._seen[key]
 
-    def _walk(self, query: OpportunityQuery) -> Sequence[FoundOpportunity]:
+    def _walk(self, query: OpportunityQuery, most: int) -> Sequence[FoundOpportunity]:
         found: list[FoundOpportunity] = []
-        while len(found) < MOST_CANDIDATES:
+        while len(found) < most:
             page = opportunities.select_opportunities(self._connection, query)
             found += page.found
             if page.next is None:
