@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from tests.services.waiting import wait_until
 
 
 @contextmanager
-def serve(app: FastAPI, *, is_daemon: bool = False) -> Iterator[str]:
+def serve(app: ASGIApp, *, is_daemon: bool = False) -> Iterator[str]:
     """Yields the address, on a free port of this machine. Threads of a daemon, and those it starts for requests, may outlive a test."""
     # asyncio sends at once only on sockets that say they are TCP; else an answer waits 40 ms for the acknowledgement of its head.
     listening = socket.socket(proto=socket.IPPROTO_TCP)
