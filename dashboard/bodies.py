@@ -140,6 +140,7 @@ class Explanation(Body):
     opportunity: Opportunity
     parts: list[ProfitPart]
     profit_minor: int | None = None
+    naive_profit_minor: int | None = None
     highest_purchase: HighestPurchase = field(default_factory=HighestPurchase)
 
 

@@ -19,7 +19,9 @@ from dashboard.words import LANGUAGES, Words, language_of
 RETRY_SECONDS: Final = 3.0
 # Of a proxy, who may pass on what somebody else asks: the API looks for the same ones.
 _OF_PROXIES = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip")
-_LANGUAGE, _CLIENT, _ME, _PAGES = "language", "keeper.client", "keeper.me", "keeper.pages"
+# What a visit remembers, by name.
+ME: Final = "keeper.me"
+_LANGUAGE, _CLIENT, _PAGES = "language", "keeper.client", "keeper.pages"
 _DUE, _IS_DOWN = "keeper.due", "keeper.is_down"
 
 
@@ -65,7 +67,7 @@ def client() -> KeeperClient:
 
 def me() -> Me | None:
     """Who is signed in; None: nobody."""
-    found: Me | None = st.session_state.get(_ME)
+    found: Me | None = st.session_state.get(ME)
     return found
 
 
@@ -81,7 +83,7 @@ def sign_in(key: str | None) -> None:
     Raises:
         ApiError: see `dashboard.client`.
     """
-    st.session_state[_CLIENT], st.session_state[_ME] = try_key(key)
+    st.session_state[_CLIENT], st.session_state[ME] = try_key(key)
 
 
 def try_key(key: str | None) -> tuple[KeeperClient, Me]:

@@ -99,7 +99,7 @@ def _draw(found: Sequence[Deal], total: int | None, words: Words) -> None:
 
     table = pd.DataFrame(
         {
-            "image": [web_link(one.image_url) for one in found],
+            "image": [web_link(one.image_url) or "" for one in found],
             "price": [one.price for one in found],
             "below": [one.below_median_pct for one in found],
             "score": [one.score for one in found],

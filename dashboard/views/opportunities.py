@@ -121,7 +121,7 @@ def table_of(found: Sequence[Opportunity], compared_at: datetime | None, words: 
     """A row each, its amounts as numbers so that columns sort by them."""
     return pd.DataFrame(
         {
-            "image": [web_link(one.image_url) for one in found],
+            "image": [web_link(one.image_url) or "" for one in found],
             "way": [f"{one.source_market} → {one.target_market}" for one in found],
             "profit": [None if one.profit_minor is None else one.profit_minor / 100 for one in found],
             "roi": [one.roi_pct for one in found],

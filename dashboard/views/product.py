@@ -179,6 +179,8 @@ def _tell_explanation(known: Explanation, words: Words) -> None:
     if notes:
         st.caption(f"{words('notes')}: " + plain(", ".join(notes)))
     st.plotly_chart(draw_waterfall(known.parts, known.profit_minor, words), config=CONFIG, key=f"waterfall {one.id}")
+    if known.naive_profit_minor is not None:
+        st.caption(words("naive", profit=plain(minor(known.naive_profit_minor, "EUR", language))))
     with st.expander(words("reckoning")):
         st.dataframe(_parts_of(known, words), hide_index=True, width="stretch")
 

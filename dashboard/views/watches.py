@@ -54,7 +54,7 @@ def _draw(watches: Sequence[Watch], words: Words) -> None:
     language, zone = words.language, session.zone()
     table = pd.DataFrame(
         {
-            "image": [web_link(one.image_url) for one in watches],
+            "image": [web_link(one.image_url) or "" for one in watches],
             "store": [one.marketplace for one in watches],
             "price": [one.price for one in watches],
             "target": [one.target for one in watches],

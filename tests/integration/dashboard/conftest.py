@@ -67,6 +67,7 @@ class House:
         way: between the dashboard and the API; it may be cut.
     """
 
+    settings: Settings
     engine: Engine
     overheard: Overheard
     opportunities: list[int]
@@ -109,7 +110,7 @@ def house(postgres: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) ->
             reader = add_api_key(connection, anna.user_id, label="reader", scope=KeyScope.READ)
         url = stack.enter_context(serve(overheard, is_daemon=True))
         way = stack.enter_context(Proxy(int(url.rpartition(":")[2])))
-        made = House(engine, overheard, [], url, way, anna.shown_key, reader.shown_key)
+        made = House(settings, engine, overheard, [], url, way, anna.shown_key, reader.shown_key)
         _fill(made)
         yield made
     engine.dispose()

@@ -5,8 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from api.app import create_app
+from dashboard import session
 from dashboard.client import KeeperClient
+from deployments.stack import ROOT
 from tests.integration.dashboard.conftest import KEYBOARDS, House
+from tests.services.api import serve
 
 pytestmark = pytest.mark.xdist_group("dashboard")
 
@@ -206,6 +210,21 @@ def test_system_that_is_off_is_not_called_down(draw: Draw) -> None:
 
     assert "Everything is up." in said(page)
     assert "gray-badge" in said(page)
+
+
+@pytest.mark.parametrize(("is_private", "told"), [(True, ""), (False, "these pages can be reached from other machines")])
+def test_without_keys_only_this_machine_comes_in(house: House, monkeypatch: pytest.MonkeyPatch, is_private: bool, told: str) -> None:
+    without = house.settings.model_copy(update={"api": house.settings.api.model_copy(update={"auth": "off"})})
+    monkeypatch.setattr(session, "is_private", lambda: is_private)
+    with serve(create_app(without)) as url:
+        monkeypatch.setenv("KEEPER_DASHBOARD_API_URL", url)
+        page = AppTest.from_file(ROOT / "dashboard" / "app.py", default_timeout=30).run()
+        if is_private:
+            page.session_state["keeper.client"].close()
+
+    assert not page.exception
+    assert (session.ME in page.session_state) is is_private
+    assert told in said(page)
 
 
 def test_api_that_is_down_is_told_without_a_trace(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
