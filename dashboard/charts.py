@@ -93,14 +93,15 @@ def draw_history(lines: Sequence[Line], words: Words, zone: tzinfo, *, is_dark: 
             # On a ground of its own, because other lines cross it.
             figure.add_annotation(
                 x=line.low[0].astimezone(zone), y=line.low[1], yshift=-17, text=money(line.low[1], "EUR", words.language), showarrow=False,
-                font={"color": LINES.get(line.store, _OTHER_LINE)[0], "size": 11}, bgcolor=_GROUNDS[is_dark], borderpad=1,
+                font={"size": 11}, bgcolor=_GROUNDS[is_dark], borderpad=1,
             )  # fmt: skip
     for line, height in zip(lines, _apart([line.last for line in lines], _span_of(lines)), strict=True):
         if height is not None:
-            label = f"<b>{line.store}</b> {money(line.last, 'EUR', words.language)}"
+            # The name in the line's colour, the price in the page's own, which stands out on any ground.
+            color = LINES.get(line.store, _OTHER_LINE)[0]
+            label = f'<b><span style="color:{color}">{line.store}</span></b> {money(line.last, "EUR", words.language)}'
             figure.add_annotation(
-                x=1.005, xref="paper", xanchor="left", y=height, yanchor="middle", text=label, showarrow=False,
-                font={"color": LINES.get(line.store, _OTHER_LINE)[0], "size": 13},
+                x=1.005, xref="paper", xanchor="left", y=height, yanchor="middle", text=label, showarrow=False, font={"size": 13}
             )  # fmt: skip
     buttons = [
         {"count": count, "step": step, "stepmode": "backward", "label": words(key)}
