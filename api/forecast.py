@@ -59,7 +59,9 @@ class Forecast(Answer):
     price: float | None = Field(description="The current one; null: no offer", examples=[59.9])
     price_minor: int | None = Field(examples=[5990])
     target_minor: int | None = Field(description="What was asked for")
-    since: datetime | None = Field(description="When the price was last known: the days are counted from then. Null: there is no such price")
+    since: datetime | None = Field(
+        description="When the price was last known: the days are counted from then. Null: there is no such price"
+    )
     horizons: list[HorizonShown]
 
 
@@ -116,9 +118,7 @@ def _horizon(one: HorizonForecast, currency: str) -> HorizonShown:
 def _backtest(tried: Backtest | None) -> BacktestShown | None:
     if tried is None:
         return None
-    return BacktestShown(
-        days=tried.days, loss=round(tried.loss, 4), baseline_loss=round(tried.baseline_loss, 4), is_better=tried.is_better
-    )
+    return BacktestShown(days=tried.days, loss=round(tried.loss, 4), baseline_loss=round(tried.baseline_loss, 4), is_better=tried.is_better)
 
 
 def _percent(share: float | None) -> float | None:

@@ -6,7 +6,7 @@ What a command works with is imported inside it: `keeper --help` would otherwise
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from keeper import cli_arbitrage, cli_collect, cli_deals, cli_discover, cli_opportunities, cli_reports, cli_streams
+from keeper import cli_arbitrage, cli_collect, cli_deals, cli_discover, cli_forecast, cli_opportunities, cli_reports, cli_streams
 from keeper.cli_common import (
     HOUSE,
     MARKET,
@@ -29,6 +29,7 @@ from keeper.cli_common import (
     make_group,
     open_resources,
     read_settings,
+    reading,
     show_json,
     show_money,
 )
@@ -38,7 +39,7 @@ from keeper.domain.money import Money, minor_digits
 from keeper.domain.price_type import PriceType
 from keeper.domain.watch import DEFAULT_HYSTERESIS_PCT, Watch, WatchChange, WatchState
 from keeper.domain.watch_list import LARGEST_BYTES, Existing, ListForm, decode_list, guess_form
-from keeper.domain.wording import WordsUnclear, read_asin, read_price_type, read_span_seconds
+from keeper.domain.wording import read_asin, read_price_type, read_span_seconds
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -186,26 +187,15 @@ cli_collect.add_commands(app)
 cli_arbitrage.add_commands(app)
 cli_deals.add_commands(app)
 cli_opportunities.add_commands(app)
+cli_forecast.add_commands(app)
 cli_discover.add_commands(app)
 cli_streams.add_commands(app)
 cli_reports.add_commands(app)
 
 
-def _reader(read: Callable[[str], T]) -> Callable[[str], T]:
-    """The domain's reading of a text, for the command line."""
-
-    def read_argument(text: str) -> T:
-        try:
-            return read(text)
-        except WordsUnclear as error:
-            raise typer.BadParameter(str(error)) from None
-
-    return read_argument
-
-
-_asin = _reader(read_asin)
-_price_type = _reader(read_price_type)
-_seconds = _reader(read_span_seconds)
+_asin = reading(read_asin)
+_price_type = reading(read_price_type)
+_seconds = reading(read_span_seconds)
 
 
 def _moment(text: str) -> float:

@@ -6,22 +6,25 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
+from keeper.domain.wording import WordsUnclear
 
 if TYPE_CHECKING:
     from keeper.resources import Resources
     from keeper.settings import Settings
+
+T = TypeVar("T")
 
 PEOPLE, MARKET, HOUSE, STREAMS = "People", "Prices", "Running it", "Events and search"
 TITLE_LENGTH = 44
@@ -39,6 +42,18 @@ class CommandFailed(KeeperError):
 
 class NothingKnown(KeeperError):
     """What was asked for is not there."""
+
+
+def reading(read: Callable[[str], T]) -> Callable[[str], T]:
+    """The domain's reading of a text, for the command line."""
+
+    def read_argument(text: str) -> T:
+        try:
+            return read(text)
+        except WordsUnclear as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return read_argument
 
 
 def make_group(text: str) -> typer.Typer:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keeper.cli_common import MARKET, TITLE_LENGTH, CommandFailed, Json, make_group, open_resources, show_json, show_money
+from keeper.cli_outcome import opportunities_outcome
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.opportunity_query import LARGEST_PAGE, LARGEST_TOTAL, OpportunityQuery, OpportunitySort
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 opportunities_app = make_group("Opportunities: buy in one store, sell in another, and what is left of it.")
 rules_app = make_group("Rules: which new opportunities are told to your channels.")
 opportunities_app.add_typer(rules_app, name="rules")
+opportunities_app.command("outcome")(opportunities_outcome)
 
 UserName = Annotated[str | None, typer.Option("--user", "-u", help="Whose; needed where there are several users", show_default=False)]
 SellerOf = Annotated[
