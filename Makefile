@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ROUNDS ?= 20
-WORKERS ?= 2
+WORKERS ?= 3
 
 # Keeper reports to nobody, and neither does what it stands on.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -33,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup ## the main job for real against the simulator (or Keepa, where KEEPER_KEEPA_API_KEY is set); KEEP=1 leaves it running
 	@$(BIN)/python -m deployments.demo
 
-test: setup ## everything that proves the program, in WORKERS=2 processes side by side
+test: setup ## everything that proves the program, in WORKERS=3 processes side by side
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 lint: setup ## ruff, mypy, import-linter and the lint rules of the house
