@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from elasticsearch import Elasticsearch
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -34,6 +33,10 @@ from keeper.search.mapping import Alias, alias_name
 from keeper.search.products import ProductWriter
 from keeper.search.sink import SearchSink
 from keeper.sinks import switch_off, switch_on
+
+if TYPE_CHECKING:
+    # Its runtime comes by keeper.search, which leaves out what it would load beside.
+    from elasticsearch import Elasticsearch
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +95,7 @@ def reindex(
     engine: Engine,
     alias: Alias,
     *,
-    client: Elasticsearch,
+    client: "Elasticsearch",
     connection: SearchConnection,
     settings: RelaySettings,
     now: datetime,
@@ -165,7 +168,7 @@ def tell_missing_products(*, documents: int, rows: int, waiting: int) -> str:
     return f"searches find {documents} of {rows} products"
 
 
-def delete_old_indices(client: Elasticsearch, connection: SearchConnection, alias: Alias) -> list[str]:
+def delete_old_indices(client: "Elasticsearch", connection: SearchConnection, alias: Alias) -> list[str]:
     """Delete the indices of the alias that do not serve. Returns their names."""
     old = [state.name for state in indices.list_indices(client, connection, alias) if not state.is_live]
     for name in old:
@@ -173,7 +176,7 @@ def delete_old_indices(client: Elasticsearch, connection: SearchConnection, alia
     return old
 
 
-def _clean_up(engine: Engine, client: Elasticsearch, connection: SearchConnection, alias: Alias) -> None:
+def _clean_up(engine: Engine, client: "Elasticsearch", connection: SearchConnection, alias: Alias) -> None:
     """What a rebuild that died has left: its sink, which would queue for ever, and its index."""
     states = indices.list_indices(client, connection, alias)
     begun = {rebuild_sink(state.name): state for state in states}
@@ -184,7 +187,7 @@ def _clean_up(engine: Engine, client: Elasticsearch, connection: SearchConnectio
         _end(engine, client, connection, alias, begun[name].name, is_live=begun[name].is_live)
 
 
-def _end(engine: Engine, client: Elasticsearch, connection: SearchConnection, alias: Alias, index: str, *, is_live: bool) -> None:
+def _end(engine: Engine, client: "Elasticsearch", connection: SearchConnection, alias: Alias, index: str, *, is_live: bool) -> None:
     """End a rebuild that failed. A live index may lack what was written to the old one before the swap: that is in its queue only."""
     name = rebuild_sink(index)
     if is_live:
@@ -198,7 +201,7 @@ def _end(engine: Engine, client: Elasticsearch, connection: SearchConnection, al
         logger.warning("%s and its queue are dropped", index)
 
 
-def _end_quietly(engine: Engine, client: Elasticsearch, connection: SearchConnection, alias: Alias, index: str) -> None:
+def _end_quietly(engine: Engine, client: "Elasticsearch", connection: SearchConnection, alias: Alias, index: str) -> None:
     """`_end`, as far as it can be done now: another error is under way."""
     try:
         is_live = any(state.name == index and state.is_live for state in indices.list_indices(client, connection, alias))
@@ -291,7 +294,7 @@ def _catch_up(engine: Engine, sink: DeliverySink, settings: RelaySettings) -> in
 
 def _compare(
     engine: Engine,
-    client: Elasticsearch,
+    client: "Elasticsearch",
     connection: SearchConnection,
     alias: Alias,
     sink: DeliverySink,
@@ -326,7 +329,7 @@ def _is_same(stored: Mapping[str, Any], body: str) -> bool:
     return {**stored, "product_title": None} == {**json.loads(body), "product_title": None}
 
 
-def _delete_quietly(client: Elasticsearch, connection: SearchConnection, alias: Alias, index: str) -> None:
+def _delete_quietly(client: "Elasticsearch", connection: SearchConnection, alias: Alias, index: str) -> None:
     try:
         indices.delete_index(client, connection, alias, index)
     except KeeperError as error:

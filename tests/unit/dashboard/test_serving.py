@@ -1,5 +1,7 @@
 """How it is served: to this machine alone, and reporting to nobody."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -34,3 +36,15 @@ def test_on_loopback_no_other_name_of_this_machine_is_answered(host: str) -> Non
 
 def test_elsewhere_it_is_asked_for_by_any_name() -> None:
     assert not any("allowedHosts" in one for one in options("0.0.0.0", 8501))
+
+
+def test_flows_load_nothing_of_the_dashboard() -> None:
+    """What another library loads by itself where it finds it, no contract of imports can see."""
+    script = (
+        "import importlib, pkgutil, sys, flows\n"
+        "for one in pkgutil.iter_modules(flows.__path__): importlib.import_module(f'flows.{one.name}')\n"
+        "print(sorted({'streamlit', 'pandas', 'plotly', 'pyarrow', 'dashboard'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+
+    assert done.stdout.strip() == "[]"
