@@ -19,6 +19,7 @@ from keeper.resources import process_resources
 from keeper.scan import JOB, Scanned, scan
 from tasks.compare import compare, tell_opportunities
 from tasks.fetch import fetch
+from tasks.limits import largest_request
 from tasks.outcome import score_outcomes
 from tasks.record import record
 from tasks.relay import relay
@@ -77,6 +78,7 @@ def _scan(scanned: Scanned) -> None:
         plan=plan_listings,
         check=check,
         scanned=scanned,
+        largest_request=largest_request() if resources.settings.prefect.limits else None,
     )
 
 

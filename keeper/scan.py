@@ -38,6 +38,7 @@ _ABSENT_AGAIN = timedelta(days=7)
 _FIRST_HISTORY_DAYS = 365
 # Sellers are asked for ten at a time, and Keepa gives no fewer.
 _OFFERS = 20
+_LEAST_REQUESTS = 2
 _LONGEST_REASON = 300
 
 
@@ -126,10 +127,15 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What comparing may spend in an hour, and what is left of it now."""
+    """What comparing may spend in an hour, and what is left of it now.
+
+    Attributes:
+        capacity: what the bucket holds at most.
+    """
 
     per_hour: int
     left: int
+    capacity: int = 0
 
 
 def share_of(connection: Connection, *, share_pct: float, now: datetime) -> Share:
@@ -142,7 +148,8 @@ def share_of(connection: Connection, *, share_pct: float, now: datetime) -> Shar
         return Share(0, 0)
     hours = EVERY / timedelta(hours=1)
     per_hour = bucket.net_per_minute * 60 * share_pct / 100
-    return Share(int(per_hour), int(per_hour * hours) - sum(ledger.select_used(connection, {OPERATION}, since=now - EVERY).values()))
+    used = sum(ledger.select_used(connection, {OPERATION}, since=now - EVERY).values())
+    return Share(int(per_hour), int(per_hour * hours) - used, bucket.capacity)
 
 
 def plan_scan(engine: Engine, settings: ScanSettings) -> ScanPlan:
@@ -178,6 +185,7 @@ def scan(
     plan: Callable[[Sequence[str], Marketplace, int], PlannedRequest | None],
     check: Callable[[PlannedRequest], Checked],
     scanned: Scanned,
+    largest_request: int | None = None,
     on_planned: Callable[[int], None] = lambda _: None,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> None:
@@ -190,6 +198,7 @@ def scan(
         plan: `plan_listings`.
         check: fetches and records one request.
         scanned: what is done is added here.
+        largest_request: tokens one request may cost at most; None for what the bucket allows.
         on_planned: told how many products are due.
         on_done: told how many more are through.
     """
@@ -203,7 +212,7 @@ def scan(
     waiting = _in_turn(due)
     dead: set[Marketplace] = set()
     try:
-        while (some := list(_take(waiting, _affordable(engine, settings)))) and len(dead) < len(settings.stores):
+        while (some := list(_take(waiting, _affordable(engine, settings, largest_request)))) and len(dead) < len(settings.stores):
             for marketplace in settings.stores:
                 if marketplace not in dead and (asins := [one.asin for one in some if marketplace in one.stores]):
                     days = _history_days(engine, some)
@@ -363,7 +372,7 @@ def _reserve(engine: Engine, tokens: int, *, settings: ScanSettings, token_setti
     )
 
 
-def _affordable(engine: Engine, settings: ScanSettings) -> int:
+def _affordable(engine: Engine, settings: ScanSettings, largest_request: int | None) -> int:
     """How many products fit into one round of requests: all their stores are asked with what is left of the share.
 
     Raises:
@@ -374,7 +383,9 @@ def _affordable(engine: Engine, settings: ScanSettings) -> int:
     products = share.left // (settings.tokens_each * len(settings.stores))
     if products < 1:
         raise ShareSpent(f"comparing stores has spent its share of {share.per_hour} tokens an hour (KEEPER_ARBITRAGE_SHARE_PCT)")
-    return min(products, MAX_ASINS)
+    # More than half of the bucket at once would be long in coming, and nobody else had any meanwhile.
+    largest = share.capacity // _LEAST_REQUESTS if largest_request is None else min(largest_request, share.capacity // _LEAST_REQUESTS)
+    return max(1, min(products, MAX_ASINS, largest // settings.tokens_each))
 
 
 def _in_turn(due: Sequence[DueProduct]) -> Iterator[DueProduct]:

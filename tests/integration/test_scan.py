@@ -71,6 +71,7 @@ def run(engine: Engine, client: KeepaClient, **changes: Any) -> Scanned:
 
 def run_checked(engine: Engine, client: KeepaClient, around: Callable[[PlannedRequest, Check], Checked], **changes: Any) -> Scanned:
     """A run whose requests go through `around`."""
+    largest_request = changes.pop("largest_request", None)
     settings, scanned = replace(SETTINGS, **changes), Scanned()
 
     def check(request: PlannedRequest) -> Checked:
@@ -92,6 +93,7 @@ def run_checked(engine: Engine, client: KeepaClient, around: Callable[[PlannedRe
         plan=plan,
         check=lambda request: around(request, check),
         scanned=scanned,
+        largest_request=largest_request,
     )
     return scanned
 
@@ -324,3 +326,23 @@ def test_what_was_asked_for_long_ago_is_forgotten(engine: Engine) -> None:
         mark_scanned(connection, ["B000000002"], "DE", now=now - timedelta(days=29))
     maintain(engine, now=now, retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=400, reports=400))
     assert rows(engine, "SELECT asin FROM scanned_products") == ["B000000002"]
+
+
+def test_a_request_is_cut_to_what_one_may_cost(engine: Engine, client: KeepaClient, watched: list[str]) -> None:
+    done = run_checked(engine, client, lambda request, check: check(request), largest_request=2)
+    assert {store: one.requests for store, one in done.stores.items()} == dict.fromkeys(COMPARED, 3)
+
+
+def test_no_request_takes_more_than_half_of_the_bucket(engine: Engine, client: KeepaClient, simulator: Simulator) -> None:
+    user_id = add_user(engine)
+    for asin in simulator.keepa.catalog.asins(0, 47):
+        add_watch(engine, user_id, asin=asin)
+    asked: list[int] = []
+
+    def counting(request: PlannedRequest, _: Check) -> Checked:
+        asked.append(request.tokens)
+        release(engine, request.reservation_id)
+        return Checked()
+
+    run_checked(engine, client, counting, price_type=PriceType.NEW_FBA, share_pct=100, stores=(DE, IT), max_wait_seconds=0)
+    assert max(asked) == 47 * 12 <= 600
