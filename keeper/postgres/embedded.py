@@ -642,10 +642,13 @@ def temporary_parent() -> Path:
 
 def _sweep_temporary() -> None:
     for folder in [*SOCKETS.glob(f"{TEMPORARY_PREFIX}*"), *MEMORY.glob(f"{TEMPORARY_PREFIX}*")]:
-        if folder.is_symlink() or folder.lstat().st_uid != os.geteuid():
-            continue
-        with contextlib.suppress(FileNotFoundError), (folder / "owner.lock").open("r") as owner:
-            if _try_flock(owner.fileno()):
+        # Another session may be sweeping the same.
+        with contextlib.suppress(FileNotFoundError):
+            if folder.is_symlink() or folder.lstat().st_uid != os.geteuid():
+                continue
+            with (folder / "owner.lock").open("r") as owner:
+                if not _try_flock(owner.fileno()):
+                    continue
                 EmbeddedServer(folder / "postgres").remove()
                 shutil.rmtree(folder, ignore_errors=True)
 
