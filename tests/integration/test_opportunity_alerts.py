@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -276,3 +277,17 @@ def test_telling_by_turns_and_together_tells_the_same(engine: Engine) -> None:
     tell(engine, now=NOW + timedelta(hours=3))
 
     assert rows(engine, "SELECT opportunity_alerts::text FROM opportunity_alerts ORDER BY 1") == before
+
+
+def test_two_that_tell_at_once_tell_each_once(engine: Engine) -> None:
+    for name in ("anna", "ben", "eva"):
+        add_listener(engine, name)
+    add_opportunities(engine, *(opportunity(asin=asin(number), profit=100 + number) for number in range(30)))
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [future.result(60) for future in [pool.submit(tell, engine) for _ in range(4)]]
+
+    assert sum(one.announced for one in done) == len(announced(engine)) == 30
+    assert sum(one.told for one in done) == 30
+    assert rows(engine, "SELECT count(*) FROM opportunity_alerts GROUP BY user_id") == [10, 10, 10]
+    assert len({payload["event_id"] for payload in announced(engine)}) == 30
