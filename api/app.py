@@ -27,6 +27,7 @@ from api import (
     opportunity_rules,
     prices,
     products,
+    ranking,
     reindex,
     reports,
     seller,
@@ -126,8 +127,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(old.router, generate_unique_id_function=lambda route: f"{route.name}_unversioned")
     v1 = APIRouter(prefix="/api/v1")
     rooms = (
-        status, watch_list, watches, checks, prices, forecast, products, catalog, opportunities, opportunity_rules, deals, deal_filters,
-        feeds, alerts, reports, channels, users, api_keys, seller, tokens, reindex,
+        status, watch_list, watches, checks, prices, forecast, products, ranking, catalog, opportunities, opportunity_rules, deals,
+        deal_filters, feeds, alerts, reports, channels, users, api_keys, seller, tokens, reindex,
     )  # fmt: skip
     for room in rooms:
         v1.include_router(room.router)

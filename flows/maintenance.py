@@ -1,4 +1,4 @@
-"""Once a day: partitions ahead, expired reservations, retention; Prefect's limits follow Keepa's refill rate."""
+"""Once a day: partitions ahead, expired reservations, retention, the ranking of products; Prefect's limits follow Keepa's refill rate."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from prefect.states import Cancelled, Completed
 from keeper.postgres.jobs import hold_job
 from keeper.resources import process_resources
 from tasks.limits import follow_rate
-from tasks.maintain import maintain, retire_documents
+from tasks.maintain import maintain, rank_products, retire_documents
 
 
 @flow(name="maintenance", flow_run_name="maintenance")
@@ -22,12 +22,14 @@ def maintenance() -> State[Any]:
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         done = maintain()
         retired = retire_documents()
+        ranked = rank_products()
         changes = follow_rate()
     tidied = (
         f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, removed {done.calls_removed} calls, "
         f"{done.dead_letters_removed} dead letters, {done.ingested_forgotten} ids of foreign events, "
         f"{done.answers_forgotten} kept answers of the API, {done.sightings_forgotten} sightings of deals, "
-        f"{done.deals_forgotten} deals that are over, {done.reports_forgotten} reports, {retired.documents} documents"
+        f"{done.deals_forgotten} deals that are over, {done.reports_forgotten} reports, {retired.documents} documents, "
+        f"ranked {ranked} products anew"
     )
     notes = [done.problem] if done.problem else []
     notes += [f"old documents are left for another day: {retired.problem}"] if retired.problem else []

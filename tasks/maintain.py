@@ -5,6 +5,7 @@ from prefect.cache_policies import NO_CACHE
 
 from keeper import maintain as verb
 from keeper.maintain import Maintained, Retention, Retired
+from keeper.ranking import rank_products as rank
 from keeper.resources import now_of, process_resources
 from keeper.search.mapping import Alias
 from tasks.retries import on_database
@@ -40,3 +41,10 @@ def retire_documents() -> Retired:
         now = now_of(connection)
     days = {Alias.METRICS: search.metrics_days, Alias.PRICES: search.prices_days}
     return verb.retire_documents(resources.search_connection(), now=now, days=days)
+
+
+@task(name="rank-products", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=on_database, cache_policy=NO_CACHE)
+def rank_products() -> int:
+    """Rank all products by how well they sell. Returns how many scores are others than before."""
+    resources = process_resources()
+    return rank(resources.engine, now=resources.now())

@@ -104,7 +104,7 @@ def test_every_path_says_what_it_does(settings: Settings) -> None:
         "/feeds/{token}/deals/{filter_id}.atom", "/feeds/{token}/deals/{filter_id}.csv",
         "/reports", "/reports/{report_id}", "/reports/{report_id}.html", "/products", "/products/{asin}", "/opportunities",
         "/opportunities/{opportunity_id}/explain", "/stats", "/opportunity-rules", "/opportunity-rules/{rule_id}",
-        "/prices/{asin}/forecast",
+        "/prices/{asin}/forecast", "/products/ranking",
     }  # fmt: skip
 
 

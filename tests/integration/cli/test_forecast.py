@@ -61,3 +61,13 @@ def test_outcomes_are_told_by_score(shell: Terminal, engine: Engine) -> None:
 
 def test_without_opportunities_it_says_how_to_find_some(shell: Terminal) -> None:
     assert "`keeper compare` looks for some" in shell.run("opportunities", "outcome").stdout
+
+
+def test_a_ranking_is_made_and_shown_with_what_each_fact_adds(shell: Terminal, engine: Engine) -> None:
+    run_record(engine, product(asin=ASIN, sales_rank=11, sales_rank_drops_30=60, monthly_sold=500, rating_tenths=45, review_count=1_000))
+    assert "`keeper ranking --refresh` ranks what is known" in shell.run("ranking").stdout
+    [found] = shell.ask("ranking", "--refresh")["products"]
+    assert (found["asin"], found["score"], found["parts"]) == (ASIN, 87, {"rank": 37, "drops": 25, "sold": 10, "reviews": 15})
+    said = shell.run("ranking").stdout
+    for words in ("87", "11 (37)", "60 (25)", "500 (10)", "1,000 (15)", ASIN, "Tastatur"):
+        assert words in said
