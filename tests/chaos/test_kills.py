@@ -155,7 +155,7 @@ def test_a_comparison_killed_anywhere_is_made_whole_by_the_next(
     whole = open_engine(postgres.dsn(whole_name))
     try:
         with whole.begin() as connection:
-            connection.execute(text("TRUNCATE opportunities, comparisons, product_changes"))
+            connection.execute(text("TRUNCATE opportunities, comparisons, product_changes CASCADE"))
         compare_in_small_steps(whole, is_full=True)
         query = (
             "SELECT asin, source_market, target_market, source_minor, target_minor, margin_minor, profit_minor, unknown_parts, flags "
