@@ -57,7 +57,7 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
         # Those that are over have an order of their own, and a cursor is one of the order it was given for.
         query.pop("is_active", None)
         query.pop("cursor", None)
-    if case.operation.path.endswith("/products"):
+    if case.operation.path.endswith(("/products", "/products/ranking")):
         query.pop("cursor", None)
     if case.operation.path == "/api/v1/watches/import":
         # No schema says what a row may hold: one that cannot be taken is told, and an error only where nothing may be rejected.
