@@ -22,11 +22,13 @@ from keeper.domain.exchange import EURO
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.opportunity import FoundOpportunity
 from keeper.domain.price_type import PriceType
+from keeper.domain.seller_offer import SellerOffer
 from keeper.opportunities import Own, find_best, recompute
 from keeper.postgres import installation
 from keeper.postgres.catalog import MarketRow, ProductRow, select_markets, select_products
 from keeper.postgres.exchange_rates import select_rates
 from keeper.postgres.history import ProductUnknown
+from keeper.postgres.offers import OffersSeen, select_offers
 from keeper.postgres.opportunities import Generation, select_of_products, select_totals
 
 router = APIRouter(tags=["arbitrage"])
@@ -77,6 +79,16 @@ class ProductShorts(Answer):
     seller: Seller = Field(description="Whose profit the opportunities tell")
 
 
+class SellerShown(Answer):
+    """Who sells it: the id, which is all that Keeper knows of a seller."""
+
+    seller_id: str = Field(examples=["A3P5ROKL5A1OLE"])
+    price: int | None = Field(description="With shipping, smallest units; null: had the buy box, and offers it no more")
+    is_amazon: bool | None
+    is_fba: bool | None = Field(description="Amazon stores and sends it")
+    buy_box_pct: float | None = Field(description="Share of the year in which it had the buy box")
+
+
 class Market(Answer):
     """A product in one store."""
 
@@ -102,6 +114,8 @@ class Market(Answer):
     fba_fee_minor: int | None = Field(description="Amazon's fee for storing and sending one piece")
     package_weight_g: int | None
     lowest_year_minor: int | None = Field(description="The least this price was within a year")
+    sellers_checked_at: datetime | None = Field(description="When sellers were last asked for; null: never, they cost more than a price")
+    sellers: list[SellerShown] = Field(description="Of new goods, the cheapest first")
     link: str
 
 
@@ -200,13 +214,14 @@ def get_product(asin: Asin, caller: Reader, live: House, request: Request) -> Re
             raise ProductUnknown(f"{asin} is not known in any store")
         found = sorted(_seen(select_of_products(connection, [asin]), own), key=lambda one: -one.opportunity.margin_minor)
         best = find_best(found)
+        sellers = {one.marketplace: one for one in select_offers(connection, asin)}
         return ProductPage(
             asin=asin,
             title=next((row.title for row in rows if row.title), None),
             brand=next((row.brand for row in rows if row.brand), None),
             category=next((row.category_path[-1] for row in rows if row.category_path), None),
             image_url=next((row.image_url for row in rows if row.image_url), None),
-            markets={row.marketplace: _market(asin, row) for row in rows},
+            markets={row.marketplace: _market(asin, row, sellers.get(row.marketplace)) for row in rows},
             best_opportunity=None if best is None else shown(best),
             opportunities=[shown(one) for one in found],
             seller=Seller.DEFAULT if own is None else Seller.OWN,
@@ -284,7 +299,7 @@ def _short(row: ProductRow, best: FoundOpportunity | None) -> ProductShort:
     )
 
 
-def _market(asin: str, row: MarketRow) -> Market:
+def _market(asin: str, row: MarketRow, sellers: OffersSeen | None) -> Market:
     store = Marketplace(row.marketplace)
     return Market(
         title=row.title,
@@ -309,7 +324,19 @@ def _market(asin: str, row: MarketRow) -> Market:
         fba_fee_minor=row.fba_pick_pack_minor,
         package_weight_g=row.package_weight_g,
         lowest_year_minor=row.lowest_year_minor,
+        sellers_checked_at=None if sellers is None else sellers.checked_at,
+        sellers=[] if sellers is None else [_seller(one) for one in sellers.offers],
         link=f"https://{store.host}/dp/{asin}",
+    )
+
+
+def _seller(one: SellerOffer) -> SellerShown:
+    return SellerShown(
+        seller_id=one.seller_id,
+        price=one.price_minor,
+        is_amazon=one.is_amazon,
+        is_fba=one.is_fba,
+        buy_box_pct=one.buy_box_pct,
     )
 
 

@@ -11,6 +11,7 @@ from prefect.utilities.annotations import quote
 from flows.artifacts import show_scan
 from keeper.check import Checked
 from keeper.compare import Compared
+from keeper.competitors import see_competitors
 from keeper.domain.errors import KeeperError
 from keeper.keepa.answer import ProductAnswer
 from keeper.plan import PlannedRequest
@@ -23,7 +24,7 @@ from tasks.limits import largest_request
 from tasks.outcome import score_outcomes
 from tasks.record import record
 from tasks.relay import relay
-from tasks.scan import fetch_bestsellers, fetch_found, know_exchange_rates, plan_listings
+from tasks.scan import fetch_bestsellers, fetch_found, know_exchange_rates, plan_listings, plan_sellers
 
 _LONGEST_REASON = 300
 
@@ -43,6 +44,7 @@ def arbitrage_scan(is_with_scan: bool = True, is_full: bool = False) -> State[An
         scanned = Scanned()
         _know_rates(scanned)
         if is_with_scan:
+            _see_competitors(scanned)
             _scan(scanned)
         compared = _compare(scanned, is_full=is_full)
         _look_back(scanned)
@@ -62,11 +64,34 @@ def _know_rates(scanned: Scanned) -> None:
         scanned.troubles[f"exchange rates: {error}"[:_LONGEST_REASON]] = None
 
 
-def _scan(scanned: Scanned) -> None:
-    def check(request: PlannedRequest) -> Checked:
-        # Quoted, as in the price watch: Prefect looks for futures in every number of an answer otherwise.
-        return record(request, cast(ProductAnswer, quote(fetch(request))))
+def _see_competitors(scanned: Scanned) -> None:
+    """Who sells what the last comparison found worth buying, before the share is spent on prices."""
+    resources = process_resources()
+    # As below: without the bucket there is no share of it.
+    _ = resources.keepa
+    try:
+        seen = see_competitors(
+            resources.engine,
+            settings=resources.scan_settings(),
+            least_roi_pct=float(resources.settings.arbitrage.least_roi_pct),
+            plan=plan_sellers,
+            check=_check,
+        )
+    except KeeperError as error:
+        scanned.troubles[f"sellers: {error}"[:_LONGEST_REASON]] = None
+        return
+    scanned.tokens += seen.tokens
+    scanned.troubles |= {trouble[:_LONGEST_REASON]: None for trouble in seen.troubles}
+    if seen.products:
+        scanned.notes[seen.sentence] = None
 
+
+def _check(request: PlannedRequest) -> Checked:
+    # Quoted, as in the price watch: Prefect looks for futures in every number of an answer otherwise.
+    return record(request, cast(ProductAnswer, quote(fetch(request))))
+
+
+def _scan(scanned: Scanned) -> None:
     resources = process_resources()
     # Before anything is planned: without the bucket there is no share of it.
     _ = resources.keepa
@@ -76,7 +101,7 @@ def _scan(scanned: Scanned) -> None:
         fetch_list=fetch_bestsellers,
         fetch_found=fetch_found,
         plan=plan_listings,
-        check=check,
+        check=_check,
         scanned=scanned,
         largest_request=largest_request() if resources.settings.prefect.limits else None,
     )

@@ -14,12 +14,15 @@ from keeper.domain.budget import Priority
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.product import Product
+from keeper.domain.seller_offer import SellerOffer
 from keeper.fetch import fetch
 from keeper.keepa.answer import ProductAnswer
 from keeper.keepa.client import KeepaClient
+from keeper.keepa.offer_wire import decode_offers
 from keeper.keepa.requests import MAX_ASINS, cost_upper_bound
 from keeper.plan import PlannedRequest, options_of, plan, plan_products, renew_claims
 from keeper.postgres import installation, watches
+from keeper.postgres.offers import insert_offers
 from keeper.postgres.prices import Change
 from keeper.record import Recorded, record
 from keeper.tokens import TokenSettings, release, renew, reserve
@@ -100,6 +103,8 @@ def record_answer(engine: Engine, request: PlannedRequest, answer: ProductAnswer
     def record_some(some: Sequence[Product]) -> None:
         with engine.begin() as connection:
             recorded = record(connection, some, now=now, raw=answer.raw_product, buybox=request.buybox)
+            if request.offers is not None:
+                insert_offers(connection, request.marketplace, _offers_of(answer, some), now=now)
         _add(done, recorded)
 
     refused: set[str] = set()
@@ -122,6 +127,12 @@ def record_answer(engine: Engine, request: PlannedRequest, answer: ProductAnswer
                 asins = [asin for asin in postponed if postponed[asin] == why]
                 watches.postpone_failed(connection, asins, request.marketplace, failure=why, now=now, wait=RETRY_AFTER)
     return done
+
+
+def _offers_of(answer: ProductAnswer, products: Sequence[Product]) -> dict[str, Sequence[SellerOffer]]:
+    """Who sells them; those whose sellers cannot be read are left out, and asked for again."""
+    read = {product.asin: decode_offers(answer.raw_product(product.asin)) for product in products}
+    return {asin: offers for asin, offers in read.items() if offers is not None}
 
 
 def _log_losses(request: PlannedRequest, answer: ProductAnswer) -> None:

@@ -8,6 +8,7 @@ from prefect.tasks import exponential_backoff
 
 from keeper import fetch as fetching
 from keeper import scan as verb
+from keeper.competitors import with_offers
 from keeper.domain.marketplace import Marketplace
 from keeper.keepa.answer import AsinAnswer
 from keeper.keepa.requests import BESTSELLERS_TOKENS, FinderQuery, finder_cost_upper_bound
@@ -93,6 +94,23 @@ def plan_listings(asins: Sequence[str], marketplace: Marketplace, history_days: 
         history_days,
         settings=resources.scan_settings(),
         token_settings=resources.token_settings,
+    )
+
+
+@task(
+    name="plan-sellers",
+    task_run_name="plan-sellers-{marketplace}",
+    retries=3,
+    retry_delay_seconds=_WAITS_SECONDS,
+    retry_condition_fn=on_database,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def plan_sellers(asins: Sequence[str], marketplace: Marketplace) -> PlannedRequest | None:
+    """Claim and pay for one request for sellers, of the scan's share."""
+    resources = process_resources()
+    return verb.plan_listings(
+        resources.engine, asins, marketplace, 1, settings=with_offers(resources.scan_settings()), token_settings=resources.token_settings
     )
 
 
