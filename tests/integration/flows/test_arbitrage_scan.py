@@ -6,6 +6,7 @@ from keeper.domain.watch import Watch
 from keeper.postgres import watches
 from keeper.postgres.jobs import hold_job
 from keeper.resources import now_of
+from tests.integration.opportunities import add_opportunities, opportunity
 from tests.services.installation import Installation
 
 JOB = "arbitrage_scan.arbitrage_scan"
@@ -48,6 +49,22 @@ def test_a_store_that_fails_is_told_and_what_the_others_say_is_compared(installa
     assert "DE is left out: Keepa answered 400" in end.message
     assert installation.rows("SELECT count(DISTINCT marketplace) FROM current_prices") == [(4,)]
     assert installation.rows("SELECT count(*) FROM comparisons WHERE ended_at IS NOT NULL") == [(1,)]
+
+
+def test_sellers_of_what_is_worth_buying_are_asked_for_and_what_opened_is_noted(installation: Installation) -> None:
+    [asin] = installation.simulator.keepa.catalog.asins(0, 1)
+    with installation.engine.begin() as connection:
+        at = now_of(connection)
+    add_opportunities(installation.engine, opportunity(asin=asin, at=at))
+
+    end = installation.run(JOB)
+
+    assert end.state == "Completed", end.message
+    assert "sellers of 1 products seen for" in end.message
+    assert "opportunities noted, 0 outcomes scored" in end.message
+    assert installation.rows("SELECT count(DISTINCT opportunity_id) > 0, count(scored_at) FROM opportunity_outcomes") == [(True, 0)]
+    assert installation.rows("SELECT DISTINCT asin, marketplace FROM offers_history") == [(asin, "IT")]
+    assert installation.count("token_reservations") == 0
 
 
 def test_one_looks_at_the_stores_at_a_time(installation: Installation) -> None:
