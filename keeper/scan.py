@@ -410,13 +410,13 @@ def _take(waiting: Iterator[DueProduct], most: int) -> Iterator[DueProduct]:
 
 
 def _history_days(engine: Engine, some: Sequence[DueProduct]) -> int:
-    """So many that no change since the last look is missed; of a product never seen a year."""
-    seen = [one.seen_at for one in some]
-    if None in seen:
+    """So many that no change since the last answer is missed, however often it was asked for in vain; of a product never seen a year."""
+    checked = [one.checked_at for one in some]
+    if None in checked:
         return _FIRST_HISTORY_DAYS
     with engine.begin() as connection:
         now = installation.select_now(connection)
-    oldest = min(at for at in seen if at is not None)
+    oldest = min(at for at in checked if at is not None)
     return min(_FIRST_HISTORY_DAYS, (now - oldest).days + 2)
 
 

@@ -6,6 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from keeper.domain.product import ProductKind
+
 # The order in which products are wanted, where there are more than may be compared.
 WATCHED, OPEN, DEALS, LISTS = range(4)
 SOURCES = ("watched", "open opportunities", "deals", "lists")
@@ -30,13 +32,15 @@ class DueProduct:
     Attributes:
         source: the first of SOURCES it is wanted by.
         stores: where it is due, in the order the stores were named.
-        seen_at: when it was last seen where that is longest ago; None where it never was.
+        seen_at: when it was last asked for or its price seen, where that is longest ago; None where it never was. Its turn goes by it.
+        checked_at: when Keepa last answered, where that is longest ago; None where it never did. So far its history is known.
     """
 
     asin: str
     source: int
     stores: tuple[str, ...]
     seen_at: datetime | None
+    checked_at: datetime | None
 
 
 def count_wanted(
@@ -73,10 +77,14 @@ def select_due(
         text(
             f"""
             SELECT asin, source, array_agg(store ORDER BY store_place) AS stores,
-                nullif(min(coalesce(seen_at, '-infinity')), '-infinity') AS seen_at
+                nullif(min(coalesce(seen_at, '-infinity')), '-infinity') AS seen_at,
+                nullif(min(coalesce(checked_at, '-infinity')), '-infinity') AS checked_at
             FROM (
                 SELECT w.asin, w.source, w.place, m.store, m.store_place, greatest(c.checked_at, s.scanned_at) AS seen_at,
-                    p.kind = 'invalid' AND p.checked_at >= :absent_before AS is_absent
+                    p.kind = 'invalid' AND p.checked_at >= :absent_before AS is_absent,
+                    -- What was asked for in vain is not known; a price seen by the way is one point, and a check of another type none.
+                    CASE WHEN c.checked_at IS NOT NULL OR p.kind = ANY(:without_prices) THEN least(c.checked_at, p.checked_at) END
+                        AS checked_at
                 FROM ({_WANTED}) w
                 CROSS JOIN unnest(CAST(:stores AS text[])) WITH ORDINALITY AS m (store, store_place)
                 LEFT JOIN products p ON p.asin = w.asin AND p.marketplace = m.store
@@ -95,9 +103,10 @@ def select_due(
             "most": most,
             "seen_before": seen_before,
             "absent_before": absent_before,
+            "without_prices": [kind.value for kind in ProductKind if not kind.has_prices],
         },
     )
-    return [DueProduct(row.asin, row.source, tuple(row.stores), row.seen_at) for row in rows]
+    return [DueProduct(row.asin, row.source, tuple(row.stores), row.seen_at, row.checked_at) for row in rows]
 
 
 def mark_scanned(connection: Connection, asins: Sequence[str], marketplace: str, *, now: datetime) -> None:

@@ -269,6 +269,44 @@ def test_what_was_asked_for_in_vain_is_not_first_again(engine: Engine, client: K
     assert one(engine, "SELECT count(*) FROM check_claims WHERE expires_at > clock_timestamp()") == 0
 
 
+def test_what_changed_while_nobody_answered_is_fetched_afterwards(
+    engine: Engine, client: KeepaClient, watched: list[str], simulator: Simulator
+) -> None:
+    days: list[int] = []
+
+    def none(request: PlannedRequest, _: Check) -> Checked:
+        raise down(engine, request)
+
+    def noted(request: PlannedRequest, check: Check) -> Checked:
+        days.append(request.history_days)
+        return check(request)
+
+    run(engine, client)
+    for _ in range(4):
+        jump_clock(engine, simulator.url, seconds=86400)
+        run_checked(engine, client, none)
+    jump_clock(engine, simulator.url, seconds=3 * 3600)
+    run_checked(engine, client, noted)
+    assert set(days) == {6}
+
+
+@pytest.mark.parametrize(("is_there", "days"), [(True, 2), (False, 9)])
+def test_what_was_answered_lately_is_asked_for_with_little_history(
+    engine: Engine, client: KeepaClient, simulator: Simulator, is_there: bool, days: int
+) -> None:
+    asked: list[int] = []
+
+    def noted(request: PlannedRequest, check: Check) -> Checked:
+        asked.append(request.history_days)
+        return check(request)
+
+    add_watch(engine, add_user(engine), asin=simulator.keepa.catalog.asins(0, 1)[0] if is_there else "B000000000")
+    run(engine, client)
+    jump_clock(engine, simulator.url, seconds=3 * 3600 if is_there else 7 * 86400)
+    run_checked(engine, client, noted)
+    assert set(asked) == {days}
+
+
 def test_a_run_that_is_ended_from_outside_gives_its_tokens_back(engine: Engine, client: KeepaClient, watched: list[str]) -> None:
     def interrupted(request: PlannedRequest, _: Check) -> Checked:
         raise KeyboardInterrupt
