@@ -134,6 +134,7 @@ def _announce(scanned: Scanned) -> None:
     except KeeperError as error:
         scanned.troubles[f"nobody was told of new opportunities: {error}"[:_LONGEST_REASON]] = None
         return
+    scanned.notes |= dict.fromkeys(told.troubles)
     if told.announced or told.told:
         scanned.notes[f"{told.announced} opportunities announced, {told.told} told to users"] = None
 

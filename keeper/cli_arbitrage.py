@@ -98,6 +98,7 @@ def compare(
                 on_changed=resources.revise_products,
             )
             told = resources.tell_opportunities()
+            scanned.notes |= dict.fromkeys(told.troubles)
             if told.announced or told.told:
                 scanned.notes[f"{told.announced} opportunities announced, {told.told} told to users"] = None
         best = _best(resources)

@@ -1,6 +1,7 @@
 """The verb that tells opportunities: each once to the topic, and once to every user with a rule that wants it."""
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,19 +10,22 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from keeper.domain.events import Event, EventKind, arbitrage_event_id
 from keeper.domain.opportunity import FoundOpportunity, Opportunity
 from keeper.domain.opportunity_alert import alert_of, encode_opportunity_alert, severity_of
 from keeper.domain.opportunity_query import LARGEST_PAGE, OpportunityQuery, OpportunitySort
 from keeper.domain.opportunity_rule import OpportunityRule
+from keeper.domain.seller import SellerProfileInvalid
 from keeper.opportunities import MOST_CANDIDATES, Reckoning, recompute
 from keeper.postgres import opportunities, opportunity_alerts
 from keeper.postgres.opportunity_alerts import NewOpportunityAlert
 from keeper.postgres.opportunity_rules import RuleRow, select_rules
 from keeper.postgres.outbox import insert_events
 from keeper.postgres.sinks import Routes, lock_routes
+
+logger = logging.getLogger(__name__)
 
 # Of one call; the rest, the less good ones, at the next.
 MOST_ANNOUNCED: Final = 1_000
@@ -41,40 +45,57 @@ class ToldOpportunities:
         announced: to the topic.
         told: to users; `deliveries` to their channels.
         left: what is known to be left, of users who were told as many as they may be within an hour; at the next call, if still news.
+        troubles: who could not be told, and why.
     """
 
     announced: int = 0
     told: int = 0
     deliveries: int = 0
     left: int = 0
+    troubles: tuple[str, ...] = ()
 
 
 def tell_opportunities(
-    connection: Connection,
+    engine: Engine,
     *,
     now: datetime,
     least_roi_pct: Decimal,
     most_per_hour: int,
-    reckon: Callable[[Mapping[str, Any]], Reckoning],
-    routes: Routes | None = None,
+    reckon: Callable[[Connection, Mapping[str, Any]], Reckoning],
 ) -> ToldOpportunities:
     """Announce what is new and worth it, and tell the users whose rules want it. Idempotent: each opportunity once, to a user too.
 
     Doubtful, stale and unknown ones are told to nobody; they are, once they are none of it. The best come first. Who has no channel is
-    told nothing and forgets nothing.
+    told nothing and forgets nothing. The topic and each user have a transaction of their own: who cannot be told keeps nobody else from it.
 
     Args:
-        connection: in a transaction of its own after the comparison's; nothing of it is locked yet, but for the routes.
         least_roi_pct: of what goes to the topic; users' rules have their own.
         most_per_hour: opportunities a user is told within an hour.
-        reckon: what a user's own profile is reckoned with.
-        routes: where this transaction has locked them already.
+        reckon: what a user's own profile is reckoned with; SellerProfileInvalid where it cannot be read.
     """
-    if routes is None:
+    with engine.begin() as connection:
         routes = lock_routes(connection)
-    announced = _announce(connection, now=now, least_roi_pct=least_roi_pct, routes=routes)
-    told, deliveries, left = _tell_users(connection, now=now, most_per_hour=most_per_hour, reckon=reckon, routes=routes)
-    return ToldOpportunities(announced, told, deliveries, left)
+        announced = _announce(connection, now=now, least_roi_pct=least_roi_pct, routes=routes)
+    by_user: dict[int, list[RuleRow]] = defaultdict(list)
+    with engine.begin() as connection:
+        for row in select_rules(connection):
+            by_user[row.user_id].append(row)
+        listeners = opportunity_alerts.select_listeners(connection, by_user)
+    look = _Look(now, most_per_hour)
+    told = deliveries = left = 0
+    troubles: list[str] = []
+    for user_id, profile in listeners.items():
+        with engine.begin() as connection:
+            try:
+                reckoning = None if profile is None else reckon(connection, profile)
+            except SellerProfileInvalid as error:
+                trouble = f"user {user_id} is told of no opportunities, their seller profile cannot be read: {error}"
+                logger.error("%s", trouble)
+                troubles.append(trouble)
+                continue
+            new = _tell_user(connection, user_id, by_user[user_id], look, reckoning, now=now, most_per_hour=most_per_hour)
+        told, deliveries, left = told + new.told, deliveries + new.deliveries, left + new.left
+    return ToldOpportunities(announced, told, deliveries, left, tuple(troubles))
 
 
 def _announce(connection: Connection, *, now: datetime, least_roi_pct: Decimal, routes: Routes) -> int:
@@ -137,47 +158,47 @@ def _written(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _tell_users(
-    connection: Connection, *, now: datetime, most_per_hour: int, reckon: Callable[[Mapping[str, Any]], Reckoning], routes: Routes
-) -> tuple[int, int, int]:
-    by_user: dict[int, list[RuleRow]] = defaultdict(list)
-    for row in select_rules(connection):
-        by_user[row.user_id].append(row)
-    if not by_user:
-        return 0, 0, 0
-    listeners = opportunity_alerts.lock_listeners(connection, by_user, since=now - _HOUR)
-    look = _Look(connection, now, most_per_hour)
+def _tell_user(
+    connection: Connection,
+    user_id: int,
+    rules: Sequence[RuleRow],
+    look: "_Look",
+    reckoning: Reckoning | None,
+    *,
+    now: datetime,
+    most_per_hour: int,
+) -> ToldOpportunities:
+    wanted = _wanted(connection, rules, look, reckoning)
+    if not wanted:
+        return ToldOpportunities()
+    # Looked for and reckoned before anything is locked: what follows is short.
+    routes = lock_routes(connection)
+    listener = opportunity_alerts.lock_listener(connection, user_id, since=now - _HOUR)
+    room = most_per_hour - listener.told
+    if room <= 0:
+        return ToldOpportunities()
+    known = opportunity_alerts.select_told(connection, user_id, {one.opportunity.asin for one, _ in wanted}, since=now - _REMEMBERED)
+    news = [(one, rule) for one, rule in wanted if rule.rule_id in listener.rule_ids and _is_news(one.opportunity, known)]
     new: list[NewOpportunityAlert] = []
-    left = 0
-    for user_id, listener in listeners.items():
-        room = most_per_hour - listener.told
-        if room <= 0:
-            continue
-        reckoning = None if listener.profile is None else reckon(listener.profile)
-        wanted = _wanted(by_user[user_id], look, reckoning)
-        known = opportunity_alerts.select_told(connection, user_id, {one.opportunity.asin for one, _ in wanted}, since=now - _REMEMBERED)
-        news = [(one, rule) for one, rule in wanted if _is_news(one.opportunity, known)]
-        left += max(0, len(news) - room)
-        for one, rule in news[:room]:
-            assert one.opportunity.id is not None  # noqa: S101  it is stored
-            alert = alert_of(one, rule.name, is_own=reckoning is not None)
-            content = json.dumps(encode_opportunity_alert(alert), ensure_ascii=False)
-            new.append(NewOpportunityAlert(user_id, rule.rule_id, one.opportunity.id, _event_id(one.opportunity), content))
+    for one, rule in news[:room]:
+        assert one.opportunity.id is not None  # noqa: S101  it is stored
+        alert = alert_of(one, rule.name, is_own=reckoning is not None)
+        content = json.dumps(encode_opportunity_alert(alert), ensure_ascii=False)
+        new.append(NewOpportunityAlert(user_id, rule.rule_id, one.opportunity.id, _event_id(one.opportunity), content))
     told, deliveries = opportunity_alerts.insert_alerts(connection, new, now=now, routes=routes)
-    return told, deliveries, left
+    return ToldOpportunities(told=told, deliveries=deliveries, left=max(0, len(news) - room))
 
 
 class _Look:
     """What is news, asked for once for all users whose rules are alike."""
 
-    def __init__(self, connection: Connection, now: datetime, most_per_hour: int) -> None:
-        self._connection = connection
+    def __init__(self, now: datetime, most_per_hour: int) -> None:
         self._since = now - _NEWS
         # So many were told at most since then, and so many more may be now.
         self._most = most_per_hour * (_NEWS // _HOUR + 1)
         self._seen: dict[tuple[OpportunityRule, datetime, bool], tuple[FoundOpportunity, ...]] = {}
 
-    def find(self, row: RuleRow, *, is_own: bool) -> tuple[FoundOpportunity, ...]:
+    def find(self, connection: Connection, row: RuleRow, *, is_own: bool) -> tuple[FoundOpportunity, ...]:
         """What became good since, as far as the table knows: for a seller of one's own without the profit, and the widest gaps only."""
         rule = row.rule
         since = max(self._since, row.changed_at)
@@ -195,26 +216,29 @@ class _Look:
                 sort=OpportunitySort.MARGIN if is_own else OpportunitySort.PROFIT,
                 limit=LARGEST_PAGE if is_own else min(LARGEST_PAGE, self._most),
             )
-            self._seen[key] = tuple(self._walk(query, MOST_CANDIDATES if is_own else self._most))
+            self._seen[key] = tuple(_walk(connection, query, MOST_CANDIDATES if is_own else self._most))
         return self._seen[key]
 
-    def _walk(self, query: OpportunityQuery, most: int) -> Sequence[FoundOpportunity]:
-        found: list[FoundOpportunity] = []
-        while len(found) < most:
-            page = opportunities.select_opportunities(self._connection, query)
-            found += page.found
-            if page.next is None:
-                break
-            query = replace(query, after=page.next)
-        return found
+
+def _walk(connection: Connection, query: OpportunityQuery, most: int) -> Sequence[FoundOpportunity]:
+    found: list[FoundOpportunity] = []
+    while len(found) < most:
+        page = opportunities.select_opportunities(connection, query)
+        found += page.found
+        if page.next is None:
+            break
+        query = replace(query, after=page.next)
+    return found
 
 
-def _wanted(rules: Sequence[RuleRow], look: _Look, reckoning: Reckoning | None) -> list[tuple[FoundOpportunity, RuleRow]]:
+def _wanted(
+    connection: Connection, rules: Sequence[RuleRow], look: _Look, reckoning: Reckoning | None
+) -> list[tuple[FoundOpportunity, RuleRow]]:
     """Each opportunity with the first rule that wants it, the largest profit first."""
     reckoned: dict[int | None, FoundOpportunity] = {}
     wanted: dict[int | None, tuple[FoundOpportunity, RuleRow]] = {}
     for row in rules:
-        for found in look.find(row, is_own=reckoning is not None):
+        for found in look.find(connection, row, is_own=reckoning is not None):
             number = found.opportunity.id
             if number not in reckoned:
                 reckoned[number] = found if reckoning is None else recompute(found, reckoning)

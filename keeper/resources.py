@@ -329,19 +329,18 @@ class Resources:
         """Tell people of new opportunities, after a comparison; how many a user is told within an hour is that of deals.
 
         Raises:
-            SellerFileUnusable, SellerProfileInvalid, TableInvalid: see `reckoning`.
+            TableInvalid: see `reckoning`.
         """
         from keeper.opportunity_alerts import tell_opportunities
 
-        with self.engine.begin() as connection:
-            now = installation.select_now(connection)
-            return tell_opportunities(
-                connection,
-                now=now,
-                least_roi_pct=self.settings.arbitrage.least_roi_pct,
-                most_per_hour=self.settings.reports.instant_per_hour,
-                reckon=lambda profile: self.reckoning(connection, on=now.date(), profile=profile),
-            )
+        now = self.now()
+        return tell_opportunities(
+            self.engine,
+            now=now,
+            least_roi_pct=self.settings.arbitrage.least_roi_pct,
+            most_per_hour=self.settings.reports.instant_per_hour,
+            reckon=lambda connection, profile: self.reckoning(connection, on=now.date(), profile=profile),
+        )
 
     def rates_url(self) -> str:
         """Where the reference rates are.

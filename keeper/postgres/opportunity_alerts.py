@@ -46,36 +46,45 @@ def mark_announced(connection: Connection, ids: Sequence[int], *, now: datetime)
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A user with rules and channels.
-
-    Attributes:
-        told: opportunities since the time asked for.
-        profile: of their own seller; None for the default one.
-    """
-
-    told: int
-    profile: Mapping[str, Any] | None
-
-
-def lock_listeners(connection: Connection, user_ids: Collection[int], *, since: datetime) -> dict[int, Listener]:
-    """Those of them who can be told, by id; nobody else tells them any opportunity until this transaction ends."""
-    connection.execute(
-        text("SELECT 1 FROM users WHERE id = ANY(CAST(:user_ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE"), {"user_ids": list(user_ids)}
-    )
-    # A statement of its own: what the one before has waited for is seen only by a later one.
+def select_listeners(connection: Connection, user_ids: Collection[int]) -> dict[int, Mapping[str, Any] | None]:
+    """Those of them who have a channel, by id: the profile of their own seller, None for the default one."""
     rows = connection.execute(
         text(
             """
-            SELECT u.id, (SELECT count(*) FROM opportunity_alerts a WHERE a.user_id = u.id AND a.created_at > :since) AS told, s.profile
-            FROM users u LEFT JOIN seller_profiles s ON s.user_id = u.id
+            SELECT u.id, s.profile FROM users u LEFT JOIN seller_profiles s ON s.user_id = u.id
             WHERE u.id = ANY(CAST(:user_ids AS bigint[])) AND EXISTS (SELECT 1 FROM channels c WHERE c.user_id = u.id) ORDER BY u.id
             """
         ),
-        {"user_ids": list(user_ids), "since": since},
+        {"user_ids": list(user_ids)},
     )
-    return {row.id: Listener(row.told, row.profile) for row in rows}
+    return {row.id: row.profile for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A user who is told something just now.
+
+    Attributes:
+        told: opportunities since the time asked for.
+        rule_ids: their active rules.
+    """
+
+    told: int
+    rule_ids: frozenset[int]
+
+
+def lock_listener(connection: Connection, user_id: int, *, since: datetime) -> Listener:
+    """Nobody else tells the user any opportunity until this transaction ends, and none of their rules goes."""
+    connection.execute(text("SELECT 1 FROM users WHERE id = :user_id FOR NO KEY UPDATE"), {"user_id": user_id})
+    # Statements of their own: what the one before has waited for is seen only by a later one.
+    rule_ids = connection.execute(
+        text("SELECT id FROM opportunity_rules WHERE user_id = :user_id AND is_active ORDER BY id FOR KEY SHARE"), {"user_id": user_id}
+    ).scalars()
+    told: int = connection.execute(
+        text("SELECT count(*) FROM opportunity_alerts WHERE user_id = :user_id AND created_at > :since"),
+        {"user_id": user_id, "since": since},
+    ).scalar_one()
+    return Listener(told, frozenset(rule_ids))
 
 
 def select_told(connection: Connection, user_id: int, asins: Collection[str], *, since: datetime) -> dict[Lane, tuple[frozenset[int], int]]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
+from keeper.domain.dated_rows import TableInvalid
 from keeper.domain.events import Sink
 from keeper.domain.exchange import ExchangeRates
 from keeper.domain.marketplace import Marketplace
@@ -38,13 +39,12 @@ def asin(number: int) -> str:
     return f"B{number:09d}"
 
 
-def reckon(profile: Mapping[str, Any]) -> Reckoning:
+def reckon(_: Connection, profile: Mapping[str, Any]) -> Reckoning:
     return Reckoning(read_seller(profile), TABLES, ExchangeRates(), NOW.date())
 
 
 def tell(engine: Engine, *, now: datetime = NOW, least: int = 20, most_per_hour: int = 10) -> ToldOpportunities:
-    with engine.begin() as connection:
-        return tell_opportunities(connection, now=now, least_roi_pct=Decimal(least), most_per_hour=most_per_hour, reckon=reckon)
+    return tell_opportunities(engine, now=now, least_roi_pct=Decimal(least), most_per_hour=most_per_hour, reckon=reckon)
 
 
 def announced(engine: Engine) -> list[dict[str, Any]]:
@@ -242,6 +242,71 @@ def add_profile(engine: Engine, user_id: int, profile: SellerProfile) -> None:
             text("INSERT INTO seller_profiles (user_id, profile) VALUES (:id, CAST(:profile AS jsonb))"),
             {"id": user_id, "profile": json.dumps(write_seller(profile))},
         )
+
+
+def add_unreadable_profile(engine: Engine, user_id: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO seller_profiles (user_id, profile) VALUES (:id, jsonb_build_object('home', 'DE', 'old', 1))"), {"id": user_id}
+        )
+
+
+def test_a_profile_that_cannot_be_read_silences_nobody_else_and_is_named(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("anna", "ben", "eva"):
+        user_id = add_listener(engine, name)
+        if name == "ben":
+            add_unreadable_profile(engine, user_id)
+            unreadable = user_id
+    add_opportunities(engine, opportunity())
+
+    done = tell(engine)
+
+    assert (done.announced, done.told, [place[0] for place in told(engine)]) == (1, 2, ["anna", "eva"])
+    [said] = done.troubles
+    assert said.startswith(f"user {unreadable} is told of no opportunities, their seller profile cannot be read: old: ")
+    assert [record.getMessage() for record in caplog.records if record.name == "keeper.opportunity_alerts"] == [said]
+
+
+def test_the_topic_is_told_whatever_becomes_of_the_users(engine: Engine) -> None:
+    """And who was told before it failed stays told."""
+
+    def broken(_: Connection, profile: Mapping[str, Any]) -> Reckoning:
+        raise TableInvalid("fees.csv", 1, "torn")
+
+    add_listener(engine, "anna")
+    add_profile(engine, add_listener(engine, "ben"), read_seller({"home": "DE"}))
+    add_opportunities(engine, opportunity())
+
+    with pytest.raises(TableInvalid):
+        tell_opportunities(engine, now=NOW, least_roi_pct=Decimal(20), most_per_hour=10, reckon=broken)
+
+    assert (len(announced(engine)), [place[0] for place in told(engine)]) == (1, ["anna"])
+
+
+def test_while_a_users_profits_are_reckoned_their_row_is_free(engine: Engine) -> None:
+    def look(_: Connection, profile: Mapping[str, Any]) -> Reckoning:
+        with engine.begin() as another:
+            another.execute(text("SELECT 1 FROM users FOR UPDATE NOWAIT"))
+        return reckon(_, profile)
+
+    add_profile(engine, add_listener(engine), read_seller({"home": "DE"}))
+    add_opportunities(engine, opportunity())
+
+    tell_opportunities(engine, now=NOW, least_roi_pct=Decimal(20), most_per_hour=10, reckon=look)
+
+
+def test_a_rule_that_is_removed_meanwhile_tells_nothing(engine: Engine) -> None:
+    def remove(_: Connection, profile: Mapping[str, Any]) -> Reckoning:
+        with engine.begin() as another:
+            another.execute(text("DELETE FROM opportunity_rules"))
+        return reckon(_, profile)
+
+    run_record(engine, product([(NOW, 9999)], marketplace=IT, fba_pick_pack_minor=420, package_weight_g=900))
+    golden = {"registered": ["DE"], "preparation_minor": 50, "storage_minor": 0, "return_allowance_pct": 0}
+    add_profile(engine, add_listener(engine), read_seller(golden | {"home": "DE", "inbound": [{"cost_minor": 100}]}))
+    add_opportunities(engine, opportunity())
+
+    assert tell_opportunities(engine, now=NOW, least_roi_pct=Decimal(20), most_per_hour=10, reckon=remove).told == 0
 
 
 def test_an_alert_is_mailed_with_profit_links_and_flags(engine: Engine) -> None:
