@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 # Of one call; the rest, the less good ones, at the next.
 MOST_ANNOUNCED: Final = 1_000
 _HOUR = timedelta(hours=1)
-# A gap that became better longer ago is no news, however many better ones were told before it.
+# A gap that became good longer ago is no news, however many better ones were told before it.
 _NEWS = timedelta(days=1)
 # Prices flicker, and each gap that comes back is another one.
 _REMEMBERED = timedelta(days=7)
@@ -212,7 +212,7 @@ class _Look:
                 sources=rule.sources,
                 targets=rule.targets,
                 categories=rule.categories,
-                better_since=since,
+                news_since=since,
                 sort=OpportunitySort.MARGIN if is_own else OpportunitySort.PROFIT,
                 limit=LARGEST_PAGE if is_own else min(LARGEST_PAGE, self._most),
             )

@@ -57,7 +57,7 @@ class OpportunityQuery:
     Attributes:
         least_margin_pct: gross, of the purchase price.
         least_profit_minor: euro cents; with it or a wanted ROI only those count whose profit is known.
-        better_since: those that were opened, or became better than they ever were, after that time.
+        news_since: those that were opened, became better than just before, or no longer stale, doubtful or unknown, after that time.
         includes_doubtful: those too whose listings may not be the same article.
         is_active: those that are there; False: those that are over.
         after: the last one of the page before.
@@ -70,7 +70,7 @@ class OpportunityQuery:
     targets: tuple[Marketplace, ...] = ()
     categories: tuple[str, ...] = ()
     asin: str | None = None
-    better_since: datetime | None = None
+    news_since: datetime | None = None
     includes_doubtful: bool = False
     is_active: bool = True
     sort: OpportunitySort = OpportunitySort.MARGIN

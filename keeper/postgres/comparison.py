@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.opportunity_query import LEAST_PROFIT_MINOR, LEAST_ROI_PCT
 from keeper.domain.opportunity_score import ScorePart
 from keeper.domain.price_type import PriceType
 from keeper.domain.same_article import Listing
@@ -517,6 +518,14 @@ _GAPS = f"""
 """
 _NAMES = [name for name, _ in _VALUES]
 _DOUBTS = "CASE WHEN s.is_looked THEN coalesce(s.doubts_found, '{}') ELSE o.doubts END"
+# Against the row as it was before, not against the best of its life: what has fallen and rises again is news.
+_IS_NEWS = f"""(
+    coalesce(s.profit_minor, {LEAST_PROFIT_MINOR}) > coalesce(o.profit_minor, {LEAST_PROFIT_MINOR})
+    OR coalesce(s.roi_pct, {LEAST_ROI_PCT}) > coalesce(o.roi_pct, {LEAST_ROI_PCT})
+    OR (s.profit_minor IS NULL AND o.profit_minor IS NULL AND s.margin_minor > o.margin_minor)
+    OR (o.is_stale AND NOT s.is_stale)
+    OR (cardinality(o.doubts) > 0 AND cardinality({_DOUBTS}) = 0)
+)"""
 
 
 def write_gaps(
@@ -572,6 +581,7 @@ def write_gaps(
                 best_margin_minor = greatest(o.best_margin_minor, s.margin_minor),
                 best_profit_minor = greatest(o.best_profit_minor, s.profit_minor),
                 best_at = CASE WHEN {is_better} THEN :now ELSE o.best_at END,
+                became_at = CASE WHEN {_IS_NEWS} THEN :now ELSE o.became_at END,
                 revision = o.revision + 1
             FROM s
             WHERE o.asin = s.asin AND o.source_market = s.source AND o.target_market = s.target AND o.closed_at IS NULL AND NOT s.is_new
@@ -597,9 +607,9 @@ def write_gaps(
             f"""
             WITH s AS ({_GAPS} WHERE s.is_new)
             INSERT INTO opportunities (asin, source_market, target_market, {", ".join(_NAMES)}, doubts, reckoned_on, first_seen_at,
-                last_seen_at, best_margin_minor, best_profit_minor, best_at)
+                last_seen_at, best_margin_minor, best_profit_minor, best_at, became_at)
             SELECT s.asin, s.source, s.target, {", ".join(f"s.{name}" for name in _NAMES)}, coalesce(s.doubts_found, '{{}}'), :on, :now,
-                :now, s.margin_minor, s.profit_minor, :now
+                :now, s.margin_minor, s.profit_minor, :now, :now
             FROM s
             RETURNING asin
             """

@@ -296,7 +296,7 @@ def _conditions(query: OpportunityQuery) -> tuple[list[str], dict[str, Any]]:
         (f"{_ROI} >= :least_roi", "least_roi", query.least_roi_pct),
         (f"{_PROFIT} >= :least_profit", "least_profit", query.least_profit_minor),
         ("o.asin = :asin", "asin", query.asin),
-        ("o.best_at > :better_since", "better_since", query.better_since),
+        ("o.became_at > :news_since", "news_since", query.news_since),
     )
     for condition, name, value in wanted:
         if value is not None:

@@ -62,8 +62,9 @@ def add_opportunities(engine: Engine, *opportunities: Opportunity) -> list[int]:
             connection.execute(
                 text(
                     f"""
-                    INSERT INTO opportunities ({", ".join(_PLAIN)}, score_parts, source_currency, target_currency)
-                    VALUES ({", ".join(f":{name}" for name in _PLAIN)}, CAST(:score_parts AS jsonb), :source_currency, :target_currency)
+                    INSERT INTO opportunities ({", ".join(_PLAIN)}, score_parts, source_currency, target_currency, became_at)
+                    VALUES ({", ".join(f":{name}" for name in _PLAIN)}, CAST(:score_parts AS jsonb),
+                        :source_currency, :target_currency, :best_at)
                     RETURNING id
                     """
                 ),

@@ -167,6 +167,58 @@ def test_the_best_of_its_life_is_kept(engine: Engine) -> None:
     ]
 
 
+def test_a_gap_whose_return_rises_is_news_though_its_profit_falls(engine: Engine) -> None:
+    seen(engine, GOLDEN)
+    run(engine)
+    later = NOW + timedelta(hours=1)
+    seen(engine, {DE: 2000, IT: 4900}, at=later)
+    run(engine, now=later)
+    [(profit_minor, roi_pct, best_at, became_at)] = opportunities(engine, "profit_minor, roi_pct, best_at, became_at")
+    assert profit_minor < 1054 and roi_pct > Decimal("20.30")
+    assert (best_at, became_at) == (NOW, later)
+
+
+def test_a_gap_that_falls_and_rises_again_is_news_though_it_was_better_before(engine: Engine) -> None:
+    became = []
+    for hours, price in ((0, 9999), (1, 9200), (2, 9900), (3, 9900)):
+        at = NOW + timedelta(hours=hours)
+        seen(engine, {DE: 6000, IT: price}, at=at)
+        run(engine, now=at)
+        became += opportunities(engine, "became_at")
+    assert became == [NOW, NOW, NOW + timedelta(hours=2), NOW + timedelta(hours=2)]
+
+
+def test_a_gap_that_is_fresh_again_is_news(engine: Engine) -> None:
+    seen(engine, GOLDEN)
+    run(engine)
+    for hours in (25, 49):
+        run(engine, now=NOW + timedelta(hours=hours))
+    later = NOW + timedelta(hours=50)
+    seen(engine, GOLDEN, at=later)
+    run(engine, now=later)
+    assert opportunities(engine, "is_stale, best_at, became_at") == [(False, NOW, later)]
+
+
+def test_a_gap_whose_doubts_clear_is_news(engine: Engine) -> None:
+    seen(engine, {DE: 6000}, eans=("4005176894879",))
+    seen(engine, {IT: 9999}, eans=("4005176894886",))
+    run(engine)
+    later = NOW + timedelta(hours=1)
+    seen(engine, {IT: 9999}, eans=("4005176894879",), at=later)
+    run(engine, now=later)
+    assert opportunities(engine, "cardinality(doubts), became_at") == [(0, later)]
+
+
+def test_a_gap_whose_profit_becomes_known_is_news(engine: Engine) -> None:
+    seen(engine, GOLDEN, fba_pick_pack_minor=None)
+    run(engine)
+    before = opportunities(engine, "profit_minor, became_at")
+    later = NOW + timedelta(hours=1)
+    seen(engine, GOLDEN, at=later)
+    run(engine, now=later)
+    assert (before, opportunities(engine, "profit_minor, became_at")) == ([(None, NOW)], [(1054, later)])
+
+
 def test_the_pairs_of_other_currencies_stay_as_they_are_where_a_rate_moves(engine: Engine) -> None:
     seen(engine, GOLDEN)
     run(engine)

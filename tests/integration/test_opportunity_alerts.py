@@ -177,7 +177,7 @@ def test_what_was_there_before_a_rule_is_no_news_for_it_until_it_is_better(engin
     add_rule(engine, user_id, at=ago(hours=1))
     before = tell(engine).told
     with engine.begin() as connection:
-        connection.execute(text("UPDATE opportunities SET best_at = :now"), {"now": NOW})
+        connection.execute(text("UPDATE opportunities SET became_at = :now"), {"now": NOW})
 
     assert (before, tell(engine).told) == (0, 1)
 
