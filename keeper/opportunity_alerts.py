@@ -99,11 +99,22 @@ def tell_opportunities(
 
 
 def _announce(connection: Connection, *, now: datetime, least_roi_pct: Decimal, routes: Routes) -> int:
-    ids = opportunity_alerts.lock_unannounced(connection, least_roi_pct=least_roi_pct, limit=MOST_ANNOUNCED)
+    ids: list[int] = []
+    while len(ids) < MOST_ANNOUNCED:
+        some = opportunity_alerts.lock_unannounced(
+            connection, least_roi_pct=least_roi_pct, remembered=_REMEMBERED, better_by_pct=_BETTER_BY_PCT, limit=MOST_ANNOUNCED - len(ids)
+        )
+        new = [one.opportunity_id for one in some if one.told_minor is None or _is_better(one.profit_minor, one.told_minor)]
+        opportunity_alerts.mark_announced(connection, new, now=now)
+        known = {one.opportunity_id: one.told_minor for one in some if one.told_minor is not None}
+        # They are not looked at again until they are better; so the next ones have their turn.
+        opportunity_alerts.mark_known(connection, {number: told for number, told in known.items() if number not in set(new)})
+        ids += new
+        if len(new) == len(some):
+            break
     found = opportunities.select_by_ids(connection, ids)
     best_first = sorted(found, key=lambda one: -(one.opportunity.roi_pct or 0))
     insert_events(connection, [_announcement(one, now) for one in best_first], routes)
-    opportunity_alerts.mark_announced(connection, ids, now=now)
     return len(found)
 
 
@@ -253,4 +264,9 @@ def _is_news(one: Opportunity, told: Mapping[tuple[str, str, str], tuple[frozens
     if known is None:
         return True
     ids, profit_minor = known
-    return one.id not in ids and (one.profit_minor or 0) * 100 >= profit_minor * (100 + _BETTER_BY_PCT)
+    return one.id not in ids and _is_better(one.profit_minor or 0, profit_minor)
+
+
+def _is_better(profit_minor: int, told_minor: int) -> bool:
+    """By so much that it is worth telling again; of a loss, that it is less by so much."""
+    return profit_minor > told_minor and (profit_minor - told_minor) * 100 >= abs(told_minor) * _BETTER_BY_PCT

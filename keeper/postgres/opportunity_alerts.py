@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -17,32 +17,77 @@ from keeper.postgres.sinks import Routes
 Lane = tuple[str, str, str]
 
 
-def lock_unannounced(connection: Connection, *, least_roi_pct: Decimal, limit: int) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Unannounced:
+    """An opportunity that was not announced.
+
+    Attributes:
+        told_minor: the profit that was announced of the same gap before it went and came back, in euro cents; None: nothing was.
+    """
+
+    opportunity_id: int
+    profit_minor: int
+    told_minor: int | None
+
+
+def lock_unannounced(
+    connection: Connection, *, least_roi_pct: Decimal, remembered: timedelta, better_by_pct: int, limit: int
+) -> list[Unannounced]:
     """The best by return that nobody was told of: there, surely the same article, not stale, the profit known and of this return.
 
     One that the comparison is at work on waits for the next call.
+
+    Args:
+        remembered: for so long after a gap is gone it is known what was announced of it.
+        better_by_pct: one that is marked as known comes where it is better by so much.
     """
-    return list(
-        connection.execute(
-            text(
-                f"""
-                SELECT o.id FROM opportunities o
-                WHERE o.closed_at IS NULL AND cardinality(o.doubts) = 0 AND o.announced_at IS NULL AND NOT o.is_stale
-                    AND o.profit_minor IS NOT NULL AND o.roi_pct IS NOT NULL
-                    AND coalesce(o.roi_pct, {LEAST_ROI_PCT}) >= :least
-                ORDER BY coalesce(o.roi_pct, {LEAST_ROI_PCT}) DESC, o.id DESC LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
-                """
-            ),
-            {"least": least_roi_pct, "limit": limit},
-        ).scalars()
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT o.id, o.profit_minor, coalesce(o.announced_profit_minor, (
+                SELECT max(b.announced_profit_minor) FROM opportunities b
+                WHERE b.asin = o.asin AND b.source_market = o.source_market AND b.target_market = o.target_market
+                    AND b.closed_at > o.first_seen_at - CAST(:remembered AS interval)
+            )) AS told_minor
+            FROM opportunities o
+            WHERE o.closed_at IS NULL AND cardinality(o.doubts) = 0 AND o.announced_at IS NULL AND NOT o.is_stale
+                AND o.profit_minor IS NOT NULL AND o.roi_pct IS NOT NULL
+                AND coalesce(o.roi_pct, {LEAST_ROI_PCT}) >= :least
+                AND (o.announced_profit_minor IS NULL OR (
+                    o.profit_minor > o.announced_profit_minor
+                    AND (o.profit_minor - CAST(o.announced_profit_minor AS bigint)) * 100 >=
+                        abs(CAST(o.announced_profit_minor AS bigint)) * :better_by
+                ))
+            ORDER BY coalesce(o.roi_pct, {LEAST_ROI_PCT}) DESC, o.id DESC LIMIT :limit FOR NO KEY UPDATE OF o SKIP LOCKED
+            """
+        ),
+        {"least": least_roi_pct, "remembered": remembered, "better_by": better_by_pct, "limit": limit},
     )
+    return [Unannounced(*row) for row in rows]
 
 
 def mark_announced(connection: Connection, ids: Sequence[int], *, now: datetime) -> None:
     """They were told."""
     if ids:
         connection.execute(
-            text("UPDATE opportunities SET announced_at = :now WHERE id = ANY(CAST(:ids AS bigint[]))"), {"ids": list(ids), "now": now}
+            text(
+                "UPDATE opportunities SET announced_at = :now, announced_profit_minor = profit_minor WHERE id = ANY(CAST(:ids AS bigint[]))"
+            ),
+            {"ids": list(ids), "now": now},
+        )
+
+
+def mark_known(connection: Connection, told: Mapping[int, int]) -> None:
+    """They are gaps that came back no better: what was announced of them, by id, is theirs too, and of those that come after them."""
+    if told:
+        connection.execute(
+            text(
+                """
+                UPDATE opportunities o SET announced_profit_minor = k.told
+                FROM unnest(CAST(:ids AS bigint[]), CAST(:told AS integer[])) AS k (id, told) WHERE o.id = k.id
+                """
+            ),
+            {"ids": list(told), "told": list(told.values())},
         )
 
 

@@ -15,7 +15,7 @@ ALTER TABLE opportunities ALTER COLUMN became_at SET NOT NULL, ALTER COLUMN beca
 CREATE INDEX opportunities_by_news ON opportunities (became_at) WHERE closed_at IS NULL AND cardinality(doubts) = 0;
 COMMENT ON COLUMN opportunities.became_at IS
     'When it opened, last became better than it was just before, or was no longer doubtful, stale or unknown: what is news goes by it';
-COMMENT ON COLUMN opportunities.announced_profit_minor IS 'As it was announced; what comes back is told where it is better';
+COMMENT ON COLUMN opportunities.announced_profit_minor IS 'As it, or the same gap before it, was announced';
 """
 
 DOWNGRADE = """

@@ -206,6 +206,79 @@ def test_a_gap_that_comes_back_is_told_again_only_where_it_is_better(engine: Eng
     assert told_again == [0, 1, 1]
 
 
+def test_a_gap_that_comes_back_is_announced_again_only_where_it_is_better(engine: Engine) -> None:
+    add_opportunities(engine, opportunity(profit=1000))
+    tell(engine)
+    announced_again = []
+    for hours, profit in ((1, 1099), (2, 1100), (3, 1100), (8 * 24, 500)):
+        at = NOW + timedelta(hours=hours)
+        close(engine, at if hours < 100 else NOW + timedelta(hours=4))
+        add_opportunities(engine, opportunity(profit=profit, at=at))
+        announced_again.append(tell(engine, now=at).announced)
+
+    assert announced_again == [0, 1, 0, 1]
+
+
+def test_an_outage_that_ends_all_gaps_announces_none_of_them_again(engine: Engine) -> None:
+    """However long ago they were announced: they were there until it."""
+    add_opportunities(engine, opportunity(), opportunity(target=FR))
+    tell(engine)
+    close(engine, NOW + timedelta(days=30))
+    at = NOW + timedelta(days=33)
+    add_opportunities(engine, opportunity(at=at), opportunity(target=FR, at=at), opportunity(target=ES, at=at))
+
+    assert (tell(engine, now=at).announced, tell(engine, now=at + timedelta(days=9)).announced) == (1, 0)
+
+
+def test_a_second_outage_announces_none_of_them_again_either(engine: Engine) -> None:
+    add_opportunities(engine, opportunity())
+    done = [tell(engine).announced]
+    for days in (30, 60, 90):
+        at = NOW + timedelta(days=days)
+        close(engine, at)
+        add_opportunities(engine, opportunity(at=at))
+        done.append(tell(engine, now=at).announced)
+
+    assert done == [1, 0, 0, 0]
+
+
+def test_a_gap_that_came_back_is_announced_once_it_is_better(engine: Engine) -> None:
+    for profit in (1000, 900):
+        close(engine, NOW)
+        add_opportunities(engine, opportunity(profit=profit))
+        tell(engine)
+    done = []
+    for profit in (1099, 1100, 2000):
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE opportunities SET profit_minor = :profit WHERE closed_at IS NULL"), {"profit": profit})
+        done.append(tell(engine).announced)
+
+    assert done == [0, 1, 0]
+
+
+def test_those_that_came_back_keep_no_new_one_waiting(engine: Engine) -> None:
+    back = [opportunity(asin=asin(number), roi_pct=Decimal(90)) for number in range(MOST_ANNOUNCED)]
+    add_opportunities(engine, *back)
+    tell(engine)
+    close(engine, NOW)
+    add_opportunities(engine, *back, opportunity(asin=asin(5000)))
+
+    assert (tell(engine).announced, tell(engine).announced) == (1, 0)
+
+
+@pytest.mark.parametrize(("profit", "times"), [(-100, 0), (-91, 0), (-90, 1), (-105, 0)])
+def test_a_loss_that_comes_back_is_told_again_only_where_it_is_less(engine: Engine, profit: int, times: int) -> None:
+    add_listener(engine)
+    add_opportunities(engine, opportunity(profit=-100))
+    tell(engine)
+    at = NOW + timedelta(days=1)
+    close(engine, at)
+    add_opportunities(engine, opportunity(profit=profit, at=at))
+    again = tell(engine, now=at)
+
+    assert (again.told, again.announced) == (times, times)
+
+
 def test_who_has_no_channel_or_a_paused_rule_is_told_nothing(engine: Engine) -> None:
     add_listener(engine, channels=0)
     ben = add_listener(engine, "ben")
