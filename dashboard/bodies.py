@@ -209,6 +209,27 @@ class PriceHistory(Body):
     end_at: datetime | None = None
 
 
+class Horizon(Body):
+    """What is to be expected in so many days."""
+
+    days: int
+    price_minor: int | None = None
+    low_minor: int | None = None
+    high_minor: int | None = None
+    why_no_price: str | None = None
+    chance_pct: float | None = None
+    why_no_chance: str | None = None
+
+
+class PriceForecast(Body):
+    """A price in some days, the nearest first; given only where its own past bears it out."""
+
+    marketplace: str
+    currency: str
+    horizons: list[Horizon]
+    target_minor: int | None = None
+
+
 class Watch(Body):
     """A watch as it stands."""
 

@@ -21,6 +21,7 @@ from dashboard.bodies import (
     HouseStatus,
     Me,
     OpportunityPage,
+    PriceForecast,
     PriceHistory,
     Problem,
     ProductPage,
@@ -117,6 +118,10 @@ class KeeperClient:
         return self._get(
             f"/api/v1/prices/{asin}/history", PriceHistory, marketplace=marketplace, price_type=price_type, days=days, points=points
         )
+
+    def fetch_forecast(self, asin: str, marketplace: str, price_type: str, *, target: float | None) -> PriceForecast:
+        """Where a price may go, and the chance that it is at the target or below until then."""
+        return self._get(f"/api/v1/prices/{asin}/forecast", PriceForecast, marketplace=marketplace, price_type=price_type, target=target)
 
     def fetch_watches(self) -> list[Watch]:
         """All of the person's, paused ones too: up to a thousand."""

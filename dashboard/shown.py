@@ -1,10 +1,12 @@
 """Amounts, percents and times as a person reads them, in their language."""
 
+import re
 from datetime import datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from dashboard.bodies import PriceForecast
 from dashboard.words import Language, Words
 
 STORES: Final = ("DE", "IT", "ES", "FR", "UK")
@@ -100,6 +102,34 @@ def interval(seconds: int, words: Words) -> str:
     if seconds % 3600 == 0:
         return words("hours", count=seconds // 3600)
     return words("minutes", count=number(seconds / 60, words.language, 0 if seconds % 60 == 0 else 1))
+
+
+def forecast_line(known: PriceForecast, words: Words) -> str:
+    """The nearest horizon in one sentence; what is not known better than the last price is says why."""
+    one = known.horizons[0]
+    shown = {
+        name: minor(amount, known.currency, words.language)
+        for name, amount in (("low", one.low_minor), ("high", one.high_minor), ("target", known.target_minor))
+    }
+    if one.low_minor is not None and one.high_minor is not None:
+        said = words("forecast_range", store=known.marketplace, days=one.days, **shown)
+    else:
+        said = words("forecast_none", store=known.marketplace, days=one.days, why=_reason(one.why_no_price, words))
+    if known.target_minor is None or (one.chance_pct is None and one.why_no_chance == one.why_no_price):
+        return plain(f"{said}.")
+    if one.chance_pct is not None:
+        chance = words("forecast_chance", chance=percent(one.chance_pct, words.language, 0), **shown)
+    else:
+        chance = words("forecast_no_chance", why=_reason(one.why_no_chance, words), **shown)
+    return plain(f"{said}; {chance}.")
+
+
+def _reason(why: str | None, words: Words) -> str:
+    """The API's reason, with its numbers, in the person's language."""
+    said = words.name(re.sub(r"\d+", "#", why or "–"))
+    for figure in re.findall(r"\d+", why or ""):
+        said = said.replace("#", figure, 1)
+    return said
 
 
 def plain(text: str) -> str:

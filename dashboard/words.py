@@ -169,6 +169,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     ),
     "no_rate": ("{store} fehlt: kein Wechselkurs für {currency}.", "{store} is missing: no exchange rate for {currency}."),
     "no_history": ("Für diese Märkte und diese Preisart gibt es keinen Verlauf.", "There is no history for these stores and this price."),
+    "forecast_range": ("{store} in {days} Tagen zwischen {low} und {high}", "{store} in {days} days between {low} and {high}"),
+    "forecast_none": ("{store} in {days} Tagen: keine Vorhersage, {why}", "{store} in {days} days: no forecast, {why}"),
+    "forecast_chance": ("Chance, dein Ziel von {target} zu erreichen: {chance}", "chance to reach your target of {target}: {chance}"),
+    "forecast_no_chance": ("Chance auf dein Ziel von {target}: ohne Angabe, {why}", "chance of your target of {target}: none told, {why}"),
     "range_month": ("1 Monat", "1 month"),
     "range_quarter": ("3 Monate", "3 months"),
     "range_half": ("6 Monate", "6 months"),
@@ -342,6 +346,30 @@ NAMES: Final[dict[str, tuple[str, str]]] = {
     "coupon": ("Coupon", "coupon"),
     "stock unknown": ("Bestand unbekannt", "stock unknown"),
     "old price": ("alter Preis", "old price"),
+    # Why nothing is forecast; # is a number.
+    "there is no offer now": ("zurzeit gibt es kein Angebot", "there is no offer now"),
+    "# days of history are needed to try it, and there are #": (
+        "erst ab # Tagen Verlauf lässt sie sich erproben, da sind #",
+        "# days of history are needed to try it, and there are #",
+    ),
+    "the price is there already": ("der Preis ist schon da", "the price is there already"),
+    "on its own history it was not surely better than to say that the last price stays": (
+        "am eigenen Verlauf war sie nicht sicher besser als „der letzte Preis bleibt“",
+        "on its own history it was not surely better than to say that the last price stays",
+    ),
+    "on its own history nothing could be better than to say that the last price stays": (
+        "am eigenen Verlauf kann nichts besser sein als „der letzte Preis bleibt“",
+        "on its own history nothing could be better than to say that the last price stays",
+    ),
+    "on its own history it was not surely better than to say how often it happened so far": (
+        "am eigenen Verlauf war sie nicht sicher besser als „so oft wie bisher“",
+        "on its own history it was not surely better than to say how often it happened so far",
+    ),
+    "on its own history nothing could be better than to say how often it happened so far": (
+        "am eigenen Verlauf kann nichts besser sein als „so oft wie bisher“",
+        "on its own history nothing could be better than to say how often it happened so far",
+    ),
+    "it could be tried from # days only": ("sie ließ sich nur an # Tagen erproben", "it could be tried from # days only"),
 }
 
 

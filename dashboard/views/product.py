@@ -10,7 +10,7 @@ from dashboard import session
 from dashboard.bodies import Explanation, Opportunity, ProductInStore, ProductPage
 from dashboard.charts import CONFIG, Line, convert, draw_history, draw_waterfall
 from dashboard.client import ApiRefused, KeyRefused
-from dashboard.shown import ALL_STORES, STORES, cut, day, minor, moment, number, percent, plain, web_link
+from dashboard.shown import ALL_STORES, STORES, cut, day, forecast_line, minor, moment, number, percent, plain, web_link
 from dashboard.views.opportunities import notes_of
 from dashboard.words import Words
 
@@ -216,6 +216,28 @@ def _tell_history(page: ProductPage, words: Words) -> None:
         st.info(words("no_history"), icon=":material/info:")
     if remarks:
         st.caption(" ".join(remarks))
+    if lines:
+        _tell_forecast(page.asin, [line.store for line in lines], kind, words)
+
+
+def _tell_forecast(asin: str, stores: Sequence[str], kind: str, words: Words) -> None:
+    """Of the store where the person waits for a price, or the first; its absence leaves the page as it is."""
+    targets = {
+        one.marketplace: one.target
+        for one in session.client().fetch_watches()
+        if one.asin == asin and one.price_type == kind and one.target is not None
+    }
+    store = next((store for store in stores if store in targets), stores[0])
+    try:
+        known = session.client().fetch_forecast(asin, store, kind, target=targets.get(store))
+    except KeyRefused:
+        raise
+    except ApiRefused as error:
+        if error.status != _NOT_FOUND:
+            session.tell(error)
+        return
+    if known.horizons:
+        st.caption(forecast_line(known, words))
 
 
 def _lines(asin: str, stores: Sequence[str], kind: str, words: Words) -> tuple[list[Line], list[str]]:

@@ -1,5 +1,6 @@
 """What the pages say and ask, without a browser: their scripts run in this process, on the real API."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -133,6 +134,11 @@ def test_store_without_a_history_is_no_fault(draw: Draw) -> None:
 
     assert "No such product" not in said(page)
     assert "Price history" in said(page)
+
+
+def test_forecast_stands_under_the_history_or_why_there_is_none(draw: Draw) -> None:
+    assert re.search(r"DE in 7 days(\\:| between) ", said(draw("product", asin=KEYBOARDS[0])))
+    assert re.search(r"DE in 7 Tagen(\\:| zwischen) ", said(draw("product", asin=KEYBOARDS[0], language="de")))
 
 
 def test_title_of_somebody_else_is_no_markup(draw: Draw) -> None:

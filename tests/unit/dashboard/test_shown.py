@@ -1,10 +1,12 @@
 """Amounts, percents and times in the form of their language."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from dashboard import shown
+from dashboard.bodies import Horizon, PriceForecast
 from dashboard.words import Language, Words
 
 
@@ -68,3 +70,30 @@ def test_pages_lead_to_https_only(url: str | None) -> None:
 @pytest.mark.parametrize("text", ["=1+1", "+49", "-1", "@a", "\ta"])
 def test_cell_that_would_be_run_has_an_apostrophe(text: str) -> None:
     assert shown.cell(text) == f"'{text}"
+
+
+def told(language: Language, target_minor: int | None = None, **said: Any) -> str:
+    return shown.forecast_line(PriceForecast("DE", "EUR", [Horizon(7, **said)], target_minor), Words(language)).replace("\\", "")
+
+
+def test_a_forecast_is_one_line() -> None:
+    known: dict[str, Any] = {"price_minor": 4990, "low_minor": 4500, "high_minor": 5200, "chance_pct": 62.5}
+    assert told("en", 4600, **known) == "DE in 7 days between €45.00 and €52.00; chance to reach your target of €46.00: 63 %."
+    assert told("de", **known) == "DE in 7 Tagen zwischen 45,00 € und 52,00 €."
+
+
+@pytest.mark.parametrize(
+    ("language", "line"),
+    [
+        ("en", "DE in 7 days: no forecast, 97 days of history are needed to try it, and there are 12."),
+        ("de", "DE in 7 Tagen: keine Vorhersage, erst ab 97 Tagen Verlauf lässt sie sich erproben, da sind 12."),
+    ],
+)
+def test_a_forecast_that_is_not_given_says_why_once(language: Language, line: str) -> None:
+    why = "97 days of history are needed to try it, and there are 12"
+    assert told(language, 4600, why_no_price=why, why_no_chance=why) == line
+
+
+def test_a_chance_stands_without_a_price() -> None:
+    line = told("en", 4600, why_no_price="there is no offer now", chance_pct=10.0)
+    assert line == "DE in 7 days: no forecast, there is no offer now; chance to reach your target of €46.00: 10 %."
