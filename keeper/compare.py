@@ -2,7 +2,8 @@
 
 A pass works in several short transactions, one for some ten thousand products: it reads their prices as columns, reckons all pairs, and
 makes the open opportunities of those products what was found. What changed is taken off its list in the same transaction, and a pass says
-what it reckoned with only when it is through: one that is killed has done a part, and the next does the rest.
+what it reckons with before it begins: one that is killed has done a part, and the next does the rest, and again what was reckoned with
+other terms than its own.
 """
 
 import hashlib
@@ -202,7 +203,7 @@ class _Pass:
             plan = self._plan(comparison.select_terms(connection), reckoned_with, is_full=is_full)
             until = product_changes.select_last_change(connection)
             walks = plan.walk is not None
-            number = comparison.insert_comparison(connection, is_full=walks, why=plan.why, now=self.now)
+            number = comparison.insert_comparison(connection, is_full=walks, why=plan.why, terms=json.dumps(reckoned_with), now=self.now)
         self.done = replace(self.done, id=number, is_full=walks, why=plan.why)
         if plan.walk is not None:
             self._walk(plan.walk or None, is_looked=plan.is_looked)
@@ -223,7 +224,6 @@ class _Pass:
                 opened=self.done.opened,
                 changed=self.done.changed,
                 closed=self.done.closed,
-                terms=json.dumps(reckoned_with),
                 now=self.now,
             )
         logger.info("%s", self.done.sentence)
@@ -250,25 +250,30 @@ class _Pass:
             "terms": self.ready.fingerprints(),
         }
 
-    def _plan(self, before: Mapping[str, Any] | None, after: Mapping[str, Any], *, is_full: bool) -> _Plan:
+    def _plan(self, before: Sequence[Mapping[str, Any]], after: Mapping[str, Any], *, is_full: bool) -> _Plan:
         """What is other than the last time, and so is to be reckoned anew.
 
         Rates change the gap itself, so every product is looked at, in the pairs of those currencies. Fees and the seller change only what
         is left of a gap: the open opportunities of those categories and pairs are.
+
+        Args:
+            before: of the last pass that came to its end, then of those after it that did not: any opportunity may be by any of them.
         """
-        if before is None or not before:
+        if not before or not before[0]:
             return _Plan("the first", (), is_looked=True)
         if is_full:
             return _Plan("asked for", ())
-        if before.get("settings") != after["settings"] or before.get("pairs") != after["pairs"]:
+        if not all(before):
+            return _Plan("a pass that broke off", (), is_looked=True)
+        if any(one.get("settings") != after["settings"] or one.get("pairs") != after["pairs"] for one in before):
             return _Plan("other settings", (), is_looked=True)
-        moved = {store for store, worth in after["worth"].items() if before.get("worth", {}).get(store) != worth}
+        moved = {store for store, worth in after["worth"].items() if any(one.get("worth", {}).get(store) != worth for one in before)}
         walk = [(source.value, target.value) for source, target in self.pairs if {source.value, target.value} & moved]
         lanes = [
             (category or None, self.pairs[pair][0].value, self.pairs[pair][1].value)
             for category, marks in after["terms"].items()
             for pair, mark in enumerate(marks)
-            if [mark] != before.get("terms", {}).get(category, [])[pair : pair + 1]
+            if any([mark] != one.get("terms", {}).get(category, [])[pair : pair + 1] for one in before)
         ]
         lanes = [lane for lane in lanes if (lane[1], lane[2]) not in walk]
         why = " and ".join(word for word, is_so in (("exchange rates", walk), ("fees or the seller", lanes)) if is_so)

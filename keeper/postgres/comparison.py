@@ -115,32 +115,48 @@ class Written:
     asins: tuple[str, ...]
 
 
-def select_terms(connection: Connection) -> Mapping[str, Any] | None:
-    """What the newest pass that came to its end reckoned with; None before the first."""
-    row = connection.execute(text("SELECT terms FROM comparisons WHERE ended_at IS NOT NULL ORDER BY id DESC LIMIT 1")).first()
-    return None if row is None else row.terms
+def select_terms(connection: Connection) -> list[Mapping[str, Any]]:
+    """What the newest pass that came to its end reckoned with, and then those after it that did not, each once; nothing before the first.
+
+    A pass that was killed has written a part: what it reckoned with is in the opportunities until a pass comes to its end.
+    """
+    rows = connection.execute(
+        text(
+            """
+            SELECT terms FROM comparisons
+            WHERE id >= (SELECT id FROM comparisons WHERE ended_at IS NOT NULL ORDER BY id DESC LIMIT 1) ORDER BY id
+            """
+        )
+    )
+    found: list[Mapping[str, Any]] = []
+    for terms in rows.scalars():
+        if terms not in found:
+            found.append(terms)
+    return found
 
 
-def insert_comparison(connection: Connection, *, is_full: bool, why: str, now: datetime) -> int:
-    """A pass that begins. Returns its number."""
-    query = text("INSERT INTO comparisons (is_full, why, began_at) VALUES (:is_full, :why, :now) RETURNING id")
-    number: int = connection.execute(query, {"is_full": is_full, "why": why, "now": now}).scalar_one()
-    return number
-
-
-def finish_comparison(
-    connection: Connection, number: int, *, products: int, pairs: int, opened: int, changed: int, closed: int, terms: str, now: datetime
-) -> None:
-    """It is through: from now on its number names the state. Passes of long ago are forgotten.
+def insert_comparison(connection: Connection, *, is_full: bool, why: str, terms: str, now: datetime) -> int:
+    """A pass that begins. Returns its number.
 
     Args:
         terms: JSON.
     """
+    query = text(
+        "INSERT INTO comparisons (is_full, why, terms, began_at) VALUES (:is_full, :why, CAST(:terms AS jsonb), :now) RETURNING id"
+    )
+    number: int = connection.execute(query, {"is_full": is_full, "why": why, "terms": terms, "now": now}).scalar_one()
+    return number
+
+
+def finish_comparison(
+    connection: Connection, number: int, *, products: int, pairs: int, opened: int, changed: int, closed: int, now: datetime
+) -> None:
+    """It is through: from now on its number names the state. Passes of long ago are forgotten."""
     connection.execute(
         text(
             """
             UPDATE comparisons SET ended_at = :now, products = :products, pairs = :pairs, opened = :opened, changed = :changed,
-                closed = :closed, terms = CAST(:terms AS jsonb)
+                closed = :closed
             WHERE id = :number
             """
         ),
@@ -151,7 +167,6 @@ def finish_comparison(
             "opened": opened,
             "changed": changed,
             "closed": closed,
-            "terms": terms,
             "number": number,
         },
     )

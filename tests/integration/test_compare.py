@@ -52,6 +52,10 @@ def run(engine: Engine, terms: Terms = TERMS, *, now: Any = NOW, **options: Any)
     return compare(engine, now=now, terms=terms, **options)
 
 
+def pull_the_plug(*_: Any, **__: Any) -> None:
+    raise ConnectionError("pulled the plug")
+
+
 def opportunities(engine: Engine, columns: str, *, asin: str = ASIN) -> list[Any]:
     return rows(engine, f"SELECT {columns} FROM opportunities WHERE asin = :asin ORDER BY id", asin=asin)
 
@@ -420,6 +424,38 @@ def test_changes_of_a_pass_that_breaks_off_stay_on_the_list(engine: Engine) -> N
     with pytest.raises(ConnectionError):
         run(engine, on_changed=break_off)
     assert run(engine).opened == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(replace(TERMS, seller=replace(SELLER, preparation_minor=2000)), id="seller"),
+        pytest.param(replace(TERMS, least_margin_pct=Decimal(70)), id="setting"),
+        pytest.param(replace(TERMS, rates=ExchangeRates((ExchangeRate("GBP", Decimal("0.9"), date(2026, 5, 9), "test"),))), id="rate"),
+    ],
+)
+def test_what_a_killed_pass_reckoned_with_other_terms_is_reckoned_anew(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, other: Terms
+) -> None:
+    seen(engine, GOLDEN)
+    seen(engine, {UK: 6000, DE: 9999}, asin=OTHER_ASIN)
+    run(engine)
+    columns = "asin, source_market, target_market, margin_minor, profit_minor, closed_at IS NULL"
+    before = rows(engine, f"SELECT {columns} FROM opportunities WHERE closed_at IS NULL ORDER BY asin, source_market")
+    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+        patched.setattr("keeper.postgres.comparison.finish_comparison", pull_the_plug)
+        run(engine, other)
+    assert rows(engine, f"SELECT {columns} FROM opportunities WHERE closed_at IS NULL ORDER BY asin, source_market") != before
+    run(engine)
+    assert rows(engine, f"SELECT {columns} FROM opportunities WHERE closed_at IS NULL ORDER BY asin, source_market") == before
+    assert run(engine).why == "changes"
+
+
+def test_a_killed_pass_that_did_not_say_what_it_reckoned_with_leaves_every_product_to_the_next(engine: Engine) -> None:
+    run(engine)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO comparisons (is_full, why, began_at) VALUES (false, 'changes', :now)"), {"now": NOW})
+    assert run(engine).is_full
 
 
 def test_a_second_comparison_beside_one_is_refused(engine: Engine) -> None:
