@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Final
 
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.price_type import PriceType
+
+# Why one was closed by nothing but time: it may be there again when both prices are looked at and are what they were.
+PRICE_TOO_OLD: Final = "price too old"
 
 
 @dataclass(frozen=True, slots=True)

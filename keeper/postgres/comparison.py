@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
+from keeper.domain.opportunity import PRICE_TOO_OLD
 from keeper.domain.opportunity_query import LEAST_PROFIT_MINOR, LEAST_ROI_PCT
 from keeper.domain.opportunity_score import ScorePart
 from keeper.domain.price_type import PriceType
@@ -656,7 +657,7 @@ def _close(connection: Connection, scope: Scope, parameters: dict[str, object], 
                     WHEN NOT EXISTS (SELECT 1 FROM {_PAIRS} WHERE lane.source = o.source_market AND lane.target = o.target_market)
                         THEN 'no longer compared'
                     WHEN count(c.amount_minor) < 2 THEN 'price gone'
-                    WHEN min(c.checked_at) <= :over THEN 'price too old'
+                    WHEN min(c.checked_at) <= :over THEN CAST(:price_too_old AS text)
                     ELSE 'gap closed'
                 END
                 FROM current_prices c
@@ -672,6 +673,7 @@ def _close(connection: Connection, scope: Scope, parameters: dict[str, object], 
         {
             **parameters,
             "over": over,
+            "price_too_old": PRICE_TOO_OLD,
             "scope_asins": list(scope.asins or ()),
             "after": scope.after,
             "last": scope.last,

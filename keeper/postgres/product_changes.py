@@ -4,13 +4,16 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, text
 
+from keeper.domain.opportunity import PRICE_TOO_OLD
+
 
 def note_changes(connection: Connection, asins: Collection[str], *, looked_at: Collection[str] = ()) -> None:
     """These products are to be compared anew.
 
     Args:
         asins: whose prices or facts are others.
-        looked_at: whose prices were checked and may be what they were: only an open opportunity is told that they are fresh.
+        looked_at: whose prices were checked and may be what they were: an open opportunity is told that they are fresh, and one that time
+            alone has closed may be there again.
     """
     if not asins and not looked_at:
         return
@@ -22,9 +25,17 @@ def note_changes(connection: Connection, asins: Collection[str], *, looked_at: C
             UNION
             SELECT asin FROM unnest(CAST(:looked_at AS text[])) AS asin
             WHERE EXISTS (SELECT 1 FROM opportunities o WHERE o.asin = asin.asin AND o.closed_at IS NULL)
+                OR EXISTS (
+                    SELECT 1 FROM (
+                        SELECT DISTINCT ON (o.source_market, o.target_market) o.closed_why FROM opportunities o
+                        WHERE o.asin = asin.asin AND o.closed_at IS NOT NULL
+                        ORDER BY o.source_market, o.target_market, o.id DESC
+                    ) latest
+                    WHERE latest.closed_why = :price_too_old
+                )
             """
         ),
-        {"asins": list(asins), "looked_at": list(looked_at)},
+        {"asins": list(asins), "looked_at": list(looked_at), "price_too_old": PRICE_TOO_OLD},
     )
 
 

@@ -153,6 +153,32 @@ def test_a_price_nobody_checks_ends_its_opportunity_by_time_alone(engine: Engine
     assert opportunities(engine, "closed_why") == ["price too old"]
 
 
+def test_prices_that_are_looked_at_again_and_stayed_open_what_time_alone_closed(engine: Engine) -> None:
+    seen(engine, GOLDEN)
+    run(engine)
+    late = NOW + timedelta(hours=80)
+    run(engine, now=late)
+    for hours, store, price in ((0, DE, 6000), (1, IT, 9999)):
+        at = late + timedelta(hours=hours)
+        run_record(
+            engine,
+            product([(NOW, price)], at=at, marketplace=store, root_category_id=ROOT, fba_pick_pack_minor=420),
+            sinks=frozenset(),
+        )
+        run(engine, now=at)
+    assert opportunities(engine, "closed_why, first_seen_at") == [("price too old", NOW), (None, late + timedelta(hours=1))]
+
+
+def test_a_gap_that_closed_is_not_looked_at_for_prices_that_stayed(engine: Engine) -> None:
+    seen(engine, GOLDEN)
+    run(engine)
+    seen(engine, {IT: 6100}, at=NOW + timedelta(hours=1))
+    run(engine, now=NOW + timedelta(hours=1))
+    later = NOW + timedelta(hours=3)
+    run_record(engine, product([(NOW, 6000)], at=later, root_category_id=ROOT, fba_pick_pack_minor=420), sinks=frozenset())
+    assert run(engine, now=later).products == 0
+
+
 def test_a_new_gap_is_a_new_opportunity(engine: Engine) -> None:
     for hours, price in ((0, 9999), (1, 6100), (2, 9500)):
         at = NOW + timedelta(hours=hours)
