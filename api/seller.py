@@ -53,7 +53,7 @@ class Band(Body):
 class Profile(Body):
     """A seller's situation. A cost that is null is not known, and with it each profit; 0 means that it costs nothing.
 
-    Costs are for one piece, in minor units: without VAT for a registered seller, with VAT for another.
+    Costs are for one piece, in minor units: without VAT for a registered seller, with VAT for another; storage is without VAT for both.
     """
 
     home: Country = Field(description="Country in two letters; UK for the United Kingdom", examples=["DE"])
@@ -65,7 +65,11 @@ class Profile(Body):
     )
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = Field("EUR", description="Of the costs")
     preparation_minor: CostMinor | None = Field(None, description="Label, bag, hands", examples=[50])
-    storage_minor: CostMinor | None = Field(None, description="In Amazon's warehouse, until it is sold", examples=[15])
+    storage_minor: CostMinor | None = Field(
+        None,
+        description="In Amazon's warehouse, until it is sold. Always without VAT: Keeper adds it where you are registered nowhere",
+        examples=[15],
+    )
     return_allowance_pct: Percent | None = Field(None, description="Of the gross sale price, set aside for returns", examples=[2.5])
     inbound: Annotated[list[Band], Field(max_length=_MOST_BANDS)] = Field(
         [], description="By lane and weight: a lane's own bands go before those of any store. Each lane has one price for a weight"

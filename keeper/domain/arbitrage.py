@@ -8,8 +8,9 @@ The formula, with P the gross sale price, C the gross purchase price, v_s and v_
     C_net  = C / (1 + v_b) where purchase VAT comes back, else C
     ROI    = profit / (C_net + preparation + inbound), margin = profit / P
 
-- A seller who is registered nowhere keeps the VAT in P, pays gross costs and the home country's VAT on Amazon's fees. Only where the store
-  is not in the home country's VAT area is output VAT taken all the same: there Amazon owes it for the seller and keeps it back.
+- A seller who is registered nowhere keeps the VAT in P, pays gross costs and the home country's VAT on Amazon's fees, storage among them:
+  that one cost is without VAT from every seller, as Amazon names it. Only where the store is not in the home country's VAT area is output
+  VAT taken all the same: there Amazon owes it for the seller and keeps it back.
 - Over a customs border: duty on C_net, import VAT of the target country on C_net, duty and inbound (nothing where it is reclaimed) and
   clearance; all count to what is invested.
 - A sale to another country is taxed there (one-stop shop); the 10,000 EUR a year below which home VAT may be used is not modelled.

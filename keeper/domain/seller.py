@@ -59,7 +59,7 @@ class InboundBand:
 
 @dataclass(frozen=True, slots=True)
 class SellerProfile:
-    """A seller's situation; costs are for one piece: without VAT from a registered seller, with VAT from another.
+    """A seller's situation; costs are for one piece: without VAT from a registered seller, with VAT from another, but for storage.
 
     Attributes:
         home: country in two letters (`UK`, not `GB`).
@@ -67,7 +67,8 @@ class SellerProfile:
         reclaims_purchase_vat: the VAT of a purchase comes back, by reclaim or because a supply between registered businesses has none.
         currency: of the costs below.
         preparation_minor: None while it is not known; that makes each profit unknown.
-        storage_minor: like it.
+        storage_minor: like it, but without VAT from every seller: Amazon charges it, so it is one of the fees to which a seller who is
+            registered nowhere has the home country's VAT added.
         return_allowance_pct: of the gross sale price, set aside for returns; None while it is not known.
         inbound: a lane's own bands go before those of any store.
         wanted_roi_pct: None for no wish.

@@ -243,6 +243,15 @@ def test_a_seller_registered_behind_the_border_reclaims_import_vat() -> None:
     assert part(profit, PartName.IMPORT_VAT) == 0
 
 
+@pytest.mark.parametrize(
+    ("seller", "more"), [pytest.param(REGISTERED, 0, id="registered"), pytest.param(SMALL, 190, id="registered nowhere, 19 % at home")]
+)
+def test_storage_is_without_vat_from_every_seller_and_taxed_once_as_a_fee(seller: SellerProfile, more: int) -> None:
+    without, stored = (compute_profit(terms(replace(seller, storage_minor=minor)), 6000, 9999) for minor in (0, 1000))
+    assert part(stored, PartName.STORAGE) == -1000
+    assert (without.profit_minor or 0) - (stored.profit_minor or 0) == 1000 + more
+
+
 def test_vat_refunded_on_export_is_not_paid() -> None:
     profit = compute_profit(terms(NOT_RECLAIMING, source=UK, tables=KNOWN_BORDERS), 10369, 19999)
     assert (part(profit, PartName.PURCHASE), part(profit, PartName.PURCHASE_VAT)) == (-12000, 2000)
