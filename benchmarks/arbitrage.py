@@ -276,6 +276,7 @@ def bare_pass(engine: Engine, terms: Terms, shares: list["comparison.Words"]) ->
             price_type=terms.price_type,
             stores=terms.stores,
             now=NOW,
+            checked_since=NOW - terms.price_ends_after,
         )
         total += int(prices.minor.sum()) + sum(int(getattr(listings, column).sum()) & 0xFF for column in listings.__slots__)
     return total

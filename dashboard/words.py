@@ -338,7 +338,7 @@ NAMES: Final[dict[str, tuple[str, str]]] = {
     "sells slowly": ("verkauft sich langsam", "sells slowly"),
     "demand unknown": ("Nachfrage unbekannt", "demand unknown"),
     "many sellers": ("viele Verkäufer", "many sellers"),
-    "Amazon has the buy box": ("Amazon hat die Buy Box", "Amazon has the buy box"),
+    "Amazon sells it": ("Amazon verkauft selbst", "Amazon sells it"),
     "hazardous": ("Gefahrgut", "hazardous"),
     "heat-sensitive": ("wärmeempfindlich", "heat-sensitive"),
     "often returned": ("oft zurückgeschickt", "often returned"),

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 JOB: Final = "compare"
 # Raised where opportunities would look otherwise from the same prices: then every one is looked at anew.
-RULES: Final = 1
+RULES: Final = 2
 # So many prices are read at once: some 50,000 products in five stores, which takes some 50 MB.
 ROWS_AT_ONCE: Final = 250_000
 PRODUCTS_AT_ONCE: Final = 20_000
@@ -392,7 +392,9 @@ class _Pass:
         # Facts are read of the products of candidates only: most products have none.
         products, places = np.unique(candidates.products, return_inverse=True)
         asins = prices.asins[products]
-        listings = comparison.read_listings(connection, asins, price_type=self.terms.price_type, stores=self.stores, now=self.now)
+        listings = comparison.read_listings(
+            connection, asins, price_type=self.terms.price_type, stores=self.stores, now=self.now, checked_since=self.over
+        )
         grid = _Grid(listings, len(self.stores), len(products))
         columns = Columns(
             prices=prices.minor[:, products],
@@ -499,6 +501,7 @@ def _facts(
         monthly_sold=of(listings.monthly_sold, targets),
         offer_count=of(listings.offer_count, targets),
         buy_box_is_amazon=of(listings.buy_box_is_amazon, targets),
+        amazon_matches=of(listings.amazon_matches, targets),
         is_hazardous=either(listings.is_hazardous),
         is_heat_sensitive=either(listings.is_heat_sensitive),
         is_often_returned=of(listings.is_often_returned, targets),

@@ -31,6 +31,7 @@ class FactColumns:
     monthly_sold: Ints
     offer_count: Ints
     buy_box_is_amazon: Ints
+    amazon_matches: Ints
     is_hazardous: Ints
     is_heat_sensitive: Ints
     is_often_returned: Ints
@@ -50,7 +51,7 @@ def find_flags(facts: FactColumns) -> Ints:
         Flag.SELLS_SLOWLY: (drops < score.SLOW_DROPS_30) & (sold < score.SLOW_MONTHLY_SOLD) & ~is_unknown,
         Flag.DEMAND_UNKNOWN: is_unknown,
         Flag.MANY_SELLERS: facts.offer_count >= score.MANY_SELLERS,
-        Flag.AMAZON_SELLS: facts.buy_box_is_amazon == 1,
+        Flag.AMAZON_SELLS: _is_amazon_there(facts) == 1,
         Flag.HAZARDOUS: facts.is_hazardous == 1,
         Flag.HEAT_SENSITIVE: facts.is_heat_sensitive == 1,
         Flag.OFTEN_RETURNED: facts.is_often_returned == 1,
@@ -74,7 +75,7 @@ def compute_score_parts(facts: FactColumns) -> Ints:
     sellers = facts.offer_count
     is_open = (sellers > 0) & (sellers <= score.CROWDED_SELLERS)
     few = _of(score.FEW_SELLERS_POINTS, score.CROWDED_SELLERS - sellers, score.CROWDED_SELLERS - 1)
-    competition = np.where(is_open, few, 0) + np.where(facts.buy_box_is_amazon == 0, score.NOT_AMAZON_POINTS, 0)
+    competition = np.where(is_open, few, 0) + np.where(_is_amazon_there(facts) == 0, score.NOT_AMAZON_POINTS, 0)
     safety = np.where(facts.is_hazardous == 0, score.NOT_HAZARDOUS_POINTS, 0)
     safety = safety + np.where(facts.is_heat_sensitive == 0, score.NOT_HEAT_SENSITIVE_POINTS, 0)
     safety = safety + np.where(facts.is_often_returned == 0, score.SELDOM_RETURNED_POINTS, 0)
@@ -89,6 +90,11 @@ def compute_score_parts(facts: FactColumns) -> Ints:
         ScorePart.CERTAINTY: certainty,
     }
     return np.stack([by_part[part] for part in PARTS])
+
+
+def _is_amazon_there(facts: FactColumns) -> Ints:
+    """1 before 0 before `NONE`, as they are in order."""
+    return np.maximum(facts.buy_box_is_amazon, facts.amazon_matches)
 
 
 def _of(points: int, value: Ints, full: int) -> Ints:

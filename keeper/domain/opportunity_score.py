@@ -19,7 +19,7 @@ class Flag(StrEnum):
     SELLS_SLOWLY = "sells slowly"
     DEMAND_UNKNOWN = "demand unknown"
     MANY_SELLERS = "many sellers"
-    AMAZON_SELLS = "Amazon has the buy box"
+    AMAZON_SELLS = "Amazon sells it"
     HAZARDOUS = "hazardous"
     HEAT_SENSITIVE = "heat-sensitive"
     OFTEN_RETURNED = "often returned"
@@ -50,7 +50,7 @@ FAST_DROPS_30: Final = 30
 FAST_MONTHLY_SOLD: Final = 100
 SLOW_DROPS_30: Final = 5
 SLOW_MONTHLY_SOLD: Final = 20
-# Few sellers in the target store, and its buy box not Amazon's.
+# Few sellers in the target store, and Amazon none that matters.
 FEW_SELLERS_POINTS: Final = 9
 NOT_AMAZON_POINTS: Final = 6
 CROWDED_SELLERS: Final = 20
@@ -72,11 +72,13 @@ class OpportunityFacts:
     Attributes:
         roi_pct: in hundredths of a percent.
         sales_rank_drops_30, monthly_sold, offer_count, buy_box_is_amazon: of the target's listing.
+        amazon_matches: Amazon itself sells there for the compared price or less; False where it has no offer, None where that is not known
+            or it asks for more: whose the buy box is then, only the buy box tells.
         is_hazardous, is_heat_sensitive: of either listing: what one store knows is so in the other, too.
         is_often_returned: of the target's listing.
         is_lightning: the purchase price is a lightning deal's that runs now.
         has_coupon: the source has one, which is not in its price.
-        is_in_stock: the source has it.
+        is_in_stock: the source has it at the compared price; only of Amazon's own offer that is ever known.
         is_old: one of both prices has not been looked at for too long.
     """
 
@@ -85,6 +87,7 @@ class OpportunityFacts:
     monthly_sold: int | None = None
     offer_count: int | None = None
     buy_box_is_amazon: bool | None = None
+    amazon_matches: bool | None = None
     is_hazardous: bool | None = None
     is_heat_sensitive: bool | None = None
     is_often_returned: bool | None = None
@@ -105,7 +108,7 @@ def find_flags(facts: OpportunityFacts) -> tuple[Flag, ...]:
         Flag.SELLS_SLOWLY: is_slow,
         Flag.DEMAND_UNKNOWN: is_unknown,
         Flag.MANY_SELLERS: facts.offer_count is not None and facts.offer_count >= MANY_SELLERS,
-        Flag.AMAZON_SELLS: facts.buy_box_is_amazon is True,
+        Flag.AMAZON_SELLS: _is_amazon_there(facts) is True,
         Flag.HAZARDOUS: facts.is_hazardous is True,
         Flag.HEAT_SENSITIVE: facts.is_heat_sensitive is True,
         Flag.OFTEN_RETURNED: facts.is_often_returned is True,
@@ -126,7 +129,7 @@ def compute_score_parts(facts: OpportunityFacts) -> Mapping[ScorePart, int]:
     sellers = facts.offer_count or 0
     is_open = 0 < sellers <= CROWDED_SELLERS
     competition = _of(FEW_SELLERS_POINTS, CROWDED_SELLERS - sellers, CROWDED_SELLERS - 1) if is_open else 0
-    competition += NOT_AMAZON_POINTS if facts.buy_box_is_amazon is False else 0
+    competition += NOT_AMAZON_POINTS if _is_amazon_there(facts) is False else 0
     safety = NOT_HAZARDOUS_POINTS if facts.is_hazardous is False else 0
     safety += NOT_HEAT_SENSITIVE_POINTS if facts.is_heat_sensitive is False else 0
     safety += SELDOM_RETURNED_POINTS if facts.is_often_returned is False else 0
@@ -140,6 +143,12 @@ def compute_score_parts(facts: OpportunityFacts) -> Mapping[ScorePart, int]:
         ScorePart.SAFETY: safety,
         ScorePart.CERTAINTY: certainty,
     }
+
+
+def _is_amazon_there(facts: OpportunityFacts) -> bool | None:
+    """Whether Amazon is a seller to reckon with: one sign that says so is enough."""
+    signs = (facts.buy_box_is_amazon, facts.amazon_matches)
+    return True if True in signs else False if False in signs else None
 
 
 def _of(points: int, value: int | None, full: int) -> int:

@@ -78,6 +78,7 @@ class Listings:
     monthly_sold: Ints
     offer_count: Ints
     buy_box_is_amazon: Ints
+    amazon_matches: Ints
     is_hazardous: Ints
     is_heat_sensitive: Ints
     is_often_returned: Ints
@@ -313,20 +314,37 @@ _LISTING_COLUMNS: Final = (
     ("monthly_sold", ">i4", "coalesce(p.monthly_sold, -1)"),
     ("offer_count", ">i4", "coalesce(p.offer_count, -1)"),
     ("buy_box_is_amazon", ">i4", _YES.format("buy_box_is_amazon")),
+    # By Amazon's own price, which each answer has: whose the buy box is, Keepa says only where it is asked, for tokens.
+    (
+        "amazon_matches",
+        ">i4",
+        "CASE WHEN a.amount_minor <= c.amount_minor THEN 1 WHEN a.asin IS NOT NULL AND a.amount_minor IS NULL THEN 0 ELSE -1 END",
+    ),
     ("is_hazardous", ">i4", _YES.format("is_hazardous")),
     ("is_heat_sensitive", ">i4", _YES.format("is_heat_sensitive")),
     ("is_often_returned", ">i4", "CASE p.return_rate WHEN 'high' THEN 1 WHEN 'low' THEN 0 ELSE -1 END"),
     ("is_lightning", ">i4", "coalesce(p.lightning_ends_at > %(now)s, false)::int"),
     ("has_coupon", ">i4", "(p.coupon_minor IS NOT NULL OR p.coupon_pct IS NOT NULL)::int"),
-    ("is_in_stock", ">i4", "CASE p.availability WHEN 'in_stock' THEN 1 WHEN 'no_offer' THEN 0 ELSE -1 END"),
+    # The availability is that of Amazon's own offer, and says nothing of another seller's price.
+    (
+        "is_in_stock",
+        ">i4",
+        f"""
+        CASE WHEN a.amount_minor = c.amount_minor OR (c.price_type = '{PriceType.BUY_BOX_SHIPPING}' AND p.buy_box_is_amazon)
+            THEN CASE p.availability WHEN 'in_stock' THEN 1 WHEN 'no_offer' THEN 0 ELSE -1 END ELSE -1 END
+        """,
+    ),
 )
 
 
-def read_listings(connection: Connection, asins: Words, *, price_type: PriceType, stores: Sequence[Marketplace], now: datetime) -> Listings:
+def read_listings(
+    connection: Connection, asins: Words, *, price_type: PriceType, stores: Sequence[Marketplace], now: datetime, checked_since: datetime
+) -> Listings:
     """What is known of these products in the stores that have a price of them.
 
     Args:
         asins: each once, in order.
+        checked_since: what Amazon itself asked earlier is not known.
     """
     names = ", ".join(f"array_agg({name})" for name, _, _ in _LISTING_COLUMNS)
     columns = ", ".join(f"{expression} AS {name}" for name, _, expression in _LISTING_COLUMNS)
@@ -337,6 +355,8 @@ def read_listings(connection: Connection, asins: Words, *, price_type: PriceType
         SELECT array_agg(asin), array_agg(marketplace), {names} FROM (
             SELECT c.asin, c.marketplace, {columns}
             FROM current_prices c LEFT JOIN products p ON p.asin = c.asin AND p.marketplace = c.marketplace
+            LEFT JOIN current_prices a ON a.asin = c.asin AND a.marketplace = c.marketplace AND a.price_type = '{PriceType.AMAZON}'
+                AND a.checked_at > %(since)s
             WHERE c.price_type = %(price_type)s AND c.marketplace = ANY(%(stores)s) AND c.asin = ANY(%(asins)s)
             ORDER BY c.asin
         ) listing
@@ -346,6 +366,7 @@ def read_listings(connection: Connection, asins: Words, *, price_type: PriceType
             "stores": [store.value for store in stores],
             "asins": [asin.decode() for asin in asins.tolist()],
             "now": now,
+            "since": checked_since,
         },
     )
     if found is None:

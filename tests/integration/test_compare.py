@@ -332,9 +332,75 @@ def test_flags_and_score_come_from_both_listings(engine: Engine) -> None:
         )
     run(engine)
     [(flags, score, parts)] = opportunities(engine, "flags, score, score_parts")
-    assert flags == ["sells fast", "Amazon has the buy box", "hazardous", "coupon"]
-    assert parts == {"profit": 16, "velocity": 25, "competition": 9, "safety": 0, "certainty": 10}
+    assert flags == ["sells fast", "Amazon sells it", "hazardous", "coupon", "stock unknown"]
+    assert parts == {"profit": 16, "velocity": 25, "competition": 9, "safety": 0, "certainty": 6}
     assert score == sum(parts.values())
+
+
+def amazon_asks(engine: Engine, store: Marketplace, price: int | None, *, at: Any = NOW) -> None:
+    """Keepa answered this price of Amazon's own offer."""
+    said: dict[str, Any] = {"root_category_id": ROOT, "fba_pick_pack_minor": 420}
+    run_record(engine, product({PriceType.AMAZON: [(at, price)]}, marketplace=store, at=at, **said), sinks=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("price", "is_told", "points"),
+    [
+        pytest.param(9999, True, 0, id="the compared price"),
+        pytest.param(9000, True, 0, id="less"),
+        pytest.param(11000, False, 0, id="more: the buy box may be Amazon's all the same"),
+        pytest.param(None, False, 6, id="no offer"),
+    ],
+)
+def test_amazon_is_a_seller_by_its_own_price_where_nobody_asked_for_the_buy_box(
+    engine: Engine, price: int | None, is_told: bool, points: int
+) -> None:
+    seen(engine, GOLDEN)
+    amazon_asks(engine, IT, price)
+    run(engine)
+    assert opportunities(engine, "'Amazon sells it' = ANY(flags), (score_parts->>'competition')::int") == [(is_told, points)]
+
+
+def test_a_price_of_amazons_that_nobody_checks_tells_nothing(engine: Engine) -> None:
+    amazon_asks(engine, IT, 9999, at=ago(hours=80))
+    seen(engine, GOLDEN)
+    run(engine)
+    assert opportunities(engine, "'Amazon sells it' = ANY(flags)") == [False]
+
+
+def test_amazon_as_a_new_seller_is_told_by_the_next_pass(engine: Engine) -> None:
+    seen(engine, GOLDEN)
+    run(engine)
+    later = NOW + timedelta(hours=1)
+    amazon_asks(engine, IT, 9999, at=later)
+    run(engine, now=later)
+    assert opportunities(engine, "'Amazon sells it' = ANY(flags)") == [True]
+
+
+@pytest.mark.parametrize(
+    ("price_type", "amazon", "box_is_amazon", "is_known"),
+    [
+        pytest.param(PriceType.NEW, 6000, None, True, id="the price is Amazon's own"),
+        pytest.param(PriceType.NEW, 6500, None, False, id="Amazon asks more"),
+        pytest.param(PriceType.NEW, None, True, False, id="the buy box is not what is compared"),
+        pytest.param(PriceType.BUY_BOX_SHIPPING, None, True, True, id="the buy box is Amazon's"),
+        pytest.param(PriceType.BUY_BOX_SHIPPING, None, False, False, id="the buy box is another's"),
+    ],
+)
+def test_the_stock_is_known_of_amazons_own_offer_only(
+    engine: Engine, price_type: PriceType, amazon: int | None, box_is_amazon: bool | None, is_known: bool
+) -> None:
+    for store, price in GOLDEN.items():
+        said: dict[str, Any] = {"root_category_id": ROOT, "fba_pick_pack_minor": 420}
+        run_record(engine, product({price_type: [(NOW, price)]}, marketplace=store, **said), sinks=frozenset())
+    if amazon is not None:
+        amazon_asks(engine, DE, amazon)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE products SET availability = 'in_stock', buy_box_is_amazon = :is_so"), {"is_so": box_is_amazon})
+    run(engine, replace(TERMS, price_type=price_type))
+    assert opportunities(engine, "'stock unknown' = ANY(flags), (score_parts->>'certainty')::int") == [
+        (not is_known, 10 if is_known else 6)
+    ]
 
 
 def test_the_category_is_that_of_the_store_that_sells_or_of_one_that_knows_it(engine: Engine) -> None:

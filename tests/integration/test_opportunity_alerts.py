@@ -81,7 +81,7 @@ def close(engine: Engine, at: datetime) -> None:
 def test_a_new_opportunity_is_announced_once_as_its_schema_says(engine: Engine) -> None:
     use_sinks(engine, {Sink.KAFKA})
     run_record(engine, product([(NOW, 9999)], marketplace=IT, title="Tastiera"), sinks=frozenset({Sink.KAFKA}))
-    [number] = add_opportunities(engine, opportunity(flags=("Amazon has the buy box",)))
+    [number] = add_opportunities(engine, opportunity(flags=("Amazon sells it",)))
 
     first, again = tell(engine), tell(engine)
 
@@ -387,7 +387,7 @@ def test_an_alert_is_mailed_with_profit_links_and_flags(engine: Engine) -> None:
         user_id = add_user(engine, channels=[f"mailto://127.0.0.1:{server.port}/anna@example.net?from=keeper@example.org"])
         add_rule(engine, user_id, "Good <ones>")
         run_record(engine, product([(NOW, 9999)], marketplace=IT, title="Tastiera"))
-        add_opportunities(engine, opportunity(flags=("Amazon has the buy box",)))
+        add_opportunities(engine, opportunity(flags=("Amazon sells it",)))
         tell(engine)
         sender = ChannelSender(connect_timeout_seconds=2, read_timeout_seconds=10, allowed_schemes=("mailto",))
         relay(engine, AlertSink(engine, sender, CIPHER), settings=RelaySettings(), longest_seconds=30)
@@ -398,7 +398,7 @@ def test_an_alert_is_mailed_with_profit_links_and_flags(engine: Engine) -> None:
     assert str(mail["Subject"]) == "10.54 € profit, ROI 20.30 %: DE → IT, Tastiera"
     said = plain.get_content()
     for words in (
-        "Profit: 10.54 € (ROI 20.30 %, 10.54 % of the sale price)", "Before you buy: Amazon has the buy box",
+        "Profit: 10.54 € (ROI 20.30 %, 10.54 % of the sale price)", "Before you buy: Amazon sells it",
         f"Buy: https://www.amazon.de/dp/{ASIN}", f"Sell: https://www.amazon.it/dp/{ASIN}", "Reckoned for: the default seller",
     ):  # fmt: skip
         assert words in said

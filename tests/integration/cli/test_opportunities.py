@@ -15,13 +15,13 @@ IT = Marketplace.IT
 def number(engine: Engine) -> int:
     """Of the golden case."""
     run_record(engine, product([(NOW, 9999)], marketplace=IT, title="Tastiera", fba_pick_pack_minor=420, package_weight_g=900))
-    [number] = add_opportunities(engine, opportunity(flags=("Amazon has the buy box",)))
+    [number] = add_opportunities(engine, opportunity(flags=("Amazon sells it",)))
     return number
 
 
 def test_opportunities_are_in_a_table_with_profit_and_warnings(shell: Terminal, number: int) -> None:
     said = shell.run("opportunities", "list").stdout
-    for words in (str(number), "Tastiera", "DE → IT", "60.00 €", "99.99 €", "66.65 %", "10.54 €", "20.30 %", "Amazon has the buy box"):
+    for words in (str(number), "Tastiera", "DE → IT", "60.00 €", "99.99 €", "66.65 %", "10.54 €", "20.30 %", "Amazon sells it"):
         assert words in said
 
 

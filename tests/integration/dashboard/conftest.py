@@ -178,7 +178,7 @@ def _add_opportunities(engine: Engine, now: datetime) -> list[int]:
     return add_opportunities(
         engine,
         opportunity(_DE, _IT, asin=one, at=hours[0], flags=("hazardous",)),
-        opportunity(_FR, _ES, asin=other, at=hours[1], source_minor=8190, target_minor=12999, flags=("Amazon has the buy box",), **profit),
+        opportunity(_FR, _ES, asin=other, at=hours[1], source_minor=8190, target_minor=12999, flags=("Amazon sells it",), **profit),
         opportunity(_UK, _DE, asin=strange, at=hours[2], source_minor=2437, target_minor=4490, is_stale=True, **unknown),
         opportunity(_DE, _UK, asin=lossy, at=hours[3], source_minor=3999, target_minor=4150, **loss),
         opportunity(_ES, _DE, asin=one, at=hours[4], source_minor=1999, target_minor=2390, **doubt),

@@ -26,6 +26,7 @@ ANY_FACTS = st.builds(
     monthly_sold=st.one_of(st.none(), st.integers(0, 100_000)),
     offer_count=st.one_of(st.none(), st.integers(0, 500)),
     buy_box_is_amazon=st.one_of(st.none(), st.booleans()),
+    amazon_matches=st.one_of(st.none(), st.booleans()),
     is_hazardous=st.one_of(st.none(), st.booleans()),
     is_heat_sensitive=st.one_of(st.none(), st.booleans()),
     is_often_returned=st.one_of(st.none(), st.booleans()),
@@ -47,7 +48,8 @@ ANY_FACTS = st.builds(
         pytest.param(
             {"monthly_sold": 50, "offer_count": 15, "is_in_stock": False}, [Flag.MANY_SELLERS], id="many sellers; out of stock is known"
         ),
-        pytest.param({"monthly_sold": 50, "buy_box_is_amazon": True, "is_in_stock": True}, [Flag.AMAZON_SELLS], id="Amazon"),
+        pytest.param({"monthly_sold": 50, "buy_box_is_amazon": True, "is_in_stock": True}, [Flag.AMAZON_SELLS], id="Amazon in the buy box"),
+        pytest.param({"monthly_sold": 50, "amazon_matches": True, "is_in_stock": True}, [Flag.AMAZON_SELLS], id="Amazon's own price"),
         pytest.param(
             {"monthly_sold": 50, "is_hazardous": True, "is_heat_sensitive": True, "is_often_returned": True, "is_in_stock": True},
             [Flag.HAZARDOUS, Flag.HEAT_SENSITIVE, Flag.OFTEN_RETURNED],
@@ -76,6 +78,9 @@ def test_flags_are_told_by_the_facts(facts: dict[str, Any], flags: list[Flag]) -
         pytest.param({"offer_count": 1}, ScorePart.COMPETITION, 9, id="one seller"),
         pytest.param({"offer_count": 0}, ScorePart.COMPETITION, 0, id="no seller"),
         pytest.param({"buy_box_is_amazon": False}, ScorePart.COMPETITION, 6, id="not Amazon"),
+        pytest.param({"amazon_matches": False}, ScorePart.COMPETITION, 6, id="no offer of Amazon's"),
+        pytest.param({"buy_box_is_amazon": False, "amazon_matches": True}, ScorePart.COMPETITION, 0, id="Amazon outside the buy box"),
+        pytest.param({"buy_box_is_amazon": True, "amazon_matches": False}, ScorePart.COMPETITION, 0, id="Amazon as the box has it"),
         pytest.param({"is_hazardous": False}, ScorePart.SAFETY, 3, id="known not to be hazardous"),
         pytest.param({}, ScorePart.SAFETY, 0, id="nothing known"),
         pytest.param({"is_old": True, "is_in_stock": True}, ScorePart.CERTAINTY, 6, id="an old price"),
