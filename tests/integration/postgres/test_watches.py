@@ -304,6 +304,31 @@ def test_who_changes_many_waits_for_a_recording_instead_of_a_deadlock(engine: En
     assert rows(engine, "SELECT 1 FROM planned_checks") == []
 
 
+@pytest.mark.parametrize("has_failed", [False, True], ids=["a check", "a failed check"])
+def test_a_recording_locks_plans_in_the_order_of_their_key(engine: Engine, anna: int, has_failed: bool) -> None:
+    # As they lie on the disk the longer interval comes first.
+    for interval in (6, 1):
+        add_watch(engine, add_user(engine, f"every-{interval}"), interval=timedelta(hours=interval))
+    with engine.begin() as connection:
+        connection.execute(text("ANALYZE planned_checks"))
+    lock = text("SELECT 1 FROM planned_checks WHERE interval_seconds = :seconds FOR UPDATE")
+
+    def check() -> None:
+        if not has_failed:
+            run_record(engine, product([(ago(days=1), 5000)]))
+            return
+        with engine.begin() as connection:
+            watches.postpone_failed(connection, [ASIN], "DE", failure="x", now=NOW, wait=timedelta(hours=1))
+
+    with ThreadPoolExecutor(1) as pool, engine.begin() as changing:
+        changing.execute(lock, {"seconds": 3600})
+        checking = pool.submit(check)
+        wait_until(lambda: one(engine, _WAITING) == 1, "the check waits for the change")
+        changing.execute(lock, {"seconds": 21600})
+        changing.commit()
+        checking.result(30)
+
+
 # --- plans: one for all watches of a product with one interval
 
 
