@@ -28,7 +28,8 @@ def maintenance() -> State[Any]:
         f"made {done.partitions_made} partitions, dropped {done.event_days_dropped} days of events, removed {done.calls_removed} calls, "
         f"{done.dead_letters_removed} dead letters, {done.ingested_forgotten} ids of foreign events, "
         f"{done.answers_forgotten} kept answers of the API, {done.sightings_forgotten} sightings of deals, "
-        f"{done.deals_forgotten} deals that are over, {done.reports_forgotten} reports, {retired.documents} documents, "
+        f"{done.deals_forgotten} deals and {done.opportunities_forgotten} opportunities that are over, "
+        f"{done.reports_forgotten} reports, {retired.documents} documents, "
         f"ranked {ranked} products anew"
     )
     notes = [done.problem] if done.problem else []

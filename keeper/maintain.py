@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 
 from keeper.domain.errors import KeeperError
-from keeper.postgres import deals, idempotency, ingested, ledger, outbox, partitions, product_changes, reports, scan, watches
+from keeper.postgres import deals, idempotency, ingested, ledger, opportunities, outbox, partitions, product_changes, reports, scan, watches
 from keeper.postgres.partitions import PartitionsBusy
 from keeper.postgres.sinks import lock_routes
 from keeper.search.connection import SearchConnection, open_client
@@ -20,6 +20,7 @@ _LOCK_SECONDS = 5.0
 # Longer than any product waits for its turn in the compared stores.
 _SCANS_KEPT = timedelta(days=30)
 _DEALS_AT_ONCE = 2000
+_OPPORTUNITIES_AT_ONCE = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Retention:
 
     Attributes:
         ingested: ids of recorded foreign events; to outlast their topics.
-        deals: from their end on.
+        deals, opportunities: from their end on.
     """
 
     events: int
@@ -37,6 +38,7 @@ class Retention:
     dead_letters: int
     sightings: int
     deals: int
+    opportunities: int
     reports: int
 
 
@@ -56,6 +58,7 @@ class Maintained:
     answers_forgotten: int
     sightings_forgotten: int
     deals_forgotten: int
+    opportunities_forgotten: int
     reports_forgotten: int
     problem: str = ""
 
@@ -92,6 +95,8 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         sightings = deals.delete_old_sightings(connection, before=now - timedelta(days=retention.sightings))
         scan.delete_old(connection, before=now - _SCANS_KEPT)
     old_deals, _ = _until_done(engine, partial(_forget_deals, before=now - timedelta(days=retention.deals)))
+    over = now - timedelta(days=retention.opportunities)
+    old_opportunities, _ = _until_done(engine, partial(opportunities.delete_over, before=over, limit=_OPPORTUNITIES_AT_ONCE))
     made, made_problem = _until_done(engine, partial(partitions.make_partitions, now=now, at_most=1, lock_seconds=_LOCK_SECONDS))
     dropped, dropped_problem = _until_done(
         engine, partial(partitions.drop_event_days, keep_days=retention.events, at_most=1, lock_seconds=_LOCK_SECONDS)
@@ -105,6 +110,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         answers_forgotten=answers,
         sightings_forgotten=sightings,
         deals_forgotten=old_deals,
+        opportunities_forgotten=old_opportunities,
         reports_forgotten=old_reports,
         problem=made_problem or dropped_problem,
     )

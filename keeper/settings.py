@@ -330,6 +330,7 @@ class KeepSettings(_Group):
     calls_days: int = Field(90, ge=1, le=3650, description="Rows of keepa_calls are kept so long, days")
     dead_letters_days: int = Field(90, ge=1, le=3650, description="Dead letters are kept in PostgreSQL so long, days")
     deals_days: int = Field(400, ge=1, le=3650, description="Deals are kept so long after their end, days")
+    opportunities_days: int = Field(400, ge=1, le=3650, description="Opportunities are kept so long after their end, days")
     reports_days: int = Field(400, ge=1, le=3650, description="Reports and alerts of deals are kept so long, days")
 
 

@@ -23,6 +23,7 @@ def maintain() -> Maintained:
         dead_letters=keep.dead_letters_days,
         sightings=resources.settings.deals.sightings_days,
         deals=keep.deals_days,
+        opportunities=keep.opportunities_days,
         reports=keep.reports_days,
     )
     with resources.engine.begin() as connection:

@@ -324,3 +324,25 @@ def _found(row: Sequence[Any]) -> FoundOpportunity:
     for name in ("unknown_parts", "doubts", "flags"):
         named[name] = tuple(named[name])
     return FoundOpportunity(Opportunity(**named), *row[len(named) :])
+
+
+def delete_over(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Forget opportunities that were closed before that time, with their alerts and outcomes. Returns how many.
+
+    One whose outcome is still to be looked up stays, unless that has been due since before that time, too: nobody looks any more.
+    """
+    return connection.execute(
+        text(
+            """
+            DELETE FROM opportunities WHERE id = ANY(ARRAY(
+                SELECT o.id FROM opportunities o
+                WHERE o.closed_at < :before AND NOT EXISTS (
+                    SELECT 1 FROM opportunity_outcomes w
+                    WHERE w.opportunity_id = o.id AND w.scored_at IS NULL AND w.due_at >= :before
+                )
+                ORDER BY o.closed_at, o.id LIMIT :limit FOR UPDATE SKIP LOCKED
+            ))
+            """
+        ),
+        {"before": before, "limit": limit},
+    ).rowcount

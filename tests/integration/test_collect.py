@@ -266,7 +266,11 @@ def test_what_belongs_to_no_group_is_kept_without_one_where_the_source_is_truste
 def test_old_sightings_are_forgotten_and_the_deal_stays(engine: Engine) -> None:
     for days in (100, 80):
         run_collect(engine, sighting(changed=ago(days=101), looked=ago(days=101)), now=ago(days=days))
-    maintain(engine, now=NOW, retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=400, reports=400))
+    maintain(
+        engine,
+        now=NOW,
+        retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=400, opportunities=400, reports=400),
+    )
     assert rows(engine, "SELECT seen_at FROM deal_sightings") == [ago(days=80)]
     assert one(engine, "SELECT count(*) FROM collected_deals") == 1
 
@@ -280,7 +284,7 @@ def test_a_deal_is_forgotten_so_long_after_its_end_and_taken_out_of_the_index(en
                 "UPDATE collected_deals SET ended_at = %(at)s WHERE asin = %(asin)s", {"at": ago(days=days), "asin": f"B00000000{number}"}
             )
     run_collect(engine, sighting(asin="B000000009", changed=ago(days=60), looked=ago(days=60)), now=ago(days=60))
-    retention = Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=30, reports=400)
+    retention = Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=30, opportunities=400, reports=400)
     done = maintain(engine, now=NOW, retention=retention)
     assert done.deals_forgotten == 1
     assert rows(engine, "SELECT asin FROM collected_deals ORDER BY asin") == ["B000000001", "B000000009"]

@@ -362,7 +362,11 @@ def test_what_was_asked_for_long_ago_is_forgotten(engine: Engine) -> None:
     with engine.begin() as connection:
         mark_scanned(connection, ["B000000001"], "DE", now=now - timedelta(days=31))
         mark_scanned(connection, ["B000000002"], "DE", now=now - timedelta(days=29))
-    maintain(engine, now=now, retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=400, reports=400))
+    maintain(
+        engine,
+        now=now,
+        retention=Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=400, opportunities=400, reports=400),
+    )
     assert rows(engine, "SELECT asin FROM scanned_products") == ["B000000002"]
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from keeper import maintain as maintain_verb
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.opportunity import Opportunity
 from keeper.domain.opportunity_query import OpportunityQuery, OpportunityQueryInvalid, OpportunitySort
+from keeper.maintain import Maintained, Retention, maintain
 from keeper.postgres.opportunities import (
     OpportunityUnknown,
     count_opportunities,
@@ -19,7 +21,7 @@ from keeper.postgres.opportunities import (
     select_opportunities,
     select_totals,
 )
-from tests.integration.makers import ASIN, NOW, add_user, ago, plans, product, run_record
+from tests.integration.makers import ASIN, NOW, add_user, ago, plans, product, rows, run_record
 from tests.integration.opportunities import add_comparison, add_opportunities, opportunity
 
 DE, IT, ES, FR = Marketplace.DE, Marketplace.IT, Marketplace.ES, Marketplace.FR
@@ -274,3 +276,47 @@ def test_the_generation_is_the_newest_comparison_that_is_through_and_the_users_p
 
     assert (found.comparison_id, found.compared_at, found.profile, found.profile_revision) == (number, NOW, {"home": "FR"}, 3)
     assert (without.comparison_id, without.profile, without.profile_revision) == (number, None, 0)
+
+
+# --- forgotten
+
+
+def forget(engine: Engine, days: int) -> Maintained:
+    kept = Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=400, opportunities=days, reports=400)
+    return maintain(engine, now=NOW, retention=kept)
+
+
+def note_outcome(engine: Engine, number: int, *, due: int, is_scored: bool) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO opportunity_outcomes (opportunity_id, days, due_at, score, bought_minor, scored_at) "
+                "VALUES (:number, 30, :due_at, 50, 6000, :scored_at)"
+            ),
+            {"number": number, "due_at": ago(days=due), "scored_at": ago(days=due) if is_scored else None},
+        )
+
+
+def test_opportunities_are_forgotten_so_long_after_their_end(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintain_verb, "_OPPORTUNITIES_AT_ONCE", 2)
+    over = [opportunity(asin=asin(number), at=ago(days=90), closed_at=ago(days=31), closed_why="gap closed") for number in range(3)]
+    stays = [opportunity(at=ago(days=90)), opportunity(DE, FR, at=ago(days=90), closed_at=ago(days=29), closed_why="gap closed")]
+    kept = add_opportunities(engine, *over, *stays)[3:]
+    assert forget(engine, 30).opportunities_forgotten == 3
+    assert rows(engine, "SELECT id FROM opportunities ORDER BY id") == kept
+    assert forget(engine, 30).opportunities_forgotten == 0
+
+
+@pytest.mark.parametrize(
+    ("due", "is_scored", "forgotten"),
+    [
+        pytest.param(10, True, 1, id="its outcome is known"),
+        pytest.param(10, False, 0, id="its outcome is still to be looked up"),
+        pytest.param(31, False, 1, id="nobody looks its outcome up"),
+    ],
+)
+def test_an_opportunity_is_kept_until_its_outcome_is_known(engine: Engine, due: int, is_scored: bool, forgotten: int) -> None:
+    [number] = add_opportunities(engine, opportunity(at=ago(days=90), closed_at=ago(days=40), closed_why="gap closed"))
+    note_outcome(engine, number, due=due, is_scored=is_scored)
+    assert forget(engine, 30).opportunities_forgotten == forgotten
+    assert len(rows(engine, "SELECT 1 FROM opportunity_outcomes")) == 1 - forgotten

@@ -13,7 +13,7 @@ from keeper.postgres.outbox import FIRST_OF_SHARDS, insert_events
 from keeper.postgres.partitions import PartitionsBusy, drop_event_days, make_partitions
 from tests.integration.makers import one, plans, rows
 
-RETENTION = Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=400, reports=400)
+RETENTION = Retention(events=7, calls=90, ingested=8, dead_letters=90, sightings=90, deals=400, opportunities=400, reports=400)
 TODAY = datetime.now(UTC).date()
 NOW = datetime(TODAY.year, TODAY.month, TODAY.day, 12, tzinfo=UTC)
 FAR = datetime(2035, 6, 15, tzinfo=UTC)
