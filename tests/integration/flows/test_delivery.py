@@ -80,7 +80,7 @@ def test_maintenance_runs_green_again_and_again(installation: Installation) -> N
     assert [end.state for end in ends] == ["Completed", "Completed"]
     nothing = (
         "removed 0 calls, 0 dead letters, 0 ids of foreign events, 0 kept answers of the API, 0 sightings of deals, "
-        "0 deals that are over, 0 reports, 0 documents, ranked 0 products anew"
+        "0 deals and 0 opportunities that are over, 0 reports, 0 documents, ranked 0 products anew"
     )
     assert ends[-1].message == f"made 0 partitions, dropped 0 days of events, {nothing}"
 
