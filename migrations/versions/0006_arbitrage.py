@@ -9,9 +9,6 @@ depends_on = None
 
 UPGRADE = """
 CREATE INDEX collected_deals_over ON collected_deals (ended_at) WHERE ended_at IS NOT NULL;
--- Keepa's feed names no brand.
-DROP INDEX products_of_brand;
-CREATE INDEX products_of_brand ON products (marketplace, lower(brand)) WHERE brand IS NOT NULL;
 
 -- The same words in two thirds of the time: nearly every title is in normal form already, and to find that out costs little.
 CREATE OR REPLACE FUNCTION keeper_fold(said text) RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE AS $$
@@ -214,8 +211,6 @@ CREATE OR REPLACE FUNCTION keeper_fold(said text) RETURNS text LANGUAGE sql STAB
     SELECT regexp_replace(replace(replace(plain, 'ae', 'a'), 'oe', 'o'), '(^|[^aeiouyq])ue', '\\1u', 'g')
     FROM regexp_replace(lower(unaccent(normalize(left(said, 2000), NFKC))), '[^[:alnum:]]+', ' ', 'g') plain
 $$;
-DROP INDEX products_of_brand;
-CREATE INDEX products_of_brand ON products (marketplace, lower(brand));
 DROP INDEX collected_deals_over;
 ALTER TABLE finder_queries DROP COLUMN asins;
 DROP TABLE opportunities, comparisons, seller_profiles, exchange_rates, product_changes, scanned_products;
