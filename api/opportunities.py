@@ -1,7 +1,5 @@
 """Opportunities: buy in one store, sell in another; what is left, and why."""
 
-import base64
-import binascii
 import re
 from datetime import date, datetime
 from decimal import Decimal
@@ -17,7 +15,7 @@ from api.access import Caller, Reader
 from api.comparison import answer_of_comparison
 from api.conditional import answer
 from api.live import House, Live
-from api.paging import CursorInvalid, CursorText, Limit, following
+from api.paging import CursorInvalid, CursorText, Limit, following, pack_cursor, unpack_cursor
 from api.problems import problems
 from api.query import LEFT_OUT
 from api.schemas import Answer, RowId
@@ -306,8 +304,7 @@ def _number(value: Decimal | None) -> float | None:
 
 def _cursor(place: Place, order: OpportunitySort | None) -> str:
     """Opaque text for where a page of this order ended; None for those that are over."""
-    text = f"{order.value if order else _OVER}:{place.value}:{place.opportunity_id}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return pack_cursor(f"{order.value if order else _OVER}:{place.value}:{place.opportunity_id}")
 
 
 def _place(cursor: str | None, order: OpportunitySort | None) -> Place | None:
@@ -318,10 +315,7 @@ def _place(cursor: str | None, order: OpportunitySort | None) -> Place | None:
     """
     if cursor is None:
         return None
-    try:
-        found = _CURSOR.fullmatch(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii"))
-    except (ValueError, binascii.Error):
-        found = None
-    if found is None or found[1] != (order.value if order else _OVER):
+    found = unpack_cursor(cursor, _CURSOR)
+    if found[1] != (order.value if order else _OVER):
         raise CursorInvalid("cursor: not one that Keeper gave for this order")
     return Place(Decimal(found[2]), int(found[3]))

@@ -24,7 +24,7 @@ class CursorInvalid(KeeperError):
 
 def encode_cursor(row_id: int) -> str:
     """Opaque text for where a page ended."""
-    return base64.urlsafe_b64encode(f"id:{row_id}".encode()).decode().rstrip("=")
+    return pack_cursor(f"id:{row_id}")
 
 
 def decode_cursor(cursor: str | None) -> int | None:
@@ -33,15 +33,27 @@ def decode_cursor(cursor: str | None) -> int | None:
     Raises:
         CursorInvalid: see there.
     """
-    if cursor is None:
-        return None
+    return None if cursor is None else int(unpack_cursor(cursor, _CURSOR)[1])
+
+
+def pack_cursor(said: str) -> str:
+    """Opaque text for what a list's own order says of where a page ended."""
+    return base64.urlsafe_b64encode(said.encode()).decode().rstrip("=")
+
+
+def unpack_cursor(cursor: str, form: re.Pattern[str]) -> re.Match[str]:
+    """The reverse, taken apart by the form that the list gives its cursors.
+
+    Raises:
+        CursorInvalid: of another form.
+    """
     try:
-        found = _CURSOR.fullmatch(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii"))
+        found = form.fullmatch(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii"))
     except (ValueError, binascii.Error):
         found = None
     if found is None:
         raise CursorInvalid("cursor: not one that Keeper gave")
-    return int(found.group(1))
+    return found
 
 
 def next_page(request: Request, last_id: int | None, *, is_full: bool) -> str | None:

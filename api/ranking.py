@@ -1,7 +1,5 @@
 """Which products sell best in a store."""
 
-import base64
-import binascii
 import re
 from typing import Annotated
 
@@ -12,7 +10,7 @@ from pydantic import Field
 from api import conditional
 from api.access import Reader
 from api.live import House
-from api.paging import CursorInvalid, CursorText, following
+from api.paging import CursorText, following, pack_cursor, unpack_cursor
 from api.problems import problems
 from api.query import LEFT_OUT
 from api.schemas import Answer, Store
@@ -104,7 +102,7 @@ def _shown(one: RankedProduct, marketplace: Marketplace) -> Ranked:
 
 
 def _cursor(one: RankedProduct) -> str:
-    return base64.urlsafe_b64encode(f"rank:{one.score}:{one.asin}".encode()).decode().rstrip("=")
+    return pack_cursor(f"rank:{one.score}:{one.asin}")
 
 
 def _place(cursor: str | None) -> RankingPlace | None:
@@ -115,10 +113,5 @@ def _place(cursor: str | None) -> RankingPlace | None:
     """
     if cursor is None:
         return None
-    try:
-        found = _CURSOR.fullmatch(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii"))
-    except (ValueError, binascii.Error):
-        found = None
-    if found is None:
-        raise CursorInvalid("cursor: not one that Keeper gave")
+    found = unpack_cursor(cursor, _CURSOR)
     return RankingPlace(int(found[1]), found[2])

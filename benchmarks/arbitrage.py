@@ -28,15 +28,17 @@ from cProfile import Profile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from pstats import Stats
+from typing import TypeVar
 
 import numpy as np
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from benchmarks.deals import statement_times
 from benchmarks.figures import database, say
-from keeper.compare import ROWS_AT_ONCE, Compared, Terms, compare
+from keeper.compare import ROWS_AT_ONCE, Terms, compare
 from keeper.domain.borders import parse_borders
 from keeper.domain.exchange import ExchangeRates
 from keeper.domain.fee_category import FeeCategories, FeeCategoryRule
@@ -48,6 +50,7 @@ from keeper.profit_pass import NONE, Columns, ProfitPass
 from keeper.trade_files import read_seed_rates, read_tables
 
 Figure = tuple[str, float, str, str]
+Done = TypeVar("Done")
 
 SEEDS = Path(__file__).parents[1] / "seeds"
 NOW = datetime(2026, 5, 11, 12, tzinfo=UTC)
@@ -232,14 +235,14 @@ def _timed_pass(engine: Engine, terms: Terms, at: datetime, *, is_full: bool = F
     return seconds
 
 
-def timed(work: "Callable[[], object]") -> tuple[float, Compared]:
+def timed(work: Callable[[], Done]) -> tuple[float, Done]:
     """Seconds, and what it gave."""
     begun = time.perf_counter()
     done = work()
-    return time.perf_counter() - begun, done  # type: ignore[return-value]
+    return time.perf_counter() - begun, done
 
 
-def chunks(engine: Engine, terms: Terms) -> Iterator[tuple[object, comparison.Prices]]:
+def chunks(engine: Engine, terms: Terms) -> Iterator[tuple[Connection, comparison.Prices]]:
     """The walk of a full pass: connection and prices of each transaction."""
     after: str | None = ""
     while after is not None:
@@ -271,7 +274,7 @@ def bare_pass(engine: Engine, terms: Terms, shares: list["comparison.Words"]) ->
     total = 0
     for number, (connection, prices) in enumerate(chunks(engine, terms)):
         listings = comparison.read_listings(
-            connection,  # type: ignore[arg-type]
+            connection,
             shares[number],
             price_type=terms.price_type,
             stores=terms.stores,
@@ -375,7 +378,7 @@ def profile(products: int) -> None:
             profiled = Profile()
             with statement_times(engine) as spent:
                 profiled.enable()
-                seconds, done = timed(lambda hours=hours: compare(engine, now=NOW + timedelta(hours=hours), terms=terms, is_full=True))  # type: ignore[misc]
+                seconds, done = timed(partial(compare, engine, now=NOW + timedelta(hours=hours), terms=terms, is_full=True))
                 profiled.disable()
             print(f"{name}: {seconds:.2f} s, {done.sentence}", file=sys.stderr)
             for statement, statement_seconds in sorted(spent.items(), key=lambda row: -row[1])[:12]:

@@ -40,6 +40,7 @@ def compare_in_small_steps(engine: Engine, *, is_full: bool) -> Compared:
         except ComparisonRunning:
             if time.monotonic() > deadline:
                 raise
+            # The server has not noticed yet that the one before was killed.
             time.sleep(0.05)
 
 
