@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Connection, Engine, text
 
 from keeper.domain.deal import DealQuery, DealSighting, DealSource
@@ -111,54 +112,53 @@ class PastPrices:
     lowest_ever: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class DealRow:
-    """One row of `collected_deals`, as it is to be; the names are the columns'."""
+class DealRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of `collected_deals`, as it is to be; the names are the columns', and its JSON leaves out what is null."""
 
     asin: str
     marketplace: Marketplace
     price_type: PriceType
     changed_at: datetime
     amount_minor: int
-    list_price_minor: int | None
+    list_price_minor: int | None = None
     currency: str
-    discount_pct: float | None
+    discount_pct: float | None = None
     first_seen_at: datetime
     last_seen_at: datetime
-    ended_at: datetime | None
+    ended_at: datetime | None = None
     revision: int
     event_id: UUID
-    previous_minor: int | None
-    rating_tenths: int | None
-    review_count: int | None
-    sales_rank: int | None
-    category: str | None
+    previous_minor: int | None = None
+    rating_tenths: int | None = None
+    review_count: int | None = None
+    sales_rank: int | None = None
+    category: str | None = None
     url: str
     deal_score: float
     source: DealSource
-    query: str | None
-    product_group: str | None
-    layout: str | None
-    median_90_minor: int | None
-    average_90_minor: int | None
-    below_median_pct: float | None
-    lowest_year_minor: int | None
-    lowest_ever_minor: int | None
-    highest_year_minor: int | None
-    is_year_low: bool | None
-    is_all_time_low: bool | None
-    is_list_price_fiction: bool | None
+    query: str | None = None
+    product_group: str | None = None
+    layout: str | None = None
+    median_90_minor: int | None = None
+    average_90_minor: int | None = None
+    below_median_pct: float | None = None
+    lowest_year_minor: int | None = None
+    lowest_ever_minor: int | None = None
+    highest_year_minor: int | None = None
+    is_year_low: bool | None = None
+    is_all_time_low: bool | None = None
+    is_list_price_fiction: bool | None = None
     is_glitch: bool
-    glitch_reason: str | None
+    glitch_reason: str | None = None
     sightings: int
     looked_at: datetime
-    announced_at: datetime | None
+    announced_at: datetime | None = None
     score_parts: dict[str, float | None]
     confidence: float
     judged_by: DealSource
 
 
-_COLUMNS = tuple(one.name for one in fields(DealRow))
+_COLUMNS = DealRow.__struct_fields__
 _KEY_ARRAYS = "CAST(:asins AS text[]), CAST(:marketplaces AS text[]), CAST(:price_types AS text[]), CAST(:times AS timestamptz[])"
 _STAGED = f"unnest({_KEY_ARRAYS}) AS s (asin, marketplace, price_type, changed_at)"
 _KEY = ("asin", "marketplace", "price_type", "changed_at")
