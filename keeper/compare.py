@@ -192,8 +192,12 @@ class _Pass:
         self.known_categories: dict[int, int] = {}
         divided = {rule.root_category_id for rule in terms.fee_categories.rules if rule.path is not None}
         self.divided_roots = np.array(sorted(divided), np.int64)
-        self.over = now - terms.price_ends_after
-        self.old = now - terms.price_ends_after / _OLD_AFTER_PART
+        self.over_after = terms.price_ends_after
+        self.old_after = terms.price_ends_after / _OLD_AFTER_PART
+        self.over = now - self.over_after
+        self.old = now - self.old_after
+        # When the first open opportunity ages by nothing but time; None where nobody knows.
+        self.ages_at: datetime | None = None
         self.done = Compared(0, False, "")
 
     def run(self, *, is_full: bool) -> Compared:
@@ -203,6 +207,7 @@ class _Pass:
             plan = self._plan(comparison.select_terms(connection), reckoned_with, is_full=is_full)
             until = product_changes.select_last_change(connection)
             walks = plan.walk is not None
+            self.ages_at = None if walks else comparison.select_ages_at(connection)
             number = comparison.insert_comparison(connection, is_full=walks, why=plan.why, terms=json.dumps(reckoned_with), now=self.now)
         self.done = replace(self.done, id=number, is_full=walks, why=plan.why)
         if plan.walk is not None:
@@ -212,9 +217,12 @@ class _Pass:
                 asins = comparison.select_open(connection, plan.lanes)
             self._look_at(asins, is_looked=False)
         self._take_changes(until)
-        with self.engine.begin() as connection:
-            aged = comparison.select_aged(connection, old=self.old, over=self.over, flag=Flag.OLD_PRICE)
-        self._look_at(aged, is_looked=False)
+        if self.ages_at is None or self.ages_at <= self.now:
+            with self.engine.begin() as connection:
+                aged, self.ages_at = comparison.select_aged(
+                    connection, now=self.now, old_after=self.old_after, over_after=self.over_after, flag=Flag.OLD_PRICE
+                )
+            self._look_at(aged, is_looked=False)
         with self.engine.begin() as connection:
             comparison.finish_comparison(
                 connection,
@@ -224,6 +232,7 @@ class _Pass:
                 opened=self.done.opened,
                 changed=self.done.changed,
                 closed=self.done.closed,
+                ages_at=self.ages_at,
                 now=self.now,
             )
         logger.info("%s", self.done.sentence)
@@ -408,7 +417,12 @@ class _Pass:
         sources, targets = np.array(self.ready.pairs, np.int64)[candidates.pairs].T
         checked = grid.spread(listings.checked_at)
         source_checked, target_checked = checked[sources, places], checked[targets, places]
-        is_old = np.minimum(source_checked, target_checked) <= comparison.microseconds_of(self.old)
+        checked_last = np.minimum(source_checked, target_checked)
+        is_old = checked_last <= comparison.microseconds_of(self.old)
+        if self.ages_at is not None:
+            left = [(is_old, self.over_after), (~is_old, self.old_after)]
+            ages = [comparison.moment_of(int(checked_last[some].min())) + after for some, after in left if some.any()]
+            self.ages_at = min([self.ages_at, *ages])
         facts = _facts(grid, listings, profits, places, sources, targets, is_old)
         parts = compute_score_parts(facts)
         known = np.where(profits.unknown == 0, HAS_PROFIT, 0) + np.where(profits.has_invested, HAS_INVESTED, 0)

@@ -151,14 +151,23 @@ def insert_comparison(connection: Connection, *, is_full: bool, why: str, terms:
 
 
 def finish_comparison(
-    connection: Connection, number: int, *, products: int, pairs: int, opened: int, changed: int, closed: int, now: datetime
+    connection: Connection,
+    number: int,
+    *,
+    products: int,
+    pairs: int,
+    opened: int,
+    changed: int,
+    closed: int,
+    ages_at: datetime | None,
+    now: datetime,
 ) -> None:
     """It is through: from now on its number names the state. Passes of long ago are forgotten."""
     connection.execute(
         text(
             """
             UPDATE comparisons SET ended_at = :now, products = :products, pairs = :pairs, opened = :opened, changed = :changed,
-                closed = :closed
+                closed = :closed, ages_at = :ages_at
             WHERE id = :number
             """
         ),
@@ -169,6 +178,7 @@ def finish_comparison(
             "opened": opened,
             "changed": changed,
             "closed": closed,
+            "ages_at": ages_at,
             "number": number,
         },
     )
@@ -180,23 +190,34 @@ def lock_comparing(connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('keeper.comparison'))"))
 
 
-def select_aged(connection: Connection, *, old: datetime, over: datetime, flag: str) -> list[str]:
-    """Products with an open opportunity whose prices have become old, or too old, by nothing but time.
+def select_ages_at(connection: Connection) -> datetime | None:
+    """When the first open opportunity ages, as the last pass found; None where it did not come to its end."""
+    found: datetime | None = connection.execute(text("SELECT ages_at FROM comparisons ORDER BY id DESC LIMIT 1")).scalar()
+    return found
 
-    All open ones are gone through: an index for it would cost each write more than a pass takes here.
+
+def select_aged(
+    connection: Connection, *, now: datetime, old_after: timedelta, over_after: timedelta, flag: str
+) -> tuple[list[str], datetime | None]:
+    """Products with an open opportunity whose prices have become old, or too old, by nothing but time; and when the first other one ages.
+
+    All open ones are gone through: an index for it would cost each write more than that takes, which is not done before the time has come.
     """
-    rows = connection.execute(
+    row = connection.execute(
         text(
             """
-            SELECT DISTINCT asin FROM opportunities
-            WHERE closed_at IS NULL AND least(source_checked_at, target_checked_at) <= :old
-                AND (least(source_checked_at, target_checked_at) <= :over OR NOT :flag = ANY(flags))
-            ORDER BY asin
+            SELECT array_agg(DISTINCT asin ORDER BY asin) FILTER (WHERE ages_at <= :now) AS aged,
+                min(ages_at) FILTER (WHERE ages_at > :now) AS next
+            FROM (
+                SELECT asin, least(source_checked_at, target_checked_at)
+                    + CASE WHEN :flag = ANY(flags) THEN CAST(:over_after AS interval) ELSE CAST(:old_after AS interval) END AS ages_at
+                FROM opportunities WHERE closed_at IS NULL
+            ) open
             """
         ),
-        {"old": old, "over": over, "flag": flag},
-    )
-    return list(rows.scalars())
+        {"now": now, "old_after": old_after, "over_after": over_after, "flag": flag},
+    ).one()
+    return row.aged or [], row.next
 
 
 def select_open(connection: Connection, lanes: Collection[tuple[str | None, str, str]]) -> list[str]:
@@ -708,6 +729,11 @@ def _close(connection: Connection, scope: Scope, parameters: dict[str, object], 
 def microseconds_of(moment: datetime) -> int:
     """A time as PostgreSQL counts."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment_of(microseconds: int) -> datetime:
+    """The other way round."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def _array(words: Sequence[str]) -> str:

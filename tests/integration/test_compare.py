@@ -153,6 +153,30 @@ def test_a_price_nobody_checks_ends_its_opportunity_by_time_alone(engine: Engine
     assert opportunities(engine, "closed_why") == ["price too old"]
 
 
+def test_each_opportunity_ages_in_its_own_time(engine: Engine) -> None:
+    def old_ones() -> list[Any]:
+        return rows(engine, "SELECT asin FROM opportunities WHERE 'old price' = ANY(flags) ORDER BY asin")
+
+    def next_to_age() -> Any:
+        return rows(engine, "SELECT ages_at FROM comparisons ORDER BY id DESC LIMIT 1")[0]
+
+    seen(engine, GOLDEN)
+    run(engine)
+    assert next_to_age() == NOW + timedelta(hours=24)
+    # One that opens later, by prices that were checked before.
+    seen(engine, GOLDEN, asin=OTHER_ASIN, at=ago(hours=10))
+    run(engine, now=NOW + timedelta(hours=1))
+    assert next_to_age() == NOW + timedelta(hours=14)
+    assert run(engine, now=NOW + timedelta(hours=13)).products == 0
+    run(engine, now=NOW + timedelta(hours=14))
+    assert (old_ones(), next_to_age()) == ([OTHER_ASIN], NOW + timedelta(hours=24))
+    run(engine, now=NOW + timedelta(hours=24))
+    assert (old_ones(), next_to_age()) == ([OTHER_ASIN, ASIN], NOW + timedelta(hours=62))
+    run(engine, now=NOW + timedelta(hours=62))
+    assert opportunities(engine, "closed_why", asin=OTHER_ASIN) == ["price too old"]
+    assert (opportunities(engine, "closed_why"), next_to_age()) == ([None], NOW + timedelta(hours=72))
+
+
 def test_prices_that_are_looked_at_again_and_stayed_open_what_time_alone_closed(engine: Engine) -> None:
     seen(engine, GOLDEN)
     run(engine)
