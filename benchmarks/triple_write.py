@@ -781,12 +781,12 @@ def _peak_kilobytes() -> float:
 # enrich
 
 
-def measure_enrich(systems: Systems, rounds: int, profile: bool) -> Figures:
+def measure_enrich(systems: Systems, rounds: int, profile: bool, members: Sequence[int] = (1, 3)) -> Figures:
     """Keepa's answers on products that are recorded, as the Kafka sink sends them."""
     body, _ = recorded_answer(without=(*HISTORY, *NEVER_ASKED))
     asins = asins_of(ENRICH_MESSAGES)
     at = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(days=1)
-    rates: dict[int, list[float]] = {1: [], 3: []}
+    rates: dict[int, list[float]] = {count: [] for count in members}
     answers = [json.dumps(product, ensure_ascii=False).encode() for product in json.loads(body)["products"]]
     with database() as engine:
         fill(engine, asins, at)
@@ -800,7 +800,7 @@ def measure_enrich(systems: Systems, rounds: int, profile: bool) -> Figures:
         bytes_each = sum(len(one.body) for one in events) / len(events)
         enrich_by(engine, systems.apart("enrich"), events[: len(events) // 4], 3, profile=False)
         for number in range(rounds):
-            for instances in (1, 3):
+            for instances in members:
                 rate = enrich_by(engine, systems.apart(f"enrich{number}{instances}"), events, instances, profile=profile)
                 rates[instances].append(rate)
                 tell(f"enrich, {instances} instances: {rate:,.0f} messages/s of {bytes_each:,.0f} bytes")
