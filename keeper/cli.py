@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from keeper import cli_arbitrage, cli_collect, cli_deals, cli_discover, cli_forecast, cli_opportunities, cli_reports, cli_streams
+from keeper import (
+    cli_arbitrage,
+    cli_backup,
+    cli_collect,
+    cli_deals,
+    cli_discover,
+    cli_forecast,
+    cli_opportunities,
+    cli_reports,
+    cli_streams,
+)
 from keeper.cli_common import (
     HOUSE,
     MARKET,
@@ -183,6 +193,7 @@ app.add_typer(channel_app, name="channel", rich_help_panel=PEOPLE)
 app.add_typer(watch_app, name="watch", rich_help_panel=MARKET)
 app.add_typer(alerts_app, name="alerts", rich_help_panel=MARKET)
 app.add_typer(simulator_app, name="simulator", rich_help_panel=HOUSE)
+cli_backup.add_commands(app)
 cli_collect.add_commands(app)
 cli_arbitrage.add_commands(app)
 cli_deals.add_commands(app)

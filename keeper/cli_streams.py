@@ -756,7 +756,7 @@ def reindex(
     done: list[dict[str, object]] = []
     with open_resources() as resources:
         for one in Alias if alias is None else (choices[alias],):
-            rebuilt, dropped = _reindex_one(resources, one, is_old_dropped=is_old_dropped)
+            rebuilt, dropped = reindex_one(resources, one, is_old_dropped=is_old_dropped)
             done.append(
                 {
                     "alias": rebuilt.alias,
@@ -775,7 +775,7 @@ def reindex(
         show_json(done)
 
 
-def _reindex_one(resources: "Resources", alias: Any, *, is_old_dropped: bool) -> "tuple[Reindexed, list[str]]":
+def reindex_one(resources: "Resources", alias: Any, *, is_old_dropped: bool) -> "tuple[Reindexed, list[str]]":
     from keeper.reindex import delete_old_indices
     from keeper.reindex import reindex as reindex_verb
     from keeper.terminal import progress

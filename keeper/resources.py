@@ -42,6 +42,7 @@ from keeper.postgres.embedded import EmbeddedServer
 from keeper.postgres.engine import open_engine
 from keeper.postgres.exchange_rates import select_rates
 from keeper.postgres.installation import KEEPA, SIMULATOR, ClockNumbers
+from keeper.postgres.programs import DUMP, Programs
 from keeper.postgres.sinks import lock_routes
 from keeper.relay import AlertSink, Circuit, DeliverySink, RelaySettings, UnusableSink
 from keeper.report import ReportSettings
@@ -417,16 +418,7 @@ class Resources:
         Raises:
             ChannelKeyMissing, ChannelKeyMismatch: see there.
         """
-        keys = self.settings.channels.keys
-        if keys is not None:
-            cipher = ChannelCipher([key.strip() for key in keys.get_secret_value().split(",") if key.strip()])
-        elif self.settings.database_url is None:
-            cipher = ChannelCipher([load_or_create_key(self.settings.data / "channel.key")])
-        else:
-            raise ChannelKeyMissing(
-                "set KEEPER_CHANNELS_KEYS: with a database of your own Keeper makes no key, because other machines need the same one. "
-                "`keeper channel key` prints a new one"
-            )
+        cipher = channel_cipher(self.settings)
         with self.engine.begin() as connection:
             installation.check_channel_key(connection, list(cipher.fingerprints))
         return cipher
@@ -680,6 +672,32 @@ def configured_sinks(settings: Settings) -> list[Sink]:
 
 def _revealed(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None
+
+
+def channel_cipher(settings: Settings) -> ChannelCipher:
+    """The cipher of channel URLs by these settings alone; `Resources.cipher` asks the database, too.
+
+    Raises:
+        ChannelKeyMissing, ChannelKeyWrong: see there.
+    """
+    keys = settings.channels.keys
+    if keys is not None:
+        return ChannelCipher([key.strip() for key in keys.get_secret_value().split(",") if key.strip()])
+    if settings.database_url is None:
+        return ChannelCipher([load_or_create_key(settings.data / "channel.key")])
+    raise ChannelKeyMissing(
+        "set KEEPER_CHANNELS_KEYS: with a database of your own Keeper makes no key, because other machines need the same one. "
+        "`keeper channel key` prints a new one"
+    )
+
+
+def postgres_programs(settings: Settings, engine: Engine) -> Programs:
+    """PostgreSQL's programs for this database: those of KEEPER_POSTGRES_BIN, else those installed with Keeper.
+
+    Raises:
+        BinariesMissingError: there are none.
+    """
+    return Programs(embedded_server(settings).program(DUMP).parent, engine)
 
 
 def embedded_server(settings: Settings) -> EmbeddedServer:

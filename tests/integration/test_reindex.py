@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,14 +12,18 @@ import pytest
 from elasticsearch import Elasticsearch
 from sqlalchemy import Engine, text
 
+from keeper.backup import backup, restore
 from keeper.domain.delivery import Outcome, SinkDown, Turn
 from keeper.domain.events import KINDS, Event, EventKind, OutboxMessage, Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.tokens import KeepaCall
 from keeper.enrich import EnrichSink
 from keeper.postgres.deals import DEAL_ID, DEAL_UPDATE
+from keeper.postgres.embedded import EmbeddedServer
+from keeper.postgres.installation import SIMULATOR
 from keeper.postgres.ledger import insert_call
 from keeper.postgres.outbox import insert_events
+from keeper.postgres.programs import DUMP, Programs
 from keeper.postgres.sinks import lock_routes
 from keeper.record import record
 from keeper.reindex import Reindexed, ReindexFailed, delete_old_indices, reindex
@@ -251,6 +256,35 @@ def test_an_old_call_is_left_out_where_only_newer_ones_are_kept(house: House) ->
         )
     reindex(house.engine, Alias.METRICS, client=house.client, connection=house.connection, settings=SETTINGS, now=NOW, metrics_days=30)
     assert len(house.documents(Alias.METRICS)) == 49
+
+
+# --- after a restore
+
+
+def test_a_restored_database_overtakes_an_index_that_lives_on_and_fills_one_from_zero(
+    house: House, postgres: EmbeddedServer, tmp_path: Path
+) -> None:
+    programs = Programs(postgres.program(DUMP).parent, house.engine)
+    path = backup(house.engine, programs, tmp_path).path
+    for step in (4, 7):
+        # The index gets versions that the backup knows nothing of, of the same products and deals as below.
+        house.record(step)
+        house.deal(step)
+        house.relay()
+    restore(house.engine, programs, path, source=SIMULATOR, cipher=None, is_replacing=True)
+    house.record(10)
+    house.deal(10)
+    house.relay()
+    deals = rows(house.engine, f"SELECT {DEAL_ID} FROM collected_deals d WHERE amount_minor = 3010")
+    for alias, changed in ((Alias.PRODUCTS, ASINS[2::3]), (Alias.DEALS, deals)):
+        kept, expected = house.documents(alias), house.expected(alias)
+        assert {name: kept[name][0] for name in changed} == {name: expected[name] for name in changed}
+        house.client.indices.delete(index=house.live(alias))
+        indices.connect(house.client, house.connection)
+        house.reindex(alias)
+        found = house.documents(alias)
+        assert {name: version for name, (version, _) in found.items()} == expected
+        assert {name: found[name] for name in changed} == {name: kept[name] for name in changed}
 
 
 # --- a rebuild that fails at the swap

@@ -1,0 +1,46 @@
+"""The commands of a backup, on a real database and the simulator."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from keeper.postgres.embedded import EmbeddedServer
+from tests.integration.cli.terminal import Terminal
+
+
+@pytest.fixture
+def elsewhere(postgres: EmbeddedServer) -> Iterator[str]:
+    """The URL of an empty database."""
+    name = f"test_{uuid4().hex}"
+    postgres.create_database(name)
+    yield postgres.libpq_dsn(name)
+    postgres.drop_database(name)
+
+
+def test_a_backup_is_restored_and_keepa_says_the_balance_anew(anna: Terminal, elsewhere: str, tmp_path: Path) -> None:
+    anna.ask("watch", "add", "B00OCMRV40", "--target", "49.90")
+    balance = anna.ask("tokens", "--refresh")
+    made = anna.ask("backup", str(tmp_path / "kept"), "--keep", "3")
+    assert (made["manifest"]["source"], made["manifest"]["counts"]["users"], made["removed"]) == ("simulator", 1, [])
+    done = anna.ask("restore", made["file"], KEEPER_DATABASE_URL=elsewhere)
+    assert (done["held"], done["unreadable_channels"], done["documents"]) == (0, [], {})
+    assert anna.ask("watch", "list", KEEPER_DATABASE_URL=elsewhere) == anna.ask("watch", "list")
+    assert anna.run("tokens", KEEPER_DATABASE_URL=elsewhere).exit_code == 1
+    assert anna.ask("tokens", "--refresh", KEEPER_DATABASE_URL=elsewhere)["refill_per_minute"] == balance["refill_per_minute"]
+
+
+def test_what_is_there_is_dropped_after_a_yes_only(anna: Terminal, tmp_path: Path) -> None:
+    made = anna.ask("backup", str(tmp_path / "one.dump"))
+    anna.ask("user", "add", "bob")
+    refused = anna.run("restore", made["file"])
+    assert refused.exit_code == 1
+    assert "--replace" in refused.stderr
+    aborted = anna.run("restore", made["file"], "--replace", typed="n\n")
+    assert aborted.exit_code == 1
+    assert len(anna.ask("user", "list")) == 2
+    done = anna.run("restore", made["file"], "--replace", typed="y\n")
+    assert done.exit_code == 0, done.output
+    assert "Restored the backup of" in done.stdout
+    assert [user["name"] for user in anna.ask("user", "list")] == ["anna"]
