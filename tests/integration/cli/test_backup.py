@@ -8,6 +8,7 @@ import pytest
 
 from keeper.postgres.embedded import EmbeddedServer
 from tests.integration.cli.terminal import Terminal
+from tests.services.session import ElasticsearchService
 
 
 @pytest.fixture
@@ -44,3 +45,15 @@ def test_what_is_there_is_dropped_after_a_yes_only(anna: Terminal, tmp_path: Pat
     assert done.exit_code == 0, done.output
     assert "Restored the backup of" in done.stdout
     assert [user["name"] for user in anna.ask("user", "list")] == ["anna"]
+
+
+def test_the_indices_are_rebuilt_or_it_is_said_that_they_are_not(
+    anna: Terminal, elsewhere: str, elasticsearch: ElasticsearchService, tmp_path: Path
+) -> None:
+    made = anna.ask("backup", str(tmp_path / "one.dump"))
+    settings = {"KEEPER_DATABASE_URL": elsewhere, "KEEPER_ELASTICSEARCH_INDEX_PREFIX": elasticsearch.prefix}
+    away = anna.run("restore", made["file"], KEEPER_ELASTICSEARCH_URL="http://127.0.0.1:9", **settings)
+    assert away.exit_code == 1
+    assert "the database is restored, the indices are not rebuilt" in away.stderr
+    done = anna.ask("restore", made["file"], "--replace", "--yes", KEEPER_ELASTICSEARCH_URL=elasticsearch.url, **settings)
+    assert done["documents"] == dict.fromkeys(("keeper-prices", "keeper-deals", "keeper-metrics", "products"), 0)
