@@ -8,13 +8,9 @@ import uvicorn
 from api.access import is_loopback
 from api.app import create_app
 from api.edge import MaskKeys
+from api.serving import serving_options
 from keeper.domain.errors import KeeperError
 from keeper.settings import SettingsInvalid, read_settings
-
-_GRACE_SECONDS = 15
-_KEEP_ALIVE_SECONDS = 75
-# Open ones, idle or not; beyond that uvicorn itself answers 503. The API turns requests away long before.
-_MOST_CONNECTIONS = 5000
 
 
 def main() -> None:
@@ -25,6 +21,7 @@ def main() -> None:
             raise SettingsInvalid(
                 f"KEEPER_API_AUTH=off would let everybody in who reaches {settings.api.host}: set it to on, or listen on 127.0.0.1"
             )
+        options = serving_options(settings.api)
         app = create_app(settings)
     except KeeperError as error:
         sys.exit(f"api: {error}")
@@ -36,11 +33,7 @@ def main() -> None:
         host=settings.api.host,
         port=settings.api.port,
         log_level=settings.log_level.lower(),
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-        limit_concurrency=_MOST_CONNECTIONS,
+        **options,
     )
 
 

@@ -14,7 +14,9 @@ from api.once import OnceOnly
 from api.paging import DEFAULT_PAGE, CursorText, Limit, decode_cursor, next_page
 from api.problems import problems
 from api.schemas import NO_TEXT, Answer, Body, RowId
-from keeper.accounts import Scope, ScopeTooWide, add_api_key
+from keeper.accounts import ScopeTooWide, add_api_key
+from keeper.audit import Action, note
+from keeper.domain.access import Scope
 from keeper.postgres import users
 from keeper.postgres.users import KeyRow
 
@@ -56,7 +58,8 @@ class ApiKeys(Answer):
     next: str | None
 
 
-def _shown(row: KeyRow) -> ApiKey:
+def shown_key(row: KeyRow) -> ApiKey:
+    """As it is listed."""
     return ApiKey(
         id=row.key_id,
         label=row.label,
@@ -74,7 +77,7 @@ def list_api_keys(caller: Reader, live: House, request: Request, limit: Limit = 
     with live.begin() as connection:
         found = users.select_api_keys(connection, caller.user_id, after_id=decode_cursor(cursor) or 0, limit=limit)
     return ApiKeys(
-        api_keys=[_shown(row) for row in found],
+        api_keys=[shown_key(row) for row in found],
         next=next_page(request, found[-1].key_id if found else None, is_full=len(found) == limit),
     )
 
@@ -88,8 +91,9 @@ def make_api_key(body: NewApiKey, caller: Writer, once: OnceOnly) -> MadeApiKey 
             raise ScopeTooWide(f"your key has scope {caller.scope}, so it cannot make one of scope {body.scope}")
         lasts = timedelta(days=body.expires_in_days) if body.expires_in_days else None
         made = add_api_key(connection, caller.user_id, label=body.label, scope=body.scope, lasts=lasts)
+        note(connection, caller.actor, Action.KEY_ADD, f"key {made.key_id} of {caller.name}, {body.scope}")
         (row,) = users.select_api_keys(connection, caller.user_id, after_id=made.key_id - 1, limit=1)
-        return MadeApiKey(**_shown(row).model_dump(), key=made.shown_key)
+        return MadeApiKey(**shown_key(row).model_dump(), key=made.shown_key)
 
     return once.change(effect, status=status.HTTP_201_CREATED, hide=lambda made: made.model_copy(update={"key": None}))
 
@@ -99,4 +103,5 @@ def revoke_api_key(key_id: RowId, caller: Writer, live: House) -> None:
     """From the next request on it is worth nothing; where several processes serve the API, within a second."""
     with live.begin() as connection:
         users.revoke_api_key(connection, caller.user_id, key_id)
+        note(connection, caller.actor, Action.KEY_REVOKE, f"key {key_id} of {caller.name}")
     live.keys.forget()

@@ -22,9 +22,11 @@ from api import (
     deals,
     feeds,
     forecast,
+    headers,
     health,
     opportunities,
     opportunity_rules,
+    people,
     prices,
     products,
     ranking,
@@ -72,6 +74,7 @@ _TAGS = [
     {"name": "alerts", "description": "What you were told, and where alerts go"},
     {"name": "reports", "description": "Your day: deals by filter, and what became cheaper of what you watch"},
     {"name": "you", "description": "You and your API keys"},
+    {"name": "people", "description": "Everybody and their keys, and what was done: for admins"},
     {"name": "tokens", "description": "What Keepa allows, and who spends it"},
     {"name": "health", "description": "For probes and people who run it"},
 ]
@@ -101,6 +104,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         openapi_tags=_TAGS,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
@@ -121,6 +125,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-ID"],
             expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"],
         )
+    app.add_middleware(headers.SafeHeaders)
+    app.include_router(headers.router)
     app.include_router(health.router)
     # Where the system that Keeper replaces had them; the operation's name is another, because it is one of its own.
     for old in (catalog, opportunities):
@@ -128,7 +134,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     v1 = APIRouter(prefix="/api/v1")
     rooms = (
         status, watch_list, watches, checks, prices, forecast, products, ranking, catalog, opportunities, opportunity_rules, deals,
-        deal_filters, feeds, alerts, reports, channels, users, api_keys, seller, tokens, reindex,
+        deal_filters, feeds, alerts, reports, channels, users, api_keys, people, seller, tokens, reindex,
     )  # fmt: skip
     for room in rooms:
         v1.include_router(room.router)

@@ -14,6 +14,7 @@ from api.once import OnceOnly
 from api.problems import problems
 from api.runs import Runs
 from api.schemas import NO_TEXT, Answer, Body, in_whole_units
+from keeper.audit import Action, noting
 from keeper.check import UNDER_WAY, NotChecked, check_products
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money
@@ -173,7 +174,7 @@ def check_all(caller: Writer, live: House, once: OnceOnly) -> StartedCheck | Res
         return StartedCheck(run_id=run.run_id, name=run.name, url=run.url, watches=due)
 
     def placed() -> StartedCheck:
-        with live.place(live.waits):
+        with live.place(live.waits), noting(live.resources.engine, caller.actor, Action.RUN_START, _CHECK_DEPLOYMENT):
             return effect()
 
     # Prefect knows the key, too.

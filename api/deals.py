@@ -19,6 +19,7 @@ from api.once import OnceOnly
 from api.problems import problems
 from api.query import LEFT_OUT
 from api.schemas import NO_TEXT, Amount, Answer, Body, Store, in_whole_units
+from keeper.audit import Action, note
 from keeper.collect import collect
 from keeper.domain.deal import DEAL_PRICE_TYPES, DealInvalid, DealSighting, DealSource
 from keeper.domain.events import deal_id_of
@@ -421,7 +422,7 @@ def suggest_deals(
 
 
 @router.post("/deals/index", status_code=status.HTTP_201_CREATED, responses=problems(409, body=True), response_model=TakenDeal)
-def index_deal(body: PostedDeal, _: Admin, live: House, once: OnceOnly) -> TakenDeal | Response:
+def index_deal(body: PostedDeal, caller: Admin, live: House, once: OnceOnly) -> TakenDeal | Response:
     """Tell Keeper of a deal. It is judged, kept and published as those that Keepa tells of, so a key of scope `admin` is needed."""
     groups = live.resources.product_groups()
 
@@ -441,6 +442,7 @@ def index_deal(body: PostedDeal, _: Admin, live: House, once: OnceOnly) -> Taken
         deal_id = deal_id_of(sighting.asin, sighting.marketplace.value, sighting.price_type.value, changed_second)
         if not done.kept:
             raise DealInvalid(f"a later price of {sighting.asin} in {sighting.marketplace} ({sighting.price_type}) is known")
+        note(connection, caller.actor, Action.DEAL_POST, deal_id)
         return TakenDeal(deal_id=deal_id, is_new=done.added > 0, is_announced=bool(done.announced))
 
     taken = once.change(effect, status=status.HTTP_201_CREATED)

@@ -1,4 +1,4 @@
-"""What every request passes first and every answer last: its id, the bound of its body, headers that always hold."""
+"""What every request passes first: its id, the bound of its body; and what every answer says of both."""
 
 import logging
 import re
@@ -59,7 +59,6 @@ class Edge:
                 is_started = True
                 answer = MutableHeaders(scope=message)
                 answer["X-Request-ID"] = request_id
-                answer["X-Content-Type-Options"] = "nosniff"
                 answer.setdefault("Cache-Control", "private, no-cache")
                 if (allowance := state.get("allowance")) is not None:
                     answer["RateLimit-Limit"] = str(allowance.limit)

@@ -25,6 +25,8 @@ from keeper.settings import Settings
 
 # Who asks meanwhile is told the same, so that a database that is away costs one attempt, not one of each thread.
 _KNOWN_SECONDS = 1.0
+# Of one key in the audit log: whoever is told "no" 600 times a minute does not fill it.
+_REFUSALS_NOTED_PER_MINUTE = 10
 _RELAY_SECONDS = 20.0
 # SQLSTATE: connection exceptions, insufficient resources, the server going down or coming up.
 _OUTAGES = ("08", "53", "57P")
@@ -50,7 +52,8 @@ class Live:
     """Settings, and what was made of them. Safe to share between threads.
 
     Attributes:
-        requests: how many requests each key may make.
+        requests: how many requests each key may make; `tries` how many an address that shows none, `refusals` how many are noted of a key
+            that may not do what it asks for.
         keys: those that were used a moment ago.
         answers: those of the last minute; `own_profits` what was reckoned for users' own sellers.
         checks: a place in it is needed to ask Keepa.
@@ -64,6 +67,8 @@ class Live:
         )
         self.settings = settings.model_copy(update={"postgres": postgres})
         self.requests = RequestBudget(settings.api.requests_per_minute)
+        self.tries = RequestBudget(settings.api.failed_tries_per_minute)
+        self.refusals = RequestBudget(_REFUSALS_NOTED_PER_MINUTE)
         self.keys = KnownKeys()
         self.answers = KeptAnswers()
         self.own_profits = OwnProfits()

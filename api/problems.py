@@ -25,7 +25,7 @@ from api.live import PlacesTaken
 from api.once import KeyReused, RequestInterrupted, RequestRuns
 from api.paging import CursorInvalid
 from api.runs import DeploymentMissing, PrefectUnreachable
-from keeper.accounts import KeyRefused, ScopeMissing, ScopeTooWide, mask_keys
+from keeper.accounts import KeyRefused, OwnRole, ScopeMissing, ScopeTooWide, mask_keys
 from keeper.check import NotChecked
 from keeper.domain.dated_rows import TableInvalid
 from keeper.domain.deal import DealInvalid
@@ -50,7 +50,7 @@ from keeper.postgres.installation import ChannelKeyMismatch, SchemaMismatch, Sou
 from keeper.postgres.opportunities import OpportunityUnknown
 from keeper.postgres.opportunity_rules import RuleExists, RuleUnknown, TooManyRules
 from keeper.postgres.reports import ReportUnknown
-from keeper.postgres.users import ChannelExists, ChannelUnknown, KeyUnknown, UserUnknown
+from keeper.postgres.users import ChannelExists, ChannelUnknown, KeyUnknown, UserExists, UserMissing, UserUnknown
 from keeper.postgres.watches import WatchExists, WatchUnknown
 from keeper.resources import ChannelKeyMissing, DatabaseUnreachable, NoKeepa, NotMigrated
 from keeper.search.connection import SearchDown, SearchNotConfigured, SearchRefused
@@ -135,6 +135,9 @@ _KINDS: tuple[tuple[type[KeeperError], Kind], ...] = (
     (ChannelRefused, Kind(502, "channel-refused", "The channel did not take the message", "look at its address and password")),
     (ChannelUnreachable, Kind(502, "channel-unreachable", "The channel does not answer", "try again later")),
     (KeyUnknown, Kind(404, "key-unknown", "No such API key", "GET /api/v1/api-keys lists yours")),
+    (UserExists, Kind(409, "user-exists", "There is a user of this name", "choose another name")),
+    (UserMissing, Kind(404, "user-missing", "No such user", "GET /api/v1/users lists them")),
+    (OwnRole, Kind(409, "own-role", "Nobody takes their own role away", "another admin can, or `keeper user role`")),
     (UserUnknown, Kind(409, "user-unknown", "No user to act for", "set KEEPER_API_USER, or ask for keys with KEEPER_API_AUTH=on")),
     (CursorInvalid, Kind(422, "cursor-invalid", "Not a cursor of this list", "begin without one; `next` of a page is the way on")),
     (

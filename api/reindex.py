@@ -13,6 +13,7 @@ from api.once import OnceOnly
 from api.problems import problems
 from api.runs import Runs
 from api.schemas import Answer, Body
+from keeper.audit import Action, noting
 
 router = APIRouter(tags=["health"])
 
@@ -46,7 +47,7 @@ class StartedReindex(Answer):
 
 
 @router.post("/reindex", status_code=status.HTTP_202_ACCEPTED, responses=problems(409, body=True), response_model=StartedReindex)
-def start_reindex(body: ReindexRequest, _: Admin, live: House, once: OnceOnly) -> StartedReindex | Response:
+def start_reindex(body: ReindexRequest, caller: Admin, live: House, once: OnceOnly) -> StartedReindex | Response:
     """Start a run that builds an index anew from PostgreSQL, while searches and writes go on, and puts it in place of the old one."""
 
     def effect() -> StartedReindex:
@@ -57,7 +58,7 @@ def start_reindex(body: ReindexRequest, _: Admin, live: House, once: OnceOnly) -
         return StartedReindex(run_id=run.run_id, name=run.name, url=run.url, alias=body.alias)
 
     def placed() -> StartedReindex:
-        with live.place(live.waits):
+        with live.place(live.waits), noting(live.resources.engine, caller.actor, Action.REINDEX, body.alias.value):
             return effect()
 
     # Prefect knows the key, too.

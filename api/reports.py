@@ -23,7 +23,9 @@ router = APIRouter(tags=["reports"])
 
 _HTML = "text/html"
 # The page asks for pictures and nothing else, and runs nothing.
-_PAGE_HEADERS = {"Content-Security-Policy": "default-src 'none'; img-src https:; style-src 'unsafe-inline'; sandbox allow-popups"}
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src https:; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox allow-popups"
+}
 
 
 class ReportDelivery(Answer):

@@ -10,7 +10,8 @@ from api.access import Caller, Reader, Writer
 from api.live import House
 from api.problems import problems
 from api.schemas import NO_TEXT, Answer, Body
-from keeper.accounts import ReaderChange, Scope, change_reader
+from keeper.accounts import ReaderChange, change_reader
+from keeper.domain.access import Scope
 from keeper.postgres import users
 
 router = APIRouter(tags=["you"])

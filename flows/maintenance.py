@@ -29,7 +29,7 @@ def maintenance() -> State[Any]:
         f"{done.dead_letters_removed} dead letters, {done.ingested_forgotten} ids of foreign events, "
         f"{done.answers_forgotten} kept answers of the API, {done.sightings_forgotten} sightings of deals, "
         f"{done.deals_forgotten} deals and {done.opportunities_forgotten} opportunities that are over, "
-        f"{done.reports_forgotten} reports, {retired.documents} documents, "
+        f"{done.reports_forgotten} reports, {done.audit_forgotten} entries of the audit log, {retired.documents} documents, "
         f"ranked {ranked} products anew"
     )
     notes = [done.problem] if done.problem else []

@@ -5,11 +5,11 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from hashlib import sha256
 
 from sqlalchemy import Connection
 
+from keeper.domain.access import Role, Scope
 from keeper.domain.errors import KeeperError
 from keeper.domain.report import read_timezone
 from keeper.notify.channels import ChannelCipher, check_channel_url, mask_url, scheme_of
@@ -25,7 +25,7 @@ class KeyRefused(KeeperError):
 class ScopeMissing(KeeperError):
     """The key may not do that."""
 
-    def __init__(self, needed: "Scope", given: "Scope") -> None:
+    def __init__(self, needed: Scope, given: Scope) -> None:
         super().__init__(f"this needs a key of scope {needed}, yours has {given}; make another one with `POST /api/v1/api-keys`")
         self.needed = needed
 
@@ -34,24 +34,8 @@ class ScopeTooWide(KeeperError):
     """A key cannot make one that may do more than itself."""
 
 
-class Scope(StrEnum):
-    """What an API key may do: each of the first three also what those before it may.
-
-    FEED is for a token in the path of a feed, which reads that feed and nothing else.
-    """
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
-    FEED = "feed"
-
-    @property
-    def includes(self) -> frozenset["Scope"]:
-        """What a key of this scope may do."""
-        if self is Scope.FEED:
-            return frozenset({Scope.FEED})
-        ranks = (Scope.READ, Scope.WRITE, Scope.ADMIN)
-        return frozenset(ranks[: ranks.index(self) + 1])
+class OwnRole(KeeperError):
+    """An admin who would be none any more by their own request: there might be no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +64,17 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyHolder:
-    """Whose key it is."""
+    """Whose key it is.
 
-    key_id: int
+    Attributes:
+        key_id: None where another proof than an API key was shown.
+        scope: what it may do today: not more than the role of its user.
+    """
+
+    key_id: int | None
     user_id: int
     user: str
-    role: str
+    role: Role
     scope: Scope
 
 
@@ -95,8 +84,9 @@ def add_user(connection: Connection, name: str, *, is_admin: bool = False) -> Ne
     Raises:
         UserExists, UserNameInvalid: see there.
     """
-    user_id = users.insert_user(connection, name, role="admin" if is_admin else "user")
-    key = add_api_key(connection, user_id, label="first", scope=Scope.ADMIN if is_admin else Scope.WRITE)
+    role = Role.ADMIN if is_admin else Role.USER
+    user_id = users.insert_user(connection, name, role=role.value)
+    key = add_api_key(connection, user_id, label="first", scope=role.widest)
     return NewUser(user_id, key.shown_key)
 
 
@@ -145,15 +135,41 @@ def add_api_key(connection: Connection, user_id: int, *, label: str, scope: Scop
 
     Args:
         lasts: None for good, or until it is revoked.
+
+    Raises:
+        UserUnknown: see there.
+        ScopeTooWide: the user's role does not allow it.
     """
+    role = Role(users.select_user(connection, user_id).role)
+    if scope.within(role) is not scope:
+        raise ScopeTooWide(f"a user of role {role} cannot have a key of scope {scope}; `keeper user role NAME admin` makes an admin")
     key = f"keeper_{secrets.token_urlsafe(32)}"
     lasts_seconds = lasts.total_seconds() if lasts is not None else None
     key_id = users.insert_api_key(connection, user_id, label=label, key_hash=hash_key(key), scope=scope.value, lasts_seconds=lasts_seconds)
     return NewKey(key_id, key)
 
 
+def change_role(connection: Connection, user_id: int, role: Role, *, by_user_id: int | None = None) -> bool:
+    """Make somebody an admin, or an admin a user, from their next request on; their keys of scope `admin` then write only.
+
+    Args:
+        by_user_id: None on the command line.
+
+    Returns:
+        Whether they had another role before.
+
+    Raises:
+        OwnRole, UserMissing: see there.
+    """
+    if user_id == by_user_id and role is not Role.ADMIN:
+        raise OwnRole("you would not be an admin any more")
+    return users.update_role(connection, user_id, role.value)
+
+
 def authenticate(connection: Connection, key: str) -> KeyHolder:
     """Who holds this key. Notes that it was used, at most once a minute.
+
+    It is found by its hash, of which nobody can choose a part: how long that takes says nothing of the key.
 
     Raises:
         KeyRefused: nobody.
@@ -163,7 +179,8 @@ def authenticate(connection: Connection, key: str) -> KeyHolder:
         raise KeyRefused("the API key is unknown, revoked or expired; `keeper user add NAME` or `POST /api/v1/api-keys` makes one")
     if found.is_use_old:
         users.mark_key_used(connection, found.key_id)
-    return KeyHolder(found.key_id, found.user_id, found.user, found.role, Scope(found.scope))
+    role = Role(found.role)
+    return KeyHolder(found.key_id, found.user_id, found.user, role, Scope(found.scope).within(role))
 
 
 def mask_keys(text: str) -> str:

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from keeper import (
+    cli_access,
     cli_arbitrage,
     cli_backup,
     cli_collect,
@@ -43,6 +44,7 @@ from keeper.cli_common import (
     show_json,
     show_money,
 )
+from keeper.domain.access import Role
 from keeper.domain.errors import KeeperError
 from keeper.domain.marketplace import Marketplace
 from keeper.domain.money import Money, minor_digits
@@ -194,6 +196,7 @@ app.add_typer(watch_app, name="watch", rich_help_panel=MARKET)
 app.add_typer(alerts_app, name="alerts", rich_help_panel=MARKET)
 app.add_typer(simulator_app, name="simulator", rich_help_panel=HOUSE)
 cli_backup.add_commands(app)
+cli_access.add_commands(app)
 cli_collect.add_commands(app)
 cli_arbitrage.add_commands(app)
 cli_deals.add_commands(app)
@@ -258,10 +261,12 @@ def user_add(
     Example: [bold]keeper user add anna[/bold]
     """
     from keeper.accounts import add_user
+    from keeper.audit import Action, note, operator
     from keeper.terminal import say
 
     with open_resources() as resources, resources.engine.begin() as connection:
         new = add_user(connection, name, is_admin=is_admin)
+        note(connection, operator(), Action.USER_ADD, f"{name}, {'admin' if is_admin else 'user'}")
     if is_json:
         show_json({"user_id": new.user_id, "name": name, "api_key": new.shown_key})
         return
@@ -307,17 +312,44 @@ def user_set(
     Example: [bold]keeper user set anna --timezone Europe/Vienna --report-hour 6 --empty-reports[/bold]
     """
     from keeper.accounts import ReaderChange, change_reader
+    from keeper.audit import Action, note, operator
     from keeper.postgres.users import find_user
     from keeper.terminal import say
 
     with open_resources() as resources, resources.engine.begin() as connection:
         change = ReaderChange(timezone, report_hour, is_without_reports, wants_empty)
         user = change_reader(connection, find_user(connection, name), change)
+        note(connection, operator(), Action.USER_SET, name)
     if is_json:
         show_json(user)
         return
     when = "no daily report" if user.report_hour is None else f"the daily report at {user.report_hour:02d}:00 {user.timezone}"
     say(f"{user.name}: {when}{', on days without deals too' if user.wants_empty_reports else ''}")
+
+
+@user_app.command("role")
+def user_role(
+    name: Annotated[str, typer.Argument(help="Who")],
+    role: Annotated[Role, typer.Argument(case_sensitive=False, help="admin: may also do over the API what concerns everybody")],
+    is_json: Json = False,
+) -> None:
+    """Make somebody an admin, or an admin a user again, whose keys of scope admin may then only write.
+
+    Example: [bold]keeper user role anna admin && keeper key add root --scope admin --user anna[/bold]
+    """
+    from keeper.accounts import change_role
+    from keeper.audit import Action, note, operator
+    from keeper.postgres.users import find_user
+    from keeper.terminal import say
+
+    with open_resources() as resources, resources.engine.begin() as connection:
+        is_new = change_role(connection, find_user(connection, name), role)
+        if is_new:
+            note(connection, operator(), Action.USER_ROLE, f"{name} to {role}")
+    if is_json:
+        show_json({"name": name, "role": role, "is_new": is_new})
+        return
+    say(f"{name} has the role {role} now." if is_new else f"{name} had the role {role} already.")
 
 
 @channel_app.command("add")
@@ -342,8 +374,9 @@ def channel_add(
       [bold]pass show keeper/telegram | keeper channel add phone --url-stdin[/bold]
     """
     from keeper.accounts import add_channel
+    from keeper.audit import Action, note, operator
     from keeper.notify.channels import mask_url
-    from keeper.postgres.users import find_user
+    from keeper.postgres.users import find_name, find_user
     from keeper.terminal import say
 
     if is_from_stdin:
@@ -358,6 +391,7 @@ def channel_add(
             user_id = find_user(connection, user)
             schemes = resources.settings.channels.schemes
             channel_id = add_channel(connection, cipher, user_id, name=name, url=url, schemes=schemes)
+            note(connection, operator(), Action.CHANNEL_ADD, f"channel {channel_id} of {find_name(connection, user_id)}")
     shown = mask_url(url)
     if is_json:
         show_json({"channel_id": channel_id, "name": name, "url": shown})
@@ -384,6 +418,7 @@ def channel_test(name: Annotated[str, typer.Argument(help="The channel's name")]
     """Send a test message now, and say what the far side answered."""
     from uuid import uuid4
 
+    from keeper.audit import Action, noting, operator
     from keeper.notify.message import compose_test
     from keeper.postgres.users import find_channel, find_user
     from keeper.terminal import say
@@ -392,7 +427,8 @@ def channel_test(name: Annotated[str, typer.Argument(help="The channel's name")]
         cipher = resources.cipher()
         with resources.engine.begin() as connection:
             channel = find_channel(connection, find_user(connection, user), name)
-        receipt = resources.sender().send(cipher.decrypt(channel.url_encrypted), compose_test(name), message_id=str(uuid4()))
+        with noting(resources.engine, operator(), Action.CHANNEL_TEST, f"channel {channel.channel_id} of {channel.user}"):
+            receipt = resources.sender().send(cipher.decrypt(channel.url_encrypted), compose_test(name), message_id=str(uuid4()))
     if is_json:
         show_json(receipt)
         return
@@ -403,12 +439,14 @@ def channel_test(name: Annotated[str, typer.Argument(help="The channel's name")]
 @channel_app.command("remove")
 def channel_remove(name: Annotated[str, typer.Argument(help="The channel's name")], user: UserName = None, is_json: Json = False) -> None:
     """Remove a channel, with what still waits for it."""
+    from keeper.audit import Action, note, operator
     from keeper.postgres.users import delete_channel, find_channel, find_user
     from keeper.terminal import say
 
     with open_resources() as resources, resources.engine.begin() as connection:
         channel = find_channel(connection, find_user(connection, user), name)
         delete_channel(connection, channel.channel_id)
+        note(connection, operator(), Action.CHANNEL_REMOVE, f"channel {channel.channel_id} of {channel.user}")
     if is_json:
         show_json({"removed": name})
         return
@@ -433,12 +471,14 @@ def channel_rotate(is_json: Json = False) -> None:
     Set KEEPER_CHANNELS_KEYS=NEW,OLD everywhere, run this, then set KEEPER_CHANNELS_KEYS=NEW.
     """
     from keeper.accounts import rotate_channels
+    from keeper.audit import Action, note, operator
     from keeper.terminal import say
 
     with open_resources() as resources:
         cipher = resources.cipher()
         with resources.engine.begin() as connection:
             count = rotate_channels(connection, cipher)
+            note(connection, operator(), Action.CHANNEL_ROTATE, f"{count} channels")
     if is_json:
         show_json({"channels": count, "key_fingerprint": cipher.fingerprint})
         return
@@ -1096,6 +1136,7 @@ def alerts_retry(
 
     Examples: [bold]keeper alerts retry --all[/bold] · [bold]keeper alerts retry 17 18 && keeper relay --once[/bold]
     """
+    from keeper.audit import Action, note, operator
     from keeper.postgres.outbox import retry_dead_alerts
     from keeper.terminal import say
 
@@ -1103,6 +1144,8 @@ def alerts_retry(
         raise typer.BadParameter("name the alerts to send once more, or --all")
     with open_resources() as resources, resources.engine.begin() as connection:
         count = retry_dead_alerts(connection, None if is_all else ids)
+        if count:
+            note(connection, operator(), Action.ALERT_RETRY, f"{count} deliveries")
     if ids and not count:
         raise NothingKnown("no delivery of these alerts was given up; `keeper alerts` shows them all")
     if is_json:
@@ -1334,11 +1377,13 @@ def simulator_jump(span: Annotated[str, typer.Argument(help="How far ahead: 90s,
 
     Example: [bold]keeper simulator jump 3d && keeper check[/bold]
     """
+    from keeper.audit import Action, noting, operator
     from keeper.resources import jump_clock
 
     seconds = _seconds(span)
     with _simulated() as (resources, url):
-        jump_clock(resources.engine, url, seconds=seconds)
+        with noting(resources.engine, operator(), Action.CLOCK_MOVE, f"{seconds:g} s ahead"):
+            jump_clock(resources.engine, url, seconds=seconds)
         _show_time(resources, is_json=is_json)
 
 
@@ -1350,10 +1395,12 @@ def simulator_speed(
 
     Example: [bold]keeper simulator speed 60[/bold]
     """
+    from keeper.audit import Action, noting, operator
     from keeper.resources import jump_clock
 
     with _simulated() as (resources, url):
-        jump_clock(resources.engine, url, speed=speed)
+        with noting(resources.engine, operator(), Action.CLOCK_MOVE, f"{speed:g} s in a second"):
+            jump_clock(resources.engine, url, speed=speed)
         _show_time(resources, is_json=is_json)
 
 
@@ -1407,6 +1454,8 @@ def migrate(
 
     Example: [bold]KEEPER_DATABASE_URL=postgresql://… keeper migrate[/bold]
     """
+    from keeper.audit import Action, note, operator
+    from keeper.postgres.migrate import known_head
     from keeper.resources import migrate_database, open_database
     from keeper.terminal import say
 
@@ -1415,6 +1464,10 @@ def migrate(
     engine = open_database(read_settings(), application_name="keeper migrate")
     try:
         revision = migrate_database(engine, to)
+        if revision == known_head():
+            # An older schema may have no log.
+            with engine.begin() as connection:
+                note(connection, operator(), Action.MIGRATE, f"schema {revision}")
     finally:
         engine.dispose()
     if is_json:

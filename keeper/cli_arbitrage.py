@@ -66,6 +66,7 @@ def compare(
 
       [bold]keeper compare --no-scan --full[/]     after you changed a table of fees
     """
+    from keeper.audit import Action, noting, operator
     from keeper.compare import compare as compare_stores
     from keeper.postgres.jobs import hold_job
     from keeper.scan import JOB, Scanned, scan_all
@@ -75,7 +76,7 @@ def compare(
         if is_plan:
             _show_plan(resources, is_json=is_json)
             return
-        with hold_job(resources.engine, JOB) as is_mine:
+        with hold_job(resources.engine, JOB) as is_mine, noting(resources.engine, operator(), Action.RUN_START, "compare"):
             if not is_mine:
                 raise CommandFailed("the stores are being looked at already; it goes on alone, try again when it is done")
             scanned = Scanned()
@@ -274,24 +275,30 @@ def seller_set(
     is_json: Json = False,
 ) -> None:
     """Keep a profile of your own: your profits are reckoned with it from now on."""
+    from keeper.audit import Action, note, operator
     from keeper.postgres.sellers import upsert_profile
-    from keeper.postgres.users import find_user
+    from keeper.postgres.users import find_name, find_user
     from keeper.trade_files import read_seller_file
 
     profile = read_seller_file(file)
     with open_resources() as resources, resources.engine.begin() as connection:
-        upsert_profile(connection, find_user(connection, user), profile)
+        user_id = find_user(connection, user)
+        upsert_profile(connection, user_id, profile)
+        note(connection, operator(), Action.SELLER_SET, find_name(connection, user_id))
     _show_profile(profile, is_own=True, is_json=is_json)
 
 
 @seller_app.command("reset")
 def seller_reset(user: UserName = None, is_json: Json = False) -> None:
     """Forget your own profile: the operator's default counts again."""
+    from keeper.audit import Action, note, operator
     from keeper.postgres.sellers import delete_profile
-    from keeper.postgres.users import find_user
+    from keeper.postgres.users import find_name, find_user
 
     with open_resources() as resources, resources.engine.begin() as connection:
-        delete_profile(connection, find_user(connection, user))
+        user_id = find_user(connection, user)
+        delete_profile(connection, user_id)
+        note(connection, operator(), Action.SELLER_SET, f"{find_name(connection, user_id)} to the default")
         profile = resources.default_seller()
     _show_profile(profile, is_own=False, is_json=is_json)
 

@@ -37,10 +37,11 @@ def collect(
     Queries of the feed are files in [bold]seeds/deals[/], seeds are CSV files with a column [bold]asin[/]: copy one, change it, and name
     your own folder in KEEPER_DEALS_QUERIES or KEEPER_DEALS_SEEDS. What is a keyboard says [bold]seeds/groups/keyboards.toml[/].
     """
+    from keeper.audit import Action, noting, operator
     from keeper.collection import collect_all
     from keeper.terminal import progress
 
-    with open_resources(keepa=True) as resources:
+    with open_resources(keepa=True) as resources, noting(resources.engine, operator(), Action.RUN_START, "collect"):
         stores = tuple(markets) if markets else resources.deal_marketplaces()
         files = resources.deal_files()
         queries = [query for query in files.queries if query.marketplace in stores] if is_with_feed else []

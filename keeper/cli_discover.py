@@ -38,11 +38,12 @@ def discover(
 
       [bold]keeper discover --file keyboards-de --json[/]
     """
+    from keeper.audit import Action, noting, operator
     from keeper.discover import JOB, discover_all
     from keeper.postgres.jobs import hold_job
     from keeper.terminal import progress, say
 
-    with open_resources(keepa=True) as resources:
+    with open_resources(keepa=True) as resources, noting(resources.engine, operator(), Action.RUN_START, "discover"):
         queries = resources.discovery_queries()
         if names:
             if unknown := sorted(set(names) - {query.name for query in queries}):

@@ -33,10 +33,11 @@ def report_run(is_json: Json = False) -> None:
 
     Example: [bold]keeper report run[/bold]
     """
+    from keeper.audit import Action, noting, operator
     from keeper.report import report
     from keeper.terminal import say
 
-    with open_resources() as resources:
+    with open_resources() as resources, noting(resources.engine, operator(), Action.RUN_START, "report run"):
         done = report(resources.engine, now=resources.now(), settings=resources.report_settings)
         sent = _send(resources) if done.deliveries else None
     if is_json:

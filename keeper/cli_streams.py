@@ -283,6 +283,7 @@ def sink_off(
 
     Example: [bold]keeper sink off kafka[/bold]
     """
+    from keeper.audit import Action, noting, operator
     from keeper.resources import configured_sinks
     from keeper.sinks import switch_off
     from keeper.status import list_sinks
@@ -304,7 +305,8 @@ def sink_off(
         advice = _PRODUCTS_LEFT if name == Sink.KAFKA and has_search else None
         if not is_sure:
             typer.confirm(f"{waiting} messages wait for {name} and would be dropped. Go on?", abort=True, err=True)
-        dropped = switch_off(resources.engine, name)
+        with noting(resources.engine, operator(), Action.SINK_OFF, name):
+            dropped = switch_off(resources.engine, name)
     if dropped is None:
         raise NothingKnown(f"there is no sink {name}; `keeper sink list` shows those there are")
     if is_json:
@@ -334,6 +336,7 @@ def sink_on(
 
     Example: [bold]keeper sink on kafka --from now[/bold]
     """
+    from keeper.audit import Action, noting, operator
     from keeper.postgres.sinks import select_sinks
     from keeper.sinks import switch_configured
     from keeper.terminal import say
@@ -347,7 +350,8 @@ def sink_on(
             with resources.engine.begin() as connection:
                 if any(row.name == Sink.KAFKA for row in select_sinks(connection)):
                     raise CommandFailed("kafka is on, so `keeper consume enrich` enriches; the sink would do the same work twice")
-        is_new = bool(switch_configured(resources.engine, {sink: KINDS[sink]}, from_oldest=start is Start.OLDEST))
+        with noting(resources.engine, operator(), Action.SINK_ON, name):
+            is_new = bool(switch_configured(resources.engine, {sink: KINDS[sink]}, from_oldest=start is Start.OLDEST))
     advice = _PRODUCTS_TO_COME if is_new and sink is not Sink.KAFKA else None
     if is_json:
         show_json({"sink": name, "is_new": is_new, "from": start.value if is_new else None, "advice": advice})
@@ -399,6 +403,7 @@ def sink_retry(
 
     Examples: [bold]keeper sink retry kafka --all[/bold] · [bold]keeper sink retry search 17 18 && keeper relay --once[/bold]
     """
+    from keeper.audit import Action, noting, operator
     from keeper.sinks import retry_dead
     from keeper.terminal import say
 
@@ -406,7 +411,7 @@ def sink_retry(
         raise CommandFailed("alerts go to people's channels: `keeper alerts retry` sends what was given up once more")
     if bool(ids) == is_all:
         raise typer.BadParameter("name the dead letters to send once more, or --all")
-    with _unswitched() as resources:
+    with _unswitched() as resources, noting(resources.engine, operator(), Action.SINK_RETRY, name):
         count = retry_dead(resources.engine, name, None if is_all else ids)
     if ids and not count:
         raise NothingKnown(f"none of these is a dead letter of {name}; `keeper sink dead {name}` shows them")
@@ -684,6 +689,7 @@ def dlq_retry(
 
     Examples: [bold]keeper dlq retry price-updates[/bold] · [bold]keeper dlq retry price-updates 0:17[/bold]
     """
+    from keeper.audit import Action, noting, operator
     from keeper.kafka.dead_letters import retry
     from keeper.terminal import say
 
@@ -691,7 +697,8 @@ def dlq_retry(
     with open_resources() as resources:
         publisher = resources.publisher()
         publisher.connect()
-        count = retry(publisher, resources.kafka_connection(), source, only=only)
+        with noting(resources.engine, operator(), Action.DEAD_LETTER_RETRY, source.value):
+            count = retry(publisher, resources.kafka_connection(), source, only=only)
     if is_json:
         show_json({"retried": count})
         return
@@ -747,6 +754,7 @@ def reindex(
 
     Examples: [bold]keeper reindex products[/bold] · [bold]keeper reindex --drop-old[/bold]
     """
+    from keeper.audit import Action, noting, operator
     from keeper.search.mapping import Alias
     from keeper.terminal import say
 
@@ -756,7 +764,8 @@ def reindex(
     done: list[dict[str, object]] = []
     with open_resources() as resources:
         for one in Alias if alias is None else (choices[alias],):
-            rebuilt, dropped = reindex_one(resources, one, is_old_dropped=is_old_dropped)
+            with noting(resources.engine, operator(), Action.REINDEX, one.value):
+                rebuilt, dropped = reindex_one(resources, one, is_old_dropped=is_old_dropped)
             done.append(
                 {
                     "alias": rebuilt.alias,

@@ -8,7 +8,20 @@ from functools import partial
 from sqlalchemy import Connection, Engine
 
 from keeper.domain.errors import KeeperError
-from keeper.postgres import deals, idempotency, ingested, ledger, opportunities, outbox, partitions, product_changes, reports, scan, watches
+from keeper.postgres import (
+    audit,
+    deals,
+    idempotency,
+    ingested,
+    ledger,
+    opportunities,
+    outbox,
+    partitions,
+    product_changes,
+    reports,
+    scan,
+    watches,
+)
 from keeper.postgres.partitions import PartitionsBusy
 from keeper.postgres.sinks import lock_routes
 from keeper.search.connection import SearchConnection, open_client
@@ -40,6 +53,7 @@ class Retention:
     deals: int
     opportunities: int
     reports: int
+    audit: int = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +74,7 @@ class Maintained:
     deals_forgotten: int
     opportunities_forgotten: int
     reports_forgotten: int
+    audit_forgotten: int
     problem: str = ""
 
 
@@ -90,6 +105,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         forgotten = ingested.delete_old(connection, days=retention.ingested)
         dead_letters = outbox.delete_old_dead_letters(connection, days=retention.dead_letters)
         answers = idempotency.delete_old(connection)
+        old_entries = audit.delete_old(connection, days=retention.audit)
         old_reports = reports.delete_old(connection, before=now - timedelta(days=retention.reports))
         product_changes.forget_doubles(connection)
         sightings = deals.delete_old_sightings(connection, before=now - timedelta(days=retention.sightings))
@@ -112,6 +128,7 @@ def maintain(engine: Engine, *, now: datetime, retention: Retention) -> Maintain
         deals_forgotten=old_deals,
         opportunities_forgotten=old_opportunities,
         reports_forgotten=old_reports,
+        audit_forgotten=old_entries,
         problem=made_problem or dropped_problem,
     )
 

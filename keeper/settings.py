@@ -3,6 +3,7 @@
 import re
 from decimal import Decimal
 from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -180,6 +181,16 @@ class ApiSettings(_Group):
     auth: Literal["on", "off"] = Field("on", description="Whether callers need an API key; off only where it listens on this machine alone")
     user: str | None = Field(None, description="Whose watches callers see where no key is needed; unset: the only user there is")
     cors_origins: Words = Field((), description="Origins whose pages may call it from a browser, comma separated; * for any")
+    tls_cert: Path | None = Field(
+        None, description="Its certificate and those that signed it (PEM). Set with KEEPER_API_TLS_KEY, it speaks HTTPS and nothing else"
+    )
+    tls_key: Path | None = Field(None, description="The certificate's private key (PEM), without a password")
+    trusted_proxies: Words = Field(
+        (), description="Addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, comma separated"
+    )
+    failed_tries_per_minute: int = Field(
+        60, ge=1, le=1_000_000, description="Keys that are none from one address within a minute, before it answers 429"
+    )
     requests_per_minute: int = Field(600, ge=1, le=1_000_000, description="Requests of one API key within a minute, before it answers 429")
     largest_body_bytes: int = Field(8 * 1024 * 1024, ge=1024, le=1 << 30, description="Largest request body, bytes")
     threads: int = Field(8, ge=1, le=100, description="Requests worked on at a time; each has a connection to the database")
@@ -188,7 +199,25 @@ class ApiSettings(_Group):
         10, ge=0, le=300, description="How long a price check waits for tokens before it answers 503, seconds"
     )
 
-    _split = field_validator("cors_origins", mode="before")(_words)
+    _split = field_validator("cors_origins", "trusted_proxies", mode="before")(_words)
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _not_everybody(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for one in addresses:
+            try:
+                network = ip_network(one)
+            except ValueError:
+                raise ValueError("must be addresses and networks, like 10.0.0.7 or 10.1.0.0/16; * would believe everybody") from None
+            if network.prefixlen == 0:
+                raise ValueError("must not be everybody, or anyone could say to come from anywhere")
+        return addresses
+
+    @model_validator(mode="after")
+    def _has_both_or_none(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("KEEPER_API_TLS_CERT and KEEPER_API_TLS_KEY need each other")
+        return self
 
 
 class DashboardSettings(_Group):
@@ -332,6 +361,7 @@ class KeepSettings(_Group):
     deals_days: int = Field(400, ge=1, le=3650, description="Deals are kept so long after their end, days")
     opportunities_days: int = Field(400, ge=1, le=3650, description="Opportunities are kept so long after their end, days")
     reports_days: int = Field(400, ge=1, le=3650, description="Reports and alerts of deals are kept so long, days")
+    audit_days: int = Field(400, ge=1, le=3650, description="The audit log is kept so long, days")
 
 
 class PrefectSettings(_Group):

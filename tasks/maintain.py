@@ -25,6 +25,7 @@ def maintain() -> Maintained:
         deals=keep.deals_days,
         opportunities=keep.opportunities_days,
         reports=keep.reports_days,
+        audit=keep.audit_days,
     )
     with resources.engine.begin() as connection:
         now = now_of(connection)

@@ -17,6 +17,10 @@ class UserUnknown(KeeperError):
     """Nobody has this name."""
 
 
+class UserMissing(KeeperError):
+    """No user has this id."""
+
+
 class UserNameInvalid(KeeperError):
     """Not a name."""
 
@@ -105,6 +109,39 @@ class UserRow:
 def select_users(connection: Connection) -> list[UserRow]:
     """All users by name, with their active watches, channels and usable API keys."""
     return [UserRow(*row) for row in connection.execute(text(_USERS.format(condition="ORDER BY u.name")))]
+
+
+def select_users_page(connection: Connection, *, after_id: int = 0, limit: int = 1000) -> list[UserRow]:
+    """The same by id, a part of them."""
+    condition = "WHERE u.id > :after_id ORDER BY u.id LIMIT :limit"
+    return [UserRow(*row) for row in connection.execute(text(_USERS.format(condition=condition)), {"after_id": after_id, "limit": limit})]
+
+
+def find_name(connection: Connection, user_id: int) -> str:
+    """A user's name.
+
+    Raises:
+        UserMissing: see there.
+    """
+    name: str | None = connection.execute(text("SELECT name FROM users WHERE id = :id"), {"id": user_id}).scalar_one_or_none()
+    if name is None:
+        raise UserMissing(f"there is no user {user_id}")
+    return name
+
+
+def update_role(connection: Connection, user_id: int, role: str) -> bool:
+    """What a user may do from their next request on. Returns whether they had another role before.
+
+    Raises:
+        UserMissing: see there.
+    """
+    before: str | None = connection.execute(
+        text("SELECT role FROM users WHERE id = :id FOR NO KEY UPDATE"), {"id": user_id}
+    ).scalar_one_or_none()
+    if before is None:
+        raise UserMissing(f"there is no user {user_id}")
+    connection.execute(text("UPDATE users SET role = :role WHERE id = :id"), {"id": user_id, "role": role})
+    return before != role
 
 
 def select_user(connection: Connection, user_id: int) -> UserRow:
@@ -215,6 +252,15 @@ def select_api_keys(connection: Connection, user_id: int, *, after_id: int = 0, 
     return [KeyRow(*row) for row in rows]
 
 
+def revoke_api_keys(connection: Connection, user_id: int) -> list[int]:
+    """None of a user's keys is valid any more. Returns the ids of those that were."""
+    revoked = connection.execute(
+        text("UPDATE api_keys SET revoked_at = clock_timestamp() WHERE user_id = :user_id AND revoked_at IS NULL RETURNING id"),
+        {"user_id": user_id},
+    )
+    return sorted(revoked.scalars())
+
+
 def revoke_api_key(connection: Connection, user_id: int, key_id: int) -> None:
     """It is valid no more, from the next request on. Again changes nothing.
 
@@ -226,7 +272,7 @@ def revoke_api_key(connection: Connection, user_id: int, key_id: int) -> None:
         {"id": key_id, "user_id": user_id},
     )
     if revoked.rowcount == 0:
-        raise KeyUnknown(f"you have no API key {key_id}")
+        raise KeyUnknown(f"there is no such API key {key_id}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import Engine
 
 from api.app import create_app
-from keeper.accounts import Scope, add_api_key, add_user
+from keeper.accounts import add_api_key, add_user
+from keeper.domain.access import Scope
 from keeper.notify.channels import make_key
 from keeper.postgres.embedded import EmbeddedServer
 from keeper.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from deployments.stack import free_port
-from keeper.accounts import Scope
+from keeper.domain.access import Scope
 from tests.integration.api.conftest import ClientOf, MakeApi, MakePerson, Person, make_key_of
 from tests.services.waiting import wait_until
 

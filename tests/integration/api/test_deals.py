@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from api.app import create_app
-from keeper.accounts import Scope
+from keeper.domain.access import Scope
 from keeper.domain.price_type import PriceType
 from keeper.postgres.deals import walk_deals
 from keeper.search.bulk import BulkWriter, write_documents

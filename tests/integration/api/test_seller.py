@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from keeper.accounts import Scope
+from keeper.domain.access import Scope
 from tests.integration.api.conftest import ClientOf, Person, make_key_of
 
 PATH = "/api/v1/seller-profile"

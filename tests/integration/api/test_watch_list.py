@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, text
 
-from keeper.accounts import Scope
+from keeper.domain.access import Scope
 from tests.integration.api.conftest import ClientOf, Person, make_key_of
 
 IMPORT, EXPORT = "/api/v1/watches/import", "/api/v1/watches/export"

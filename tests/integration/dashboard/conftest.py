@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 
 from api.app import create_app
 from deployments.stack import ROOT, answers, free_port
-from keeper.accounts import Scope as KeyScope
 from keeper.accounts import add_api_key, add_user
+from keeper.domain.access import Scope as KeyScope
 from keeper.domain.exchange import ExchangeRate
 from keeper.domain.marketplace import Marketplace
 from keeper.notify.channels import make_key
