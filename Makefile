@@ -12,7 +12,7 @@ WORKERS ?= 3
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup demo test lint format bench chaos up down services services-down lock
+.PHONY: help setup demo test lint format bench chaos up down services services-down lock audit
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -66,3 +66,6 @@ services-down: setup ## end what `make services` started
 
 lock: ## requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+
+audit: setup ## known vulnerabilities of what is locked; needs the network, and says so where it is missing
+	@$(BIN)/python -m deployments.vulnerabilities

@@ -143,7 +143,7 @@ def _note_refusal(live: Live, request: Request, caller: Caller) -> None:
         live.refusals.spend(f"key {caller.key_id}")
     except TooManyRequests:
         return
-    target = f"{request.method} {request.scope['route'].path_format}"
+    target = f"{request.method} {request.scope['path']}"
     with live.begin() as connection:
         note(connection, caller.actor, Action.ADMIN_REQUEST, target, Outcome.REFUSED)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 API_URL: Final = "KEEPER_DASHBOARD_API_URL"
+CA_FILE: Final = "KEEPER_DASHBOARD_CA_FILE"
 _SCRIPT = Path(__file__).with_name("app.py")
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 
@@ -20,8 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--port", type=int, default=os.environ.get("KEEPER_DASHBOARD_PORT") or "8501", help="port to listen on; 0: any free one"
     )
     parser.add_argument("--api-url", default=os.environ.get(API_URL) or "http://127.0.0.1:8000", help="address of the REST API")
+    parser.add_argument("--ca-file", default=os.environ.get(CA_FILE) or "", help="certificates (PEM) that may sign the API's")
     asked = parser.parse_args(arguments)
-    os.environ[API_URL] = asked.api_url
+    os.environ[API_URL], os.environ[CA_FILE] = asked.api_url, asked.ca_file
     from streamlit.web import cli  # seconds, which `--help` shall not wait for
 
     cli.main(["run", str(_SCRIPT), *options(asked.host, asked.port or _free_port(asked.host))], prog_name="streamlit")

@@ -7,6 +7,7 @@ ApiError
 └── ApiForeign     what answers is not the API this dashboard knows
 """
 
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
@@ -75,10 +76,16 @@ class KeyRefused(ApiRefused):
 class KeeperClient:
     """Asks with one person's key. Answers are kept for a minute, each person's for themselves; a change forgets them."""
 
-    def __init__(self, url: str, key: str | None, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, key: str | None, *, ca_file: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            ca_file: certificates that may sign the API's; None for those of the system.
+        """
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, transport=transport, trust_env=False)
+        verify = ssl.create_default_context(cafile=ca_file) if ca_file else True
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, transport=transport, trust_env=False, verify=verify)
         self._kept: dict[tuple[object, ...], tuple[float, Any]] = {}
 
     def close(self) -> None:

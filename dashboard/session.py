@@ -10,7 +10,7 @@ from typing import Any, Final
 import streamlit as st
 
 from dashboard import shown
-from dashboard.__main__ import API_URL, is_loopback
+from dashboard.__main__ import API_URL, CA_FILE, is_loopback
 from dashboard.bodies import Me
 from dashboard.client import KEPT_SECONDS, ApiDown, ApiForeign, ApiRefused, KeeperClient, KeyRefused
 from dashboard.shown import plain, zone_of
@@ -92,7 +92,7 @@ def try_key(key: str | None) -> tuple[KeeperClient, Me]:
     Raises:
         ApiError: see `dashboard.client`.
     """
-    asked = KeeperClient(api_url(), key)
+    asked = KeeperClient(api_url(), key, ca_file=os.environ.get(CA_FILE) or None)
     try:
         return asked, asked.fetch_me()
     except BaseException:

@@ -61,7 +61,7 @@ def _api(stack: Stack, settings: Settings) -> str:
     address = stack.run_folder / "api.url"
     if not stack.is_running("api"):
         stack.environment["KEEPER_PREFECT_API_URL"] = settings.prefect.api_url or stack.environment["PREFECT_API_URL"]
-        address.write_text(start_api(stack, settings.api.host, settings.api.port))
+        address.write_text(start_api(stack, settings.api.host, settings.api.port, is_tls=settings.api.tls_cert is not None))
     return address.read_text()
 
 

@@ -1549,8 +1549,9 @@ def dashboard() -> None:
     Example: [bold]keeper dashboard[/bold]
     """
     found = read_settings()
-    asked, api = found.dashboard, found.api
-    arguments = ["--host", asked.host, "--port", str(asked.port), "--api-url", asked.api_url or f"http://127.0.0.1:{api.port or 8000}"]
+    asked = found.dashboard
+    arguments = ["--host", asked.host, "--port", str(asked.port), "--api-url", asked.api_url or found.api_address]
+    arguments += ["--ca-file", str(asked.ca_file)] if asked.ca_file else []
     sys.stdout.flush()
     # In this process's place, so that who ends it ends the dashboard.
     os.execv(sys.executable, [sys.executable, "-m", "dashboard", *arguments])  # noqa: S606

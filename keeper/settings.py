@@ -228,6 +228,7 @@ class DashboardSettings(_Group):
     api_url: str | None = Field(
         None, description="Address of the REST API it asks, like http://127.0.0.1:8000; unset: that of this machine"
     )
+    ca_file: Path | None = Field(None, description="Certificates (PEM) that may sign the API's; unset: those of the system")
 
 
 class DealsSettings(_Group):
@@ -435,6 +436,11 @@ class Settings(BaseSettings):
                 f"must be shorter than KEEPER_TOKENS_LEASE_SECONDS ({self.tokens.lease_seconds:g} s)"
             )
         return self
+
+    @property
+    def api_address(self) -> str:
+        """Of the REST API, for who asks it on this machine."""
+        return f"{'https' if self.api.tls_cert else 'http'}://127.0.0.1:{self.api.port or 8000}"
 
     @property
     def is_simulated(self) -> bool:

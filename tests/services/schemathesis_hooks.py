@@ -25,7 +25,11 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
     """
     if isinstance(case.body, dict) and isinstance(case.body.get("url"), str):
         case.body["url"] = _CHANNEL
-    if case.operation.label == "DELETE /api/v1/api-keys/{key_id}" and str(case.path_parameters.get("key_id")) in _OWN_KEYS:
+    if (
+        case.operation.path.endswith("/api-keys/{key_id}")
+        and case.method == "DELETE"
+        and str(case.path_parameters.get("key_id")) in _OWN_KEYS
+    ):
         case.path_parameters["key_id"] = 2**53 - 1
     if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
         return
@@ -48,6 +52,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
             _mend_conditions(rules)
         if "name" in case.body:
             case.body["name"] = f"filter {uuid4()}"
+    if case.operation.label == "POST /api/v1/users" and isinstance(case.body, dict):
+        case.body["name"] = f"user-{uuid4()}"
     if "/opportunity-rules" in case.operation.path and isinstance(case.body, dict):
         case.body["name"] = f"rule {uuid4()}"
         # Nothing is bought and sold in one store.

@@ -69,7 +69,8 @@ def make_api(settings: Settings) -> Iterator[MakeApi]:
     with ExitStack() as stack:
 
         def make(**api: Any) -> str:
-            return stack.enter_context(serve(create_app(settings.model_copy(update={"api": settings.api.model_copy(update=api)}))))
+            changed = settings.api.model_copy(update=api)
+            return stack.enter_context(serve(create_app(settings.model_copy(update={"api": changed})), settings=changed))
 
         yield make
 

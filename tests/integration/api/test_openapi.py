@@ -105,6 +105,7 @@ def test_every_path_says_what_it_does(settings: Settings) -> None:
         "/reports", "/reports/{report_id}", "/reports/{report_id}.html", "/products", "/products/{asin}", "/opportunities",
         "/opportunities/{opportunity_id}/explain", "/stats", "/opportunity-rules", "/opportunity-rules/{rule_id}",
         "/prices/{asin}/forecast", "/products/ranking",
+        "/users", "/users/{user_id}", "/users/{user_id}/api-keys", "/users/{user_id}/api-keys/{key_id}", "/audit",
     }  # fmt: skip
 
 
