@@ -2,6 +2,7 @@
 
 import getpass
 import json
+from typing import Any
 
 import typer
 from sqlalchemy import Engine, text
@@ -29,13 +30,14 @@ NOT_NOTED = {
 }  # fmt: skip
 
 
-def _commands(group: typer.core.TyperGroup, before: str = "") -> set[str]:
+def _commands(group: Any, before: str = "") -> set[str]:
+    """Of a group and those in it; a group that does something by itself is one, too."""
     found = set()
     for name, command in group.commands.items():
-        inner = getattr(command, "commands", None)
-        if inner is None or getattr(command, "invoke_without_command", False):
+        inner = hasattr(command, "commands")
+        if not inner or command.invoke_without_command:
             found.add(f"{before}{name}")
-        if inner is not None:
+        if inner:
             found |= _commands(command, f"{before}{name} ")
     return found
 
