@@ -42,6 +42,7 @@ from api import (
 from api.edge import Edge
 from api.live import Live
 from api.problems import MEDIA_TYPE, add_handlers
+from api.request_times import RequestTimes
 from keeper.settings import Settings, SettingsInvalid, read_settings
 
 _SMALLEST_GZIPPED_BYTES = 1024
@@ -89,12 +90,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or read_settings()
     if settings.api.auth == "off" and "*" in settings.api.cors_origins:
         raise SettingsInvalid("KEEPER_API_AUTH=off and KEEPER_API_CORS_ORIGINS=* together would let every page of the web in")
-    live = Live(settings)
+    live, times = Live(settings), RequestTimes()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = settings.api.threads
-        yield
+        with times.served(settings.metrics):
+            yield
         live.close()
 
     app = _Keeper(
@@ -112,10 +114,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.live = live
+    app.state.times = times
     app.state.lookout = status.Lookout(live.settings)
     add_handlers(app)
     app.add_middleware(GZipMiddleware, minimum_size=_SMALLEST_GZIPPED_BYTES, compresslevel=_GZIP_LEVEL)
-    app.add_middleware(Edge, largest_body_bytes=settings.api.largest_body_bytes)
+    app.add_middleware(Edge, largest_body_bytes=settings.api.largest_body_bytes, times=times)
     if settings.api.cors_origins:
         # Outermost, so that a page may read a refusal, too.
         app.add_middleware(

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from typing import Final
 from uuid import uuid4
 
@@ -11,10 +12,13 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import BODY_TOO_LARGE, BUSY, problem_response, tell_unforeseen
+from api.request_times import RequestTimes
 from keeper.accounts import mask_keys
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TOO_LARGE: Final = 413
+# Of a request whose answer never began.
+_UNANSWERED: Final = 500
 # They wait for a thread; whoever comes beyond that would wait in vain.
 _MOST_UNDER_WAY: Final = 1000
 
@@ -22,9 +26,10 @@ _MOST_UNDER_WAY: Final = 1000
 class Edge:
     """Pure ASGI, because Starlette's middleware classes cost a task for each request."""
 
-    def __init__(self, app: ASGIApp, *, largest_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, largest_body_bytes: int, times: RequestTimes) -> None:
         self._app = app
         self._largest = largest_body_bytes
+        self._times = times
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -32,6 +37,20 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        began, status = time.perf_counter(), _UNANSWERED
+
+        async def send_noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._serve(scope, receive, send_noting)
+        finally:
+            self._times.note(scope, status, time.perf_counter() - began)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex

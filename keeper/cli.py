@@ -19,10 +19,12 @@ from keeper import (
     cli_access,
     cli_arbitrage,
     cli_backup,
+    cli_arbitrage,
     cli_collect,
     cli_deals,
     cli_discover,
     cli_forecast,
+    cli_metrics,
     cli_opportunities,
     cli_reports,
     cli_streams,
@@ -205,6 +207,7 @@ cli_forecast.add_commands(app)
 cli_discover.add_commands(app)
 cli_streams.add_commands(app)
 cli_reports.add_commands(app)
+cli_metrics.add_commands(app)
 
 
 _asin = reading(read_asin)

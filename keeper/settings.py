@@ -379,6 +379,28 @@ class PrefectSettings(_Group):
     api_auth: SecretStr | None = Field(None, description="user:password, where Prefect's server asks for them")
 
 
+class MetricsSettings(_Group):
+    """What Prometheus reads."""
+
+    host: str = Field("127.0.0.1", description="Address on which /metrics is served")
+    port: int = Field(9464, ge=0, le=65535, description="Port of `keeper metrics`; 0: any free one")
+    api_port: int | None = Field(
+        None, ge=0, le=65535, description="Port on which the REST API tells how long its answers take; unset: nowhere; 0: any free one"
+    )
+    kept_seconds: float = Field(10, ge=0, le=300, description="Who asks again within so long is told the same, seconds of the machine")
+
+
+class KibanaSettings(_Group):
+    """Kibana, which draws what is in Elasticsearch."""
+
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://[^@\s/?#]+(/[^@\s?#]*)?$",
+        description="Address of Kibana, into which bootstrap brings the dashboards as Elasticsearch's user; unset: into none",
+    )
+    timeout_seconds: float = Field(60, gt=0, le=600, description="Longest wait for Kibana's answer, seconds")
+
+
 class Settings(BaseSettings):
     """All settings."""
 
@@ -418,6 +440,8 @@ class Settings(BaseSettings):
     arbitrage: ArbitrageSettings = Field(default_factory=ArbitrageSettings, description="")
     keep: KeepSettings = Field(default_factory=KeepSettings, description="")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="")
+    kibana: KibanaSettings = Field(default_factory=KibanaSettings, description="")
 
     _unset = model_validator(mode="before")(_without_unset)
 

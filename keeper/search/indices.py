@@ -208,6 +208,21 @@ def count(client: Elasticsearch, connection: SearchConnection, index: str) -> in
     return counted
 
 
+def count_written(client: Elasticsearch, connection: SearchConnection, alias: Alias) -> int:
+    """Documents written to what is behind an alias, repeated writes included; begins anew with the index or its node.
+
+    Raises:
+        SearchDown: nobody answers.
+        SearchRefused: it is missing.
+    """
+    with plain_errors(connection):
+        said = client.indices.stats(
+            index=alias_name(connection, alias), metric="indexing", filter_path="_all.primaries.indexing.index_total"
+        )
+        written: int = said["_all"]["primaries"]["indexing"]["index_total"]
+    return written
+
+
 def fetch_documents(client: Elasticsearch, connection: SearchConnection, index: str, ids: Collection[str]) -> dict[str, StoredDocument]:
     """Documents by id, from an index or behind an alias (full name), written a moment ago or long since. Without those that are missing.
 
