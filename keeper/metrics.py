@@ -167,8 +167,9 @@ def _asked(name: str, ask: Callable[[], T]) -> tuple[bool, T | None]:
     try:
         return True, ask()
     except SQLAlchemyError as error:
-        # Its text may hold parameters; the kind says enough here.
-        logger.warning("%s does not answer: %s", name, type(error).__name__)
+        # The server's own first line: SQLAlchemy's text holds the parameters, too.
+        said = str(getattr(error, "orig", None) or type(error).__name__).strip()
+        logger.warning("%s does not answer: %s", name, said.partition("\n")[0])
     except KeeperError as error:
         logger.warning("%s does not answer: %s", name, error)
     return False, None

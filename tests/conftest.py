@@ -20,6 +20,7 @@ from keeper.simulator.server import Simulator
 from tests.services import browser
 from tests.services import elasticsearch as elasticsearch_service
 from tests.services import kafka as kafka_service
+from tests.services import prometheus as prometheus_service
 from tests.services.elasticsearch import ElasticsearchCluster
 from tests.services.java import DOWNLOADS, JAVA_HOME
 from tests.services.kafka import KafkaCluster
@@ -178,6 +179,12 @@ def elasticsearch_distribution() -> Path:
 def chromium() -> Path:
     """The browser's program. A test that has it among its fixtures is left out where there is none."""
     return browser.find()
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Path:
+    """Prometheus' program. A test that has it among its fixtures is left out where there is none."""
+    return prometheus_service.find()
 
 
 @pytest.fixture(scope="session")

@@ -47,8 +47,8 @@ def select_checks(connection: Connection, *, now: datetime, bounds_seconds: tupl
             SELECT width_bucket(interval_seconds - 1, CAST(:bounds AS integer[])) AS class,
                 count(*) FILTER (WHERE next_check_at <= :now),
                 count(*) FILTER (WHERE next_check_at + make_interval(secs => interval_seconds) <= :now),
-                extract(epoch FROM :now - min(last_checked_at))::float8,
-                max(extract(epoch FROM :now - last_checked_at)::float8 / interval_seconds)
+                extract(epoch FROM CAST(:now AS timestamptz) - min(last_checked_at))::float8,
+                max(extract(epoch FROM CAST(:now AS timestamptz) - last_checked_at)::float8 / interval_seconds)
             FROM first GROUP BY class ORDER BY class
             """
         ),
@@ -86,7 +86,7 @@ def select_sink_backlogs(connection: Connection) -> list[SinkBacklog]:
                 FROM generate_series(0, 15) AS shard CROSS JOIN LATERAL (
                     SELECT count(*) AS messages FROM (
                         SELECT 1 FROM outbox o WHERE o.sink = s.name AND o.shard = shard.shard ORDER BY o.event_seq LIMIT :most_of_shard
-                    ) some
+                    ) counted
                 ) of_shard
             ) waiting
             LEFT JOIN LATERAL (
@@ -97,7 +97,7 @@ def select_sink_backlogs(connection: Connection) -> list[SinkBacklog]:
                 ORDER BY first.event_seq LIMIT 1
             ) oldest ON true
             CROSS JOIN LATERAL (
-                SELECT count(*) AS letters FROM (SELECT 1 FROM dead_letters d WHERE d.sink = s.name ORDER BY d.id LIMIT :most) some
+                SELECT count(*) AS letters FROM (SELECT 1 FROM dead_letters d WHERE d.sink = s.name ORDER BY d.id LIMIT :most) counted
             ) dead
             ORDER BY s.name
             """

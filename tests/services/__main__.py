@@ -5,7 +5,7 @@
           The first start downloads Kafka (44 MB) and Elasticsearch (0.9 GB, of which 0.2 GB are kept) with Maven.
   down    end what `up` started, and only that; the data stay for the next `up`, unless --delete
   status  what runs, where it listens, which processes it is, and where it writes its log
-  check   whether Kafka, Elasticsearch and the browser of the tests can run here; names what must be installed first
+  check   whether Kafka, Elasticsearch, Prometheus and the browser of the tests can run here; names what must be installed first
 
 Needed: Maven, Java 17 or newer for Kafka, a JDK 21 or newer for Elasticsearch. A node takes about 300 MB (Kafka) or 800 MB (Elasticsearch).
 Everything lies below .keeper/services/ and listens on free ports of 127.0.0.1, the same ones at the next start where they are free.
@@ -159,7 +159,7 @@ def main(words: Sequence[str] | None = None) -> None:
             _say(f"ended {', '.join(down(SERVICES_FOLDER, is_deleting=arguments.delete)) or 'nothing'}")
         elif arguments.command == "check":
             check(PROGRAMS | TOOLS)
-            _say("Kafka, Elasticsearch and Chromium can run here")
+            _say("Kafka, Elasticsearch, Prometheus and Chromium can run here")
         else:
             print("\n".join(status(SERVICES_FOLDER)) or "nothing runs; `make services` starts it")
     except KeeperError as error:

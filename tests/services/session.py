@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from confluent_kafka.admin import AdminClient
 
-from tests.services import browser, elasticsearch, kafka
+from tests.services import browser, elasticsearch, kafka, prometheus
 from tests.services.cluster import Cluster
 from tests.services.elasticsearch import ElasticsearchCluster
 from tests.services.java import DownloadFailed, Say
@@ -51,7 +51,10 @@ PROGRAMS = {
     "elasticsearch_distribution": Program("Elasticsearch", elasticsearch.missing, elasticsearch.fetch_distribution),
 }
 # Likewise of what is no service.
-TOOLS = {"chromium": Program("Chromium", browser.missing, browser.find)}
+TOOLS = {
+    "chromium": Program("Chromium", browser.missing, browser.find),
+    "prometheus": Program("Prometheus", prometheus.missing, prometheus.find),
+}
 
 
 @dataclass(frozen=True, slots=True)
