@@ -12,6 +12,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from sqlalchemy import Engine
 
+from deployments.kibana.importing import bring_dashboards
 from keeper.domain.errors import KeeperError
 from keeper.exchange import load_seeds
 from keeper.kafka import topics
@@ -29,7 +30,8 @@ def bootstrap(resources: Resources) -> list[str]:
     with get_client(sync_client=True) as client:
         changes = _work_pool(client, resources.settings.prefect.work_pool)
     changes += write_limits(rate, speed, resources.settings.keepa.requests_at_once)
-    return changes + _exchange_rates(resources) + _topics(resources) + _indices(resources)
+    changes += _exchange_rates(resources) + _topics(resources) + _indices(resources)
+    return changes + bring_dashboards(resources.settings)
 
 
 def _rate(engine: Engine) -> tuple[int, float]:

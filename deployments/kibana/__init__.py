@@ -1,0 +1,1 @@
+"""Kibana's dashboards: what they show, and how they get there."""
