@@ -1,6 +1,7 @@
 """`keeper metrics`: what Prometheus scrapes."""
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,6 +42,7 @@ def metrics(
             show_json({"metrics": "serving", "url": url})
         else:
             say(f"{url}; Ctrl-C ends it.")
+        sys.stdout.flush()
         ended.wait()
 
 

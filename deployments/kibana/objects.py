@@ -298,7 +298,7 @@ def _visualization(panel: Panel, measures: list[str]) -> tuple[str, dict[str, An
         case "figure":
             return "lnsMetric", of_layer | {"metricAccessor": measures[0]}
         case "table":
-            return "lnsDatatable", of_layer | {"columns": [{"columnId": name} for name in ("along", *measures)]}
+            return "lnsDatatable", of_layer | {"columns": [{"columnId": name, "isTransposed": False} for name in ("along", *measures)]}
         case "pie":
             slices = {"primaryGroups": ["along"], "metrics": measures}
             shown = {"numberDisplay": "percent", "categoryDisplay": "default", "legendDisplay": "default", "nestedLegend": False}

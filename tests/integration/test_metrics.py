@@ -23,7 +23,7 @@ from keeper.kafka.topics import Topic, TopicSettings, topic_name
 from keeper.metrics import DatabaseFigures, Figures, PrefectServer, Sources, measure, measure_database, measure_runs
 from keeper.postgres import ledger
 from keeper.postgres.engine import open_engine
-from keeper.postgres.metrics import ChecksAhead, DeliveryCount
+from keeper.postgres.metrics import DeliveryCount
 from keeper.search import indices
 from keeper.search.connection import SearchConnection, open_client
 from keeper.search.mapping import Alias, alias_name
@@ -103,11 +103,11 @@ def test_checks_are_due_overdue_and_old_by_class_of_interval(engine: Engine) -> 
 
     found = {one.interval_seconds: one for one in measure_database(engine).checks}
 
-    assert found == {
-        300: ChecksAhead(300, 0, 0, pytest.approx(240, abs=20), pytest.approx(0.8, abs=0.1)),
-        21600: ChecksAhead(21600, 2, 1, pytest.approx(13 * 3600, abs=20), pytest.approx(13 / 6, abs=0.01)),
-        None: ChecksAhead(None, 1, 0, None, None),
-    }
+    assert {name: (one.due, one.overdue) for name, one in found.items()} == {300: (0, 0), 21600: (2, 1), None: (1, 0)}
+    assert found[300].oldest_seconds == pytest.approx(240, abs=20)
+    assert found[21600].oldest_seconds == pytest.approx(13 * 3600, abs=20)
+    assert found[21600].oldest_intervals == pytest.approx(13 / 6, abs=0.01)
+    assert (found[None].oldest_seconds, found[None].oldest_intervals) == (None, None)
 
 
 def test_what_waits_and_what_was_given_up_is_counted_by_sink(engine: Engine) -> None:
@@ -143,19 +143,19 @@ def test_no_scrape_reads_a_large_table(engine: Engine) -> None:
                 """
                 INSERT INTO planned_checks (asin, marketplace, is_buybox, interval_seconds, next_check_at, last_checked_at)
                 SELECT 'B' || lpad(n::text, 9, '0'), 'DE', false, 21600, now() + n * interval '1 second', now()
-                FROM generate_series(1, 60000) n;
+                FROM generate_series(1, 48000) n;
                 INSERT INTO sinks (name, kinds) VALUES ('kafka', '{price_update}') ON CONFLICT DO NOTHING;
                 INSERT INTO outbox (sink, shard, key, event_on, event_seq)
-                SELECT 'kafka', n & 15, n::text, current_date, n FROM generate_series(1, 60000) n;
+                SELECT 'kafka', n & 15, n::text, current_date, n FROM generate_series(1, 48000) n;
                 INSERT INTO keepa_calls (id, called_at, operation, asin_count, response_time_ms, success)
-                SELECT gen_random_uuid(), now() - n * interval '1 minute', 'query', 1, 100, true FROM generate_series(1, 60000) n;
+                SELECT gen_random_uuid(), now() - n * interval '1 minute', 'query', 1, 100, true FROM generate_series(1, 48000) n;
                 INSERT INTO dead_letters (sink, key, event_id, kind, version, payload, recorded_at, tries, reason)
-                SELECT 'kafka', n::text, gen_random_uuid(), 'price_update', 1, '{}', now(), 12, '' FROM generate_series(1, 60000) n;
+                SELECT 'kafka', n::text, gen_random_uuid(), 'price_update', 1, '{}', now(), 12, '' FROM generate_series(1, 48000) n;
                 INSERT INTO users (name) VALUES ('anna');
                 INSERT INTO channels (user_id, name, scheme, shown, url_encrypted, key_fingerprint)
                 SELECT id, 'c', 'ntfy', '', '', '' FROM users;
                 ALTER TABLE deliveries DROP CONSTRAINT deliveries_of_one;
-                INSERT INTO deliveries (channel_id, created_at) SELECT channels.id, now() FROM channels, generate_series(1, 60000) n
+                INSERT INTO deliveries (channel_id, created_at) SELECT channels.id, now() FROM channels, generate_series(1, 48000) n
                 """
             )
         )

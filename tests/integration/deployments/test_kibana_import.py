@@ -1,4 +1,4 @@
-"""How the dashboards get into Kibana: what is sent, and what is said of each answer. There is no Kibana here; a server of our own answers."""
+"""How the dashboards get into Kibana: what is sent, and what is said of each answer. A server of our own stands in for it."""
 
 import base64
 import json
