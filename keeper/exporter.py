@@ -1,5 +1,6 @@
 """The figures of `keeper.metrics` as Prometheus reads them. No label holds an ASIN, a person or an address."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from keeper.postgres.metrics import ChecksAhead, SinkBacklog
 from keeper.resources import kafka_connection, open_database, search_connection
 from keeper.search.connection import open_client as open_search_client
 from keeper.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 # Prometheus gives up after ten seconds; a system that is down must cost its own figures and not all.
 _LONGEST_SECONDS: Final = 4
@@ -214,14 +217,23 @@ class FiguresCollector:
         """What Prometheus' client asks for."""
         with self._measuring:
             if self._figures is None or time.monotonic() - self._measured_at > self._kept_seconds:
-                self._figures = self._measure()
+                known, self._figures = self._figures, self._measure()
                 self._measured_at = time.monotonic()
+                _tell_changes(known.troubles if known else {}, self._figures.troubles)
             figures = self._figures
         return expose(figures)
 
     def describe(self) -> Iterator[Metric]:
         """The families without asking anybody."""
-        return expose(Figures({}, None, (), None, None))
+        return expose(Figures({}, {}, None, (), None, None))
+
+
+def _tell_changes(known: dict[str, str], now: dict[str, str]) -> None:
+    """Each trouble once, and its end."""
+    for name in now.keys() - known.keys():
+        logger.warning("%s does not answer: %s", name, now[name])
+    for name in known.keys() - now.keys():
+        logger.warning("%s answers again", name)
 
 
 @contextmanager

@@ -132,12 +132,14 @@ class Figures:
 
     Attributes:
         is_up: by system, those that a setting names.
+        troubles: why, of those that are not.
         database, runs: None where it is down.
         lags: of the groups whose topic is there.
         products_indexed: documents written to the index `products`, as the index counts them; None where it is not known.
     """
 
     is_up: dict[str, bool]
+    troubles: dict[str, str]
     database: DatabaseFigures | None
     lags: tuple[GroupLag, ...]
     runs: RunFigures | None
@@ -152,27 +154,36 @@ def measure(sources: Sources, *, machine_now: datetime) -> Figures:
     """
     kafka, search, prefect = sources.kafka, sources.search, sources.prefect
     with ThreadPoolExecutor(4, thread_name_prefix="metrics") as pool:
-        database = pool.submit(_asked, "PostgreSQL", lambda: measure_database(sources.engine))
-        lags = pool.submit(_asked, "Kafka", lambda: measure_lags(kafka) if kafka else ())
-        indexed = pool.submit(_asked, "Elasticsearch", lambda: _measure_index(*search) if search else None)
-        runs = pool.submit(_asked, "Prefect", lambda: measure_runs(prefect, machine_now=machine_now) if prefect else None)
-        is_up = {"postgresql": database.result()[0]}
-        for name, source, answer in (("kafka", kafka, lags), ("elasticsearch", search, indexed), ("prefect", prefect, runs)):
-            if source is not None:
-                is_up[name] = answer.result()[0]
-        return Figures(is_up, database.result()[1], lags.result()[1] or (), runs.result()[1], indexed.result()[1])
+        database = pool.submit(_asked, lambda: measure_database(sources.engine))
+        lags = pool.submit(_asked, lambda: measure_lags(kafka) if kafka else ())
+        indexed = pool.submit(_asked, lambda: _measure_index(*search) if search else None)
+        runs = pool.submit(_asked, lambda: measure_runs(prefect, machine_now=machine_now) if prefect else None)
+        named = {
+            "postgresql": database.result()[1],
+            **({"kafka": lags.result()[1]} if kafka else {}),
+            **({"elasticsearch": indexed.result()[1]} if search else {}),
+            **({"prefect": runs.result()[1]} if prefect else {}),
+        }
+        return Figures(
+            {name: trouble is None for name, trouble in named.items()},
+            {name: trouble for name, trouble in named.items() if trouble is not None},
+            database.result()[0],
+            lags.result()[0] or (),
+            runs.result()[0],
+            indexed.result()[0],
+        )
 
 
-def _asked(name: str, ask: Callable[[], T]) -> tuple[bool, T | None]:
+def _asked(ask: Callable[[], T]) -> tuple[T | None, str | None]:
+    """The answer, or why there is none."""
     try:
-        return True, ask()
+        return ask(), None
     except SQLAlchemyError as error:
         # The server's own first line: SQLAlchemy's text holds the parameters, too.
         said = str(getattr(error, "orig", None) or type(error).__name__).strip()
-        logger.warning("%s does not answer: %s", name, said.partition("\n")[0])
+        return None, said.partition("\n")[0]
     except KeeperError as error:
-        logger.warning("%s does not answer: %s", name, error)
-    return False, None
+        return None, str(error)
 
 
 def measure_database(engine: Engine) -> DatabaseFigures:
@@ -227,7 +238,7 @@ def _measure_index(client: "Elasticsearch", connection: SearchConnection) -> int
         return indices.count_written(client, connection, Alias.PRODUCTS)
     except SearchRefused as error:
         # It answers: the index is not made yet, or this user may not look.
-        logger.info("what was written to products is not known: %s", error)
+        logger.debug("what was written to products is not known: %s", error)
         return None
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.services import prefect
 
 HOUR = timedelta(hours=1)
-NOTHING = Figures({}, None, (), None, None)
+NOTHING = Figures({}, {}, None, (), None, None)
 
 
 def _now() -> datetime:
@@ -78,7 +78,7 @@ def test_the_budget_is_what_the_ledger_says(engine: Engine) -> None:
 
 
 def _of(database: DatabaseFigures) -> Figures:
-    return Figures({}, database, (), None, None)
+    return Figures({}, {}, database, (), None, None)
 
 
 def test_checks_are_due_overdue_and_old_by_class_of_interval(engine: Engine) -> None:

@@ -17,10 +17,15 @@ def test_metrics_are_served_before_the_database_comes_and_after(shell: Terminal,
     with later.start("metrics", "--port", "0", "--json") as started:
         said = json.loads(lines_of(started.stdout).readline())
         assert 'keeper_system_up{system="postgresql"} 0.0' in httpx.get(said["url"]).text.splitlines()
+        httpx.get(said["url"])
         postgres.create_database(name, template="template_keeper")
         assert 'keeper_system_up{system="postgresql"} 1.0' in httpx.get(said["url"]).text.splitlines()
         started.send_signal(signal.SIGTERM)
         assert started.wait(30) == 0
+        log = lines_of(started.stderr).read().splitlines()
+    assert len(log) == 2
+    assert "postgresql does not answer" in log[0]
+    assert "postgresql answers again" in log[1]
     postgres.drop_database(name)
 
 
