@@ -208,8 +208,10 @@ def count(client: Elasticsearch, connection: SearchConnection, index: str) -> in
     return counted
 
 
-def count_written(client: Elasticsearch, connection: SearchConnection, alias: Alias) -> int:
+def count_written(client: Elasticsearch, connection: SearchConnection, alias: Alias) -> int | None:
     """Documents written to what is behind an alias, repeated writes included; begins anew with the index or its node.
+
+    None while no shard of it tells.
 
     Raises:
         SearchDown: nobody answers.
@@ -219,7 +221,8 @@ def count_written(client: Elasticsearch, connection: SearchConnection, alias: Al
         said = client.indices.stats(
             index=alias_name(connection, alias), metric="indexing", filter_path="_all.primaries.indexing.index_total"
         )
-        written: int = said["_all"]["primaries"]["indexing"]["index_total"]
+        # A shard that is nowhere tells nothing.
+    written: int | None = said.get("_all", {}).get("primaries", {}).get("indexing", {}).get("index_total")
     return written
 
 
