@@ -19,7 +19,6 @@ from keeper import (
     cli_access,
     cli_arbitrage,
     cli_backup,
-    cli_arbitrage,
     cli_collect,
     cli_deals,
     cli_discover,
