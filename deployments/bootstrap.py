@@ -1,4 +1,7 @@
-"""Make what the deployments need: work pool and limits in Prefect, topics, indices. Idempotent: `python -m deployments.bootstrap`.
+"""Make what the deployments need: work pools, limits and automations in Prefect, topics, indices. Idempotent.
+
+`python -m deployments.bootstrap`, then `prefect --no-prompt deploy --all`. What Keeper made once and names no longer is listed, and
+removed with `--prune`, after the deploying.
 
 A Kafka or an Elasticsearch that does not answer is left out and named; whoever connects to it first makes what it lacks.
 A limit's values are written only when it is made, or when Keepa's refill rate has changed since: what a person sets in between stays.
@@ -6,32 +9,47 @@ A limit's values are written only when it is made, or when Keepa's refill rate h
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 from sqlalchemy import Engine
 
+from deployments.automations import ensure_automations
 from deployments.kibana.importing import bring_dashboards
+from deployments.pools import ensure_pools
+from deployments.prune import list_unnamed, prune
 from keeper.domain.errors import KeeperError
+from keeper.domain.events import Sink
 from keeper.exchange import load_seeds
 from keeper.kafka import topics
 from keeper.postgres.installation import select_clock_speed
 from keeper.postgres.ledger import read_ledger
 from keeper.resources import Resources, open_resources
 from keeper.search import indices
+from keeper.settings import PrefectSettings
 from keeper.trade_files import read_seed_rates
 from tasks.limits import write_limits
 
 
-def bootstrap(resources: Resources) -> list[str]:
-    """Make or mend everything. Returns a line per thing made or changed."""
+def bootstrap(resources: Resources, *, is_pruning: bool = False) -> list[str]:
+    """Make or mend everything. Returns a line per thing made or changed, and per thing that is named no longer.
+
+    Args:
+        is_pruning: what is named no longer is removed; else it is only listed.
+    """
     rate, speed = _rate(resources.engine)
+    settings = resources.settings.prefect
     with get_client(sync_client=True) as client:
-        changes = _work_pool(client, resources.settings.prefect.work_pool)
-    changes += write_limits(rate, speed, resources.settings.keepa.requests_at_once)
-    changes += _exchange_rates(resources) + _topics(resources) + _indices(resources)
-    return changes + bring_dashboards(resources.settings)
+        changes = ensure_pools(client, settings)
+        changes += write_limits(rate, speed, resources.settings.keepa.requests_at_once)
+        changes += ensure_automations(client, settings)
+        changes += _exchange_rates(resources)
+        answering: set[Sink] = set()
+        changes += _topics(resources, answering) + _indices(resources, answering)
+        changes += bring_dashboards(resources.settings)
+        return changes + prune(list_unnamed(client, resources, answering=answering), is_removing=is_pruning)
 
 
 def _rate(engine: Engine) -> tuple[int, float]:
@@ -43,19 +61,6 @@ def _rate(engine: Engine) -> tuple[int, float]:
     return bucket.refill_per_minute, speed
 
 
-def _work_pool(client: SyncPrefectClient, name: str) -> list[str]:
-    try:
-        client.read_work_pool(name)
-        return []
-    except ObjectNotFound:
-        pass
-    try:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process", description="Keeper's flows, each in a process of its own"))
-    except ObjectAlreadyExists:
-        return []
-    return [f"work pool {name} made"]
-
-
 def _exchange_rates(resources: Resources) -> list[str]:
     """What the file says of days on which nobody has published anything."""
     try:
@@ -65,7 +70,7 @@ def _exchange_rates(resources: Resources) -> list[str]:
     return [f"{loaded} exchange rates read from exchange_rates.csv"] if loaded else []
 
 
-def _topics(resources: Resources) -> list[str]:
+def _topics(resources: Resources, answering: set[Sink]) -> list[str]:
     """Made, otherwise than wanted, or left out."""
     if resources.settings.kafka.bootstrap_servers is None:
         return []
@@ -73,25 +78,40 @@ def _topics(resources: Resources) -> list[str]:
         ensured = topics.ensure(resources.kafka_connection(), resources.topic_settings())
     except KeeperError as error:
         return [f"topics left out: {error}"]
+    answering.add(Sink.KAFKA)
     return [*(f"topic {name} made" for name in ensured.made), *ensured.complaints]
 
 
-def _indices(resources: Resources) -> list[str]:
+def _indices(resources: Resources, answering: set[Sink]) -> list[str]:
     """Likewise."""
     if not resources.settings.elasticsearch.url:
         return []
     try:
-        return indices.connect(resources.search_client(), resources.search_connection())
+        changes = indices.connect(resources.search_client(), resources.search_connection())
     except KeeperError as error:
         return [f"indices left out: {error}"]
+    answering.add(Sink.SEARCH)
+    return changes
+
+
+@contextmanager
+def _authenticated(settings: PrefectSettings) -> Iterator[None]:
+    """Keeper's own setting serves where Prefect's is not set."""
+    if settings.api_auth is None or PREFECT_API_AUTH_STRING.value() is not None:
+        yield
+        return
+    with temporary_settings({PREFECT_API_AUTH_STRING: settings.api_auth.get_secret_value()}):
+        yield
 
 
 def main() -> None:
     """Run it and say what changed."""
-    argparse.ArgumentParser(prog="python -m deployments.bootstrap", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m deployments.bootstrap", description=__doc__)
+    parser.add_argument("--prune", action="store_true", help="remove what Keeper made once and names no longer; topics never")
+    arguments = parser.parse_args()
     try:
-        with open_resources() as resources:
-            changes = bootstrap(resources)
+        with open_resources() as resources, _authenticated(resources.settings.prefect):
+            changes = bootstrap(resources, is_pruning=arguments.prune)
     except KeeperError as error:
         sys.exit(f"bootstrap: {error}")
     print("\n".join(changes) or "everything is there already")

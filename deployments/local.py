@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from deployments.pools import HEAVY, process_pools
 from deployments.stack import Stack, start_api, start_consumer, start_dashboard, start_prefect, start_relay, start_simulator, start_worker
 from keeper.domain.errors import KeeperError
 from keeper.domain.events import Sink
@@ -17,7 +18,7 @@ _CONSUMERS = ("prices", "deals", "enrich")
 
 def up(settings: Settings, *, prefect_port: int) -> Stack:
     """Start whatever is not running yet: database, simulator where there is no key, Prefect, deployments, worker, and all that serves."""
-    stack = Stack(settings.data, {})
+    stack = Stack(settings.data, _auth(settings))
     if settings.is_simulated and not settings.keepa.simulator_url:
         print(f"simulator       {_live_simulator(settings) or _simulator(stack, settings)}")
     resources = make_resources(settings)
@@ -40,9 +41,12 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
     address = _api(stack, settings)
     # The operations report, which runs in a worker, asks it how fast it answers.
     stack.environment["KEEPER_REPORTS_API_URL"] = settings.reports.api_url or address
+    pools = process_pools(settings.prefect)
     if not stack.is_running("worker"):
-        start_worker(stack, settings.prefect.work_pool)
-    print(f"worker          pool {settings.prefect.work_pool}")
+        start_worker(stack, *pools)
+    print(f"worker          for {' and '.join(pools)}")
+    if HEAVY not in pools:
+        print(f"                {HEAVY} needs one with Docker: prefect worker start --pool {HEAVY} --type docker")
     if not stack.is_running("relay"):
         start_relay(stack)
     print(f"relay           delivers to {_receivers(settings)} as events come")
@@ -55,6 +59,14 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
         print(f"consumers       {', '.join(_CONSUMERS)}")
     print(f"\nLogs are in {stack.run_folder}. `make down` ends it all. For Prefect's own commands:\n\nexport PREFECT_API_URL={api}")
     return stack
+
+
+def _auth(settings: Settings) -> dict[str, str]:
+    """What Prefect's server asks for, and its clients say. In the environment of our own processes, never among their arguments."""
+    if settings.prefect.api_auth is None:
+        return {}
+    said = settings.prefect.api_auth.get_secret_value()
+    return {"PREFECT_SERVER_API_AUTH_STRING": said, "PREFECT_API_AUTH_STRING": said}
 
 
 def _api(stack: Stack, settings: Settings) -> str:

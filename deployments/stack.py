@@ -196,14 +196,14 @@ def start_prefect(stack: Stack, port: int) -> str:
     return api
 
 
-def start_worker(stack: Stack, pool: str, *, limit: int = 4) -> None:
-    """Start a process worker on the pool."""
+def start_worker(stack: Stack, *pools: str, limit: int = 4) -> None:
+    """Start one process worker for the pools, and wait until it polls each."""
     log = stack.run_folder / "worker.log"
     log.unlink(missing_ok=True)
     stack.start(
         "worker",
-        *("prefect", "worker", "start", "--pool", pool, "--type", "process", "--limit", str(limit), "--name", f"keeper-{os.getpid()}"),
-        is_ready=lambda: log.exists() and b"started!" in log.read_bytes(),
+        *("deployments.worker", *pools, "--limit", str(limit), "--name", f"keeper-{os.getpid()}"),
+        is_ready=lambda: log.exists() and log.read_bytes().count(b"started!") == len(pools),
     )
 
 

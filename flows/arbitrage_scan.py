@@ -4,7 +4,7 @@ from typing import Any, cast
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
@@ -29,7 +29,13 @@ from tasks.scan import fetch_bestsellers, fetch_found, know_exchange_rates, plan
 _LONGEST_REASON = 300
 
 
-@flow(name="arbitrage-scan", flow_run_name="arbitrage-scan")
+def _run_name() -> str:
+    asked = flow_run.parameters
+    first = "look at all stores, then compare" if asked.get("is_with_scan", True) else "compare"
+    return f"{first} {'every product' if asked.get('is_full') else 'what has changed'}"
+
+
+@flow(name="arbitrage-scan", flow_run_name=_run_name)
 def arbitrage_scan(is_with_scan: bool = True, is_full: bool = False) -> State[Any]:
     """Look at the stores as far as the share of the tokens goes, and compare. What it does not reach waits for the next run.
 

@@ -1,6 +1,7 @@
 """What a run shows in the Prefect UI. An artifact that cannot be written never fails the run."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
@@ -16,6 +17,7 @@ from keeper.domain.opportunity_query import OpportunityQuery, OpportunitySort
 from keeper.domain.report import Report
 from keeper.postgres.deals import select_best
 from keeper.postgres.opportunities import select_opportunities
+from keeper.relay import Relayed
 from keeper.report import Reported
 from keeper.scan import Scanned
 
@@ -148,6 +150,23 @@ def _best_opportunities(engine: Engine) -> list[str]:
         roi = "–" if one.roi_pct is None else f"{one.roi_pct} %"
         lines.append(f"| {title} | {bought} | {sold} | {one.margin_pct} % | {profit} | {roi} | {one.score} |")
     return [*lines, ""]
+
+
+def show_delivery(job: str, by_sink: Mapping[str, Relayed]) -> None:
+    """A row for each system."""
+    delivered = sum(done.delivered for done in by_sink.values())
+    lines = [f"## {delivered} delivered", "", "| To | Delivered | Refused | Given up | |", "|---|---|---|---|---|"]
+    for sink, done in by_sink.items():
+        left = "down: " + _cell(done.down) if done.down else "" if done.is_complete else "more waits for the next run"
+        lines.append(f"| {sink} | {done.delivered} | {done.refused} | {done.dead} | {left} |")
+    _write(job, lines, f"{delivered} delivered")
+
+
+def show_counts(job: str, counted: Mapping[str, int], notes: Sequence[str] = ()) -> None:
+    """A row for each count, and what there is to note."""
+    description = ", ".join(f"{count} {name}" for name, count in counted.items() if count) or "nothing to do"
+    lines = [f"## {description}", "", "| What | How many |", "|---|---|", *(f"| {name} | {count} |" for name, count in counted.items()), ""]
+    _write(job, [*lines, *(f"- {_cell(note)}" for note in notes)], description)
 
 
 def _write(job: str, lines: list[str], description: str) -> None:

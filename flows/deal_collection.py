@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
@@ -30,7 +30,14 @@ from tasks.relay import relay
 _LONGEST_REASON = 300
 
 
-@flow(name="deal-collection", flow_run_name="deal-collection")
+def _run_name() -> str:
+    asked = flow_run.parameters
+    sources = [name for name, wish in (("seeds", "is_with_seeds"), ("feed", "is_with_feed")) if asked.get(wish, True)]
+    stores = asked.get("marketplaces")
+    return f"collect deals: {' and '.join(sources) or 'only what is over'}{' in ' + ', '.join(stores) if stores else ''}"
+
+
+@flow(name="deal-collection", flow_run_name=_run_name)
 def deal_collection(
     is_with_seeds: bool = True, is_with_feed: bool = True, marketplaces: list[str] | None = None, most_pages: int = MOST_PAGES
 ) -> State[Any]:

@@ -7,13 +7,15 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import deployment
 from prefect.states import Cancelled, Completed, Failed
 
+from flows.artifacts import show_delivery
+from flows.events import systems_of, tell_changes
 from keeper.domain.events import Sink
 from keeper.postgres.jobs import hold_job
 from keeper.resources import process_resources
 from tasks.relay import relay
 
 
-@flow(name="delivery", flow_run_name="delivery")
+@flow(name="delivery", flow_run_name="deliver what waits in the outbox")
 def delivery(longest_seconds: float = 240) -> State[Any]:
     """Deliver what waits. A refused message waits for its next try and is no failure of the run; a dead one is.
 
@@ -25,6 +27,8 @@ def delivery(longest_seconds: float = 240) -> State[Any]:
         if not is_mine:
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         by_sink = relay(longest_seconds=longest_seconds)
+        show_delivery(job, by_sink)
+        tell_changes(systems_of(by_sink))
     parts = [
         f"{sink}: delivered {done.delivered}, refused {done.refused}, dead {done.dead}"
         for sink, done in by_sink.items()

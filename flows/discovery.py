@@ -18,7 +18,7 @@ from tasks.fetch import fetch
 from tasks.relay import relay
 
 
-@flow(name="discovery", flow_run_name="discovery")
+@flow(name="discovery", flow_run_name="discover products")
 def discovery() -> State[Any]:
     """Find products and fetch them as far as the share of the tokens goes. What it does not reach waits for the next run."""
     resources = process_resources()

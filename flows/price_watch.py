@@ -8,19 +8,21 @@ from typing import Any, cast
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectConcurrentFuture, as_completed
-from prefect.runtime import deployment
+from prefect.runtime import deployment, flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from flows.artifacts import show_checks
+from flows.events import KEEPA, TOKENS, systems_of, tell_changes
 from keeper.check import Checked, give_back
 from keeper.domain.errors import KeeperError
 from keeper.domain.events import Sink
 from keeper.keepa.answer import ProductAnswer
+from keeper.keepa.errors import ServerDown
 from keeper.plan import PlannedRequest
 from keeper.postgres.jobs import hold_job
-from keeper.resources import configured_sinks, process_resources
+from keeper.resources import NoKeepa, configured_sinks, process_resources
 from tasks.fetch import RequestExpired, fetch
 from tasks.limits import LimitMissing, SlotsUnavailable, largest_request
 from tasks.plan import plan
@@ -46,6 +48,7 @@ class _Run:
         notes: what does not.
         waiting: products whose requests were planned but not sent.
         unpaid: products that are overdue, but the budget allowed none of them when the run ended.
+        seen: what is wrong with the tokens and with each system, as far as the run has seen it; None where all is well.
     """
 
     done: Checked = field(default_factory=Checked)
@@ -53,6 +56,7 @@ class _Run:
     notes: dict[str, None] = field(default_factory=dict)
     waiting: int = 0
     unpaid: int = 0
+    seen: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def state(self) -> State[Any]:
@@ -65,7 +69,13 @@ class _Run:
         return (Failed if self.troubles else Completed)(message="; ".join(parts))
 
 
-@flow(name="price-watch", flow_run_name="price-watch")
+def _run_name() -> str:
+    asked = flow_run.parameters
+    which = f"every {asked['interval_minutes']:g} min" if asked.get("interval_minutes") else "all that are due"
+    return f"check prices: {which}"
+
+
+@flow(name="price-watch", flow_run_name=_run_name)
 def price_watch(
     interval_minutes: float | None = None, ahead_minutes: float = 0, go_on_seconds: float = 0, longest_seconds: float = 1800
 ) -> State[Any]:
@@ -86,7 +96,7 @@ def price_watch(
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         run, checked_before = _Run(), 0
         while True:
-            requests = plan(interval=interval, ahead=timedelta(minutes=ahead_minutes), **_bounds())
+            requests = _plan(interval, timedelta(minutes=ahead_minutes))
             done = _check(requests, run)
             if done.alerts or (done.checked and configured_sinks(resources.settings)):
                 _tell(run)
@@ -102,8 +112,21 @@ def price_watch(
             time.sleep(wait_seconds)
         if not requests:
             run.unpaid = resources.count_overdue(interval)
+            if interval is None:
+                run.seen[TOKENS] = f"{run.unpaid} products wait for tokens" if run.unpaid else None
+        if run.done.checked:
+            run.seen[KEEPA] = None
         show_checks(job, run.done)
+        tell_changes(run.seen)
     return run.state
+
+
+def _plan(interval: timedelta | None, ahead: timedelta) -> list[PlannedRequest]:
+    try:
+        return plan(interval=interval, ahead=ahead, **_bounds())
+    except (ServerDown, NoKeepa) as error:
+        tell_changes({KEEPA: _reason(error)})
+        raise
 
 
 def _bounds() -> dict[str, Any]:
@@ -150,6 +173,8 @@ def _settle(future: Fetched, request: PlannedRequest, run: _Run) -> Checked:
         return Checked()
     except Exception as error:  # noqa: BLE001  one request may not stop the others; the run is not green
         reason = _reason(error)
+        if isinstance(error, ServerDown):
+            run.seen[KEEPA] = reason
         logger.error("%d products of %s failed: %s", request.size, request.marketplace, reason)
         run.troubles[reason] = None
         return note_failure(request, reason)
@@ -163,6 +188,7 @@ def _tell(run: _Run) -> None:
         get_run_logger().error("events wait in the outbox: %s", _reason(error))
         run.troubles[f"events wait in the outbox: {_reason(error)}"] = None
         return
+    run.seen |= systems_of(by_sink)
     for sink, done in by_sink.items():
         what = "alerts" if sink == Sink.NOTIFY else f"events for {sink}"
         if done.dead:

@@ -28,7 +28,7 @@ _MOST_RUNS = 100
 _LONGEST_REASON = 300
 
 
-@flow(name="reports", flow_run_name="reports-of-the-hour")
+@flow(name="reports", flow_run_name="report to everybody whose hour has come")
 def reports(is_sent: bool = True, relay_seconds: float = 120) -> State[Any]:
     """Make the report of everybody whose local hour has come, each once a day, and send them.
 
@@ -46,7 +46,7 @@ def reports(is_sent: bool = True, relay_seconds: float = 120) -> State[Any]:
     return Failed(message=f"{done.sentence}; {trouble}") if trouble else Completed(message=done.sentence)
 
 
-@flow(name="operations-report", flow_run_name="operations-of-the-day")
+@flow(name="operations-report", flow_run_name="report to the administrators")
 def operations_report(is_sent: bool = True, relay_seconds: float = 60) -> State[Any]:
     """Tell the administrators how the last day of Keeper went.
 

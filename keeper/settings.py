@@ -372,11 +372,21 @@ class PrefectSettings(_Group):
     limit_wait_seconds: float = Field(
         300, gt=0, le=3600, description="Longest wait for such a slot; shorter than the lease of a reservation, seconds"
     )
-    work_pool: str = Field("keeper-process", description="Work pool of the deployments")
+    docker_image: str | None = Field(
+        None, description="Image in which the runs of the work pool keeper-heavy have a container each; unset: they are processes, too"
+    )
+    docker_network: str = Field("keeper", min_length=1, description="Docker network of these containers")
+    docker_pull: Literal["Never", "IfNotPresent", "Always"] = Field("IfNotPresent", description="Whether that image is pulled")
+    docker_memory: str = Field("1g", pattern=r"^[0-9]+[bkmg]?$", description="Most memory of one of these containers, as Docker writes it")
+    webhook_url: SecretStr | None = Field(
+        None, description="Prefect's automations tell this address (a POST of JSON) what they noticed; unset: Prefect's UI shows it"
+    )
     api_url: str | None = Field(
         None, description="Address of Prefect's API for runs that are asked for, like http://127.0.0.1:4200/api; `make up` knows its own"
     )
-    api_auth: SecretStr | None = Field(None, description="user:password, where Prefect's server asks for them")
+    api_auth: SecretStr | None = Field(
+        None, description="user:password, where Prefect's server asks for them; the server that `make up` starts asks for these"
+    )
 
 
 class MetricsSettings(_Group):

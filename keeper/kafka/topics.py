@@ -160,6 +160,24 @@ def ensure(connection: KafkaConnection, settings: TopicSettings, *, longest_seco
         raise voice.down() from error
 
 
+def list_unnamed(connection: KafkaConnection) -> list[str]:
+    """Topics whose names begin as Keeper's do and that this Keeper does not know, sorted. Where there is a prefix, it decides.
+
+    Raises:
+        SinkDown: no broker answers.
+        KafkaRefused: we may not.
+    """
+    begins = (connection.topic_prefix,) if connection.topic_prefix else ("keepa-", "keeper-", *(f"{topic}." for topic in Topic))
+    named = {topic_name(connection, topic) for topic in Topic}
+    voice = BrokerVoice(connection)
+    admin = open_client(connection, AdminClient, client_config(connection), voice)
+    try:
+        there = admin.list_topics(timeout=connection.connect_timeout_seconds).topics
+    except KafkaException as error:
+        raise _plain(admin, error, connection, voice) from error
+    return sorted(name for name in there if name.startswith(begins) and name not in named)
+
+
 def _make(
     admin: AdminClient, connection: KafkaConnection, settings: TopicSettings, topics: Sequence[Topic]
 ) -> tuple[list[str], dict[str, KafkaException]]:

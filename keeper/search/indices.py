@@ -185,6 +185,40 @@ def delete_index(client: Elasticsearch, connection: SearchConnection, alias: Ali
         client.indices.delete(index=index, ignore_unavailable=True, timeout=_AGREE, master_timeout=_AGREE)
 
 
+def list_unnamed(client: Elasticsearch, connection: SearchConnection) -> list[str]:
+    """Aliases `<prefix>keeper-…` that a Keeper made once and this one does not know, sorted. Their templates say who made them.
+
+    Raises:
+        SearchDown: nobody answers.
+        SearchRefused: we may not.
+    """
+    ours = f"{connection.index_prefix}keeper-"
+    named = {alias_name(connection, alias) for alias in Alias}
+    with plain_errors(connection):
+        found = client.options(ignore_status=404).indices.get_index_template(name=f"{ours}*").body.get("index_templates", [])
+    return sorted(
+        one["name"]
+        for one in found
+        if one["index_template"].get("_meta", {}).get("made_by") == "keeper"
+        and one["name"] not in named
+        # Those of another Keeper in the same cluster, whose prefix begins like our names.
+        and not one["name"].endswith(tuple(Alias))
+    )
+
+
+def delete_alias(client: Elasticsearch, connection: SearchConnection, name: str) -> None:
+    """Take an alias (full name) from its indices, which stay, and delete its template. One that is gone already is fine.
+
+    Raises:
+        SearchDown: nobody answers.
+        SearchRefused: we may not.
+    """
+    with plain_errors(connection):
+        lenient = client.options(ignore_status=404)
+        lenient.indices.delete_index_template(name=name, master_timeout=_AGREE)
+        lenient.indices.delete_alias(index="*", name=name, timeout=_AGREE, master_timeout=_AGREE)
+
+
 def refresh(client: Elasticsearch, connection: SearchConnection, index: str) -> None:
     """Let searches and counts see what was written. `index` is a full name, of an index or an alias.
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 class Worker:
-    """Deployments whose schedules rest, and a worker on their pool."""
+    """Deployments whose schedules rest, and a worker on their pools."""
 
     def __init__(self, installation: Installation, stack: Stack, client: SyncPrefectClient) -> None:
         self.installation = installation
@@ -73,7 +73,7 @@ def worker(installation: Installation, tmp_path: Path) -> Iterator[Worker]:
     with installation.prefect.client() as client:
         for deployment in client.read_deployments():
             client.pause_deployment(deployment.id)
-        start_worker(stack, "keeper-process")
+        start_worker(stack, "keeper-process", "keeper-heavy")
         yield Worker(installation, stack, client)
         stack.stop()
         for deployment in client.read_deployments():

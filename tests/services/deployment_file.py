@@ -13,8 +13,8 @@ from prefect import Flow
 from prefect.exceptions import ParameterTypeError
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, model_validator
 
-WORK_POOLS = frozenset({"keeper-process"})
-WORK_QUEUES = frozenset({"default"})
+WORK_POOLS = frozenset({"keeper-process", "keeper-heavy"})
+WORK_QUEUES = frozenset({"critical", "default"})
 TAGS = frozenset({"keeper", "keepa", "critical"})
 # What runs when somebody asks for it.
 BY_HAND = "by-hand"

@@ -22,7 +22,7 @@ from tests.services.installation import Installation
 from tests.services.session import ElasticsearchService, KafkaService
 from tests.services.waiting import wait_until
 
-POOL = "keeper-process"
+POOLS = ("keeper-process", "keeper-heavy")
 RATE_VARIABLE = "keeper_refill_per_minute"
 SCHEDULER_SECONDS = 90
 
@@ -32,21 +32,33 @@ def client(installation: Installation) -> Iterator[SyncPrefectClient]:
     """A client of the session's server, which is as empty as a new one; this process talks to it too."""
     prefect = installation.prefect
     with temporary_settings({PREFECT_API_URL: prefect.url}), prefect.client() as opened:
-        for deployment in opened.read_deployments():
-            opened.delete_deployment(deployment.id)
-        if any(pool.name == POOL for pool in opened.read_work_pools()):
-            opened.request("DELETE", "/work_pools/{name}", path_params={"name": POOL}).raise_for_status()
+        empty(opened)
         prefect.remove_limits()
         if opened.read_variable_by_name(RATE_VARIABLE):
             opened.delete_variable_by_name(RATE_VARIABLE)
         yield opened
+        empty(opened)
 
 
-def test_first_call_makes_pool_and_limits(installation: Installation, client: SyncPrefectClient) -> None:
+def empty(client: SyncPrefectClient) -> None:
+    """Remove what `bootstrap` and `prefect deploy` make, but limits; the automations would act on the runs of other tests."""
+    for deployment in client.read_deployments():
+        client.delete_deployment(deployment.id)
+    for automation in client.read_automations():
+        client.delete_automation(automation.id)
+    for pool in client.read_work_pools():
+        if pool.name in POOLS:
+            client.delete_work_pool(pool.name)
+
+
+def test_first_call_makes_pools_limits_and_automations(installation: Installation, client: SyncPrefectClient) -> None:
     changes = bootstrap(installation.resources)
 
-    assert [change.split(" ")[0] for change in changes] == ["work", "limit", "limit", "1"]
-    assert client.read_work_pool(POOL).type == "process"
+    assert [change.split(" ")[0] for change in changes] == [*["work"] * 4, *["limit"] * 2, *["automation"] * 7, "1"]
+    for name in POOLS:
+        assert client.read_work_pool(name).type == "process"
+        queues = sorted(client.read_work_queues(work_pool_name=name), key=lambda queue: queue.priority or 0)
+        assert [(queue.name, queue.priority) for queue in queues] == [("critical", 1), ("default", 2)]
     requests, tokens = installation.prefect.limit(REQUESTS), installation.prefect.limit(TOKENS)
     assert (requests.limit, requests.slot_decay_per_second) == (5, 0)
     assert tokens.limit == 1200
@@ -173,7 +185,7 @@ def test_what_does_not_answer_is_left_out_and_named(installation: Installation, 
 
     changes = bootstrap(installation.resources)
 
-    assert client.read_work_pool(POOL).type == "process"
+    assert client.read_work_pool(POOLS[0]).type == "process"
     assert [change.split(":")[0] for change in changes[-2:]] == ["topics left out", "indices left out"]
 
 
