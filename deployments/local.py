@@ -18,7 +18,7 @@ _CONSUMERS = ("prices", "deals", "enrich")
 
 def up(settings: Settings, *, prefect_port: int) -> Stack:
     """Start whatever is not running yet: database, simulator where there is no key, Prefect, deployments, worker, and all that serves."""
-    stack = Stack(settings.data, _auth(settings))
+    stack = Stack(settings.data, prefect_auth(settings))
     if settings.is_simulated and not settings.keepa.simulator_url:
         print(f"simulator       {_live_simulator(settings) or _simulator(stack, settings)}")
     resources = make_resources(settings)
@@ -61,7 +61,7 @@ def up(settings: Settings, *, prefect_port: int) -> Stack:
     return stack
 
 
-def _auth(settings: Settings) -> dict[str, str]:
+def prefect_auth(settings: Settings) -> dict[str, str]:
     """What Prefect's server asks for, and its clients say. In the environment of our own processes, never among their arguments."""
     if settings.prefect.api_auth is None:
         return {}

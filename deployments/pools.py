@@ -42,6 +42,7 @@ _DOCKER_JOB: Final = _ANY_JOB | {
     "auto_remove": ("Whether the container goes with the run", _FLAG),
     "volumes": ("What is mounted: path on the Docker host:path in the container", _TEXTS),
     "mem_limit": ("Most memory of the container", _TEXT),
+    "container_create_kwargs": ("What else Docker is told of the container", {"type": "object"}),
 }
 
 
@@ -72,6 +73,7 @@ def wanted_pools(settings: PrefectSettings) -> list[Pool]:
             "networks": [settings.docker_network],
             "auto_remove": True,
             "mem_limit": settings.docker_memory,
+            "container_create_kwargs": {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]},
             "stream_output": True,
         },
     )

@@ -88,6 +88,7 @@ def test_price_watch_runs_through_a_worker_and_shows_no_key(worker: Worker) -> N
     run_id = worker.trigger("price-watch/tick")
 
     assert worker.end_of(run_id) == ("Completed", "checked 3, failed 0, 3 tokens")
+    assert worker.run(run_id).name == "check prices: all that are due"
     assert installation.count("price_history") > 3
     assert installation.count("planned_checks WHERE last_checked_at IS NOT NULL") == 3
     shown = installation.prefect.logs(str(run_id))

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -18,6 +19,8 @@ from prefect.exceptions import ObjectNotFound
 from deployments.stack import Stack, free_port, start_prefect
 from tasks.limits import REQUESTS, TOKENS
 from tests.services.waiting import wait_until
+
+POOLS = ("keeper-process", "keeper-heavy")
 
 
 class PrefectServer:
@@ -85,6 +88,36 @@ class PrefectServer:
             held = client.increment_concurrency_slots_with_lease([name], slots, "concurrency", lease_duration=300)
             yield
             client.release_concurrency_slots_with_lease(UUID(held.json()["lease_id"]))
+
+    def empty(self) -> None:
+        """Remove what `bootstrap`, `prefect deploy` and runs leave, but limits; automations would act on the runs of other tests."""
+        with self.client() as client:
+            for deployment in client.read_deployments():
+                client.delete_deployment(deployment.id)
+            for automation in client.read_automations():
+                client.delete_automation(automation.id)
+            for pool in client.read_work_pools():
+                if pool.name in POOLS:
+                    client.delete_work_pool(pool.name)
+            for variable in client.read_variables():
+                client.delete_variable_by_name(variable.name)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Events whose name begins so, oldest first."""
+        with self.client() as client:
+            asked = {"filter": {"event": {"prefix": [name]}, "order": "ASC"}, "limit": 50}
+            found: list[dict[str, Any]] = client.request("POST", "/events/filter", json=asked).json()["events"]
+            return found
+
+    def wait_for_event(self, name: str, run_id: str) -> None:
+        """Until a run has told it; events arrive behind a run's end."""
+
+        def is_there() -> bool:
+            return any(
+                f"prefect.flow-run.{run_id}" in {one["prefect.resource.id"] for one in told["related"]} for told in self.events(name)
+            )
+
+        wait_until(is_there, f"the run has not told {name}")
 
     def flow_run(self, run_id: str) -> FlowRun:
         """A run as the server knows it."""

@@ -1,6 +1,6 @@
 """`deployments.bootstrap` and `prefect deploy` on a real Prefect server, twice."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,6 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.bootstrap import bootstrap
 from deployments.stack import free_port
@@ -19,36 +18,11 @@ from keeper.domain.errors import KeeperError
 from keeper.settings import ElasticsearchSettings, KafkaSettings
 from tasks.limits import REQUESTS, TOKENS
 from tests.services.installation import Installation
+from tests.services.prefect import POOLS
 from tests.services.session import ElasticsearchService, KafkaService
 from tests.services.waiting import wait_until
 
-POOLS = ("keeper-process", "keeper-heavy")
-RATE_VARIABLE = "keeper_refill_per_minute"
 SCHEDULER_SECONDS = 90
-
-
-@pytest.fixture
-def client(installation: Installation) -> Iterator[SyncPrefectClient]:
-    """A client of the session's server, which is as empty as a new one; this process talks to it too."""
-    prefect = installation.prefect
-    with temporary_settings({PREFECT_API_URL: prefect.url}), prefect.client() as opened:
-        empty(opened)
-        prefect.remove_limits()
-        if opened.read_variable_by_name(RATE_VARIABLE):
-            opened.delete_variable_by_name(RATE_VARIABLE)
-        yield opened
-        empty(opened)
-
-
-def empty(client: SyncPrefectClient) -> None:
-    """Remove what `bootstrap` and `prefect deploy` make, but limits; the automations would act on the runs of other tests."""
-    for deployment in client.read_deployments():
-        client.delete_deployment(deployment.id)
-    for automation in client.read_automations():
-        client.delete_automation(automation.id)
-    for pool in client.read_work_pools():
-        if pool.name in POOLS:
-            client.delete_work_pool(pool.name)
 
 
 def test_first_call_makes_pools_limits_and_automations(installation: Installation, client: SyncPrefectClient) -> None:

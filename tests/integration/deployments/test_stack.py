@@ -12,12 +12,13 @@ from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
-from deployments.local import down
+from deployments.local import down, prefect_auth
 from deployments.stack import ROOT, ProcessFailed, Stack, free_port, start_consumer, start_prefect, start_relay
 from keeper.postgres.embedded import EmbeddedServer, temporary_parent
 from keeper.resources import simulator_note
-from keeper.settings import read_settings
+from keeper.settings import PrefectSettings, read_settings
 from keeper.simulator.server import Simulator
 from tests.services.session import ElasticsearchService, KafkaService
 from tests.services.waiting import wait_until
@@ -65,15 +66,27 @@ def test_port_of_somebody_else_is_not_taken_for_our_server(stack: Stack) -> None
             start_prefect(stack, port)
 
 
-def test_server_of_somebody_who_reports_elsewhere_reports_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_reports_to_nobody_forgets_and_asks_for_a_password_that_shows_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
-    stack = Stack(tmp_path, {})
+    settings = read_settings().model_copy(update={"prefect": PrefectSettings(api_auth=SecretStr("anna:hidden-word"))})
+    stack = Stack(tmp_path, prefect_auth(settings))
     try:
-        settings = httpx.get(f"{start_prefect(stack, free_port())}/admin/settings", timeout=10).raise_for_status().json()
+        api = start_prefect(stack, free_port())
+        assert httpx.get(f"{api}/admin/settings", timeout=10).status_code == httpx.codes.UNAUTHORIZED
+        server = httpx.get(f"{api}/admin/settings", auth=("anna", "hidden-word"), timeout=10).raise_for_status().json()["server"]
+        arguments = [Path(f"/proc/{one.pid}/cmdline").read_bytes() for one in stack.processes()]
     finally:
         stack.stop()
 
-    assert settings["server"]["analytics_enabled"] is False
+    assert server["analytics_enabled"] is False
+    assert server["concurrency"]["lease_storage"] == "prefect.server.concurrency.lease_storage.filesystem"
+    assert server["events"]["retention_period"] in ("P3D", 3 * 86400)
+    assert sorted(server["services"]["db_vacuum"]["enabled"]) == ["events", "flow_runs"]
+    assert server["services"]["db_vacuum"]["retention_period"] in ("P30D", 30 * 86400)
+    assert not any(b"hidden-word" in one for one in arguments)
+    assert "hidden-word" not in (stack.run_folder / "prefect-server.log").read_text()
 
 
 def test_relay_that_dies_after_its_start_is_noticed(tmp_path: Path, postgres: EmbeddedServer, database: str) -> None:
@@ -153,6 +166,7 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
             "KEEPER_DATA": str(data),
             "KEEPER_API_PORT": "0",
             "KEEPER_DASHBOARD_PORT": "0",
+            "KEEPER_PREFECT_API_AUTH": "anna:hidden-word",
             "KEEPER_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "KEEPER_KAFKA_TOPIC_PREFIX": kafka.prefix,
             "KEEPER_ELASTICSEARCH_URL": elasticsearch.url,
@@ -180,6 +194,8 @@ def test_up_starts_everything_once_and_down_ends_it(kafka: KafkaService, elastic
             assert httpx.get(f"{api}/health/ready", timeout=10).json()["status"] == "ready"
             assert re.search(rf"^export PREFECT_API_URL={re.escape(address)}$", first, re.MULTILINE)
             assert "everything is there already" in again
+            assert "worker          for keeper-process and keeper-heavy" in first
+            assert not any("hidden-word" in log.read_text(errors="replace") for log in (data / "run").glob("*.log"))
         finally:
             ended = _local(environment, "down")
 

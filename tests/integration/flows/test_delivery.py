@@ -41,16 +41,20 @@ def test_what_asks_nothing_of_keepa_runs_without_it(installation: Installation, 
 def test_price_watch_without_keepa_fails_and_says_why(installation: Installation) -> None:
     installation.environment["KEEPER_KEEPA_SIMULATOR_URL"] = f"http://127.0.0.1:{free_port()}"
 
+    installation.prefect.empty()
+
     end = installation.run("price_watch.price_watch")
 
     assert end.state == "Failed"
     assert "does not answer" in end.message
+    installation.prefect.wait_for_event("keeper.keepa.down", end.run_id)
 
 
 def test_delivery_of_an_empty_outbox_is_green(installation: Installation) -> None:
     end = installation.run("delivery.delivery")
 
     assert (end.state, end.message) == ("Completed", "notify: delivered 0, refused 0, dead 0")
+    assert "| notify | 0 | 0 | 0 |  |" in installation.prefect.artifacts(end.run_id)["delivery-by-hand"]
 
 
 def test_message_given_up_leaves_no_green_delivery(installation: Installation) -> None:
@@ -78,6 +82,7 @@ def test_maintenance_runs_green_again_and_again(installation: Installation) -> N
     ends = [installation.run("maintenance.maintenance") for _ in range(2)]
 
     assert [end.state for end in ends] == ["Completed", "Completed"]
+    assert "| partitions made | 0 |" in installation.prefect.artifacts(ends[1].run_id)["maintenance-by-hand"]
     nothing = (
         "removed 0 calls, 0 dead letters, 0 ids of foreign events, 0 kept answers of the API, 0 sightings of deals, "
         "0 deals and 0 opportunities that are over, 0 reports, 0 documents, ranked 0 products anew"

@@ -242,6 +242,7 @@ def simulator(request: pytest.FixtureRequest) -> Iterator[Simulator]:
 @pytest.mark.parametrize("simulator", [{"refill_per_minute": 1, "products": 200}], indirect=True, ids=["60-tokens"])
 def test_run_says_how_many_overdue_products_wait_for_tokens(installation: Installation) -> None:
     installation.watch(100)
+    installation.prefect.empty()
 
     ends = [installation.run(JOB) for _ in range(2)]
 
@@ -249,6 +250,7 @@ def test_run_says_how_many_overdue_products_wait_for_tokens(installation: Instal
     said = re.fullmatch(r"checked (\d+), failed (\d+), \d+ tokens; (\d+) products wait for tokens", ends[0].message)
     assert said and sum(map(int, said.groups())) == 100
     assert re.search(r"; (3\d|4\d) products wait for tokens$", ends[1].message)
+    installation.prefect.wait_for_event("keeper.tokens.low", ends[0].run_id)
 
 
 def test_ended_run_gives_back_what_it_had_not_sent(installation: Installation) -> None:

@@ -43,7 +43,7 @@ def test_reports_are_made_and_sent_once_and_shown(reader: Installation) -> None:
     assert (first.state, first.message) == ("Completed", "1 report to 1 channels, 0 empty, 0 deals published again")
     assert (second.state, second.message) == ("Completed", "0 reports to 0 channels, 0 empty, 0 deals published again")
     assert [str(one["Subject"]).endswith("1 new deal; best 69.90 € Tastatur | [neu]") for one in mail.messages] == [True]
-    assert reader.flow_run(first).name == "reports-of-the-hour"
+    assert reader.flow_run(first).name == "report to everybody whose hour has come"
     assert "0 reports" in shown(reader, "reports-by-hand")
 
 
@@ -121,7 +121,7 @@ def test_failed_runs_of_the_last_day_are_known(installation: Installation) -> No
         runs, problem = _failed_runs()
 
     assert problem == ""
-    assert "delivery" in {run.name for run in runs}
+    assert "deliver what waits in the outbox" in {run.name for run in runs}
 
 
 def test_prefect_that_does_not_answer_is_told() -> None:

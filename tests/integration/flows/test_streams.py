@@ -224,6 +224,8 @@ def test_an_index_is_built_anew_by_a_run(streams: Streams) -> None:
     assert end.state == "Completed"
     assert end.message.startswith(f"keeper-prices: {len(known)} documents in ") and end.message.endswith(" is kept")
     assert streams.documents(Alias.PRICES) == known
+    shown = streams.installation.prefect.artifacts(end.run_id)["reindex-keeper-prices"]
+    assert f"| documents | {len(known)} |" in shown
 
 
 def test_a_run_that_cannot_build_an_index_says_why(installation: Installation) -> None:

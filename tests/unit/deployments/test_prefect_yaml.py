@@ -1,15 +1,23 @@
 """`prefect.yaml` holds only words Prefect understands, and each check of that can fail."""
 
+import inspect
 import json
+import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from prefect import Flow
 from pydantic import ValidationError
 
-from tests.services.deployment_file import DeploymentFile
+from deployments.pools import HEAVY, PROCESS, QUEUES
+from flows.arbitrage_scan import _run_name as _scan_name
+from flows.deal_collection import _run_name as _collect_name
+from flows.price_watch import _run_name as _check_name
+from tests.services.deployment_file import WORK_POOLS, WORK_QUEUES, DeploymentFile
 
 FILE = Path(__file__).parents[3] / "prefect.yaml"
 
@@ -40,6 +48,73 @@ def test_two_deployments_watch_prices_and_never_share_a_name(parsed: Parsed) -> 
 def test_an_index_is_built_anew_by_hand_only(parsed: Parsed) -> None:
     by_hand = [one.entrypoint for one in DeploymentFile.model_validate(parsed).deployments if not one.schedules]
     assert "flows.reindex.reindex" in by_hand
+
+
+def _flows(parsed: Parsed) -> dict[str, Flow[..., Any]]:
+    """By entrypoint."""
+    entrypoints = {one.entrypoint for one in DeploymentFile.model_validate(parsed).deployments}
+    return {one: getattr(import_module(one.rpartition(".")[0]), one.rpartition(".")[2]) for one in entrypoints}
+
+
+def test_what_runs_every_five_minutes_waits_for_no_container(parsed: Parsed) -> None:
+    read = DeploymentFile.model_validate(parsed)
+
+    often = {one.entrypoint for one in read.deployments if any(entry.cron.startswith(("*/5 ", "3-59/5 ")) for entry in one.schedules)}
+    in_processes = {one.entrypoint for one in read.deployments if one.work_pool.name == "keeper-process"}
+    assert in_processes == often >= {"flows.price_watch.price_watch", "flows.delivery.delivery"}
+
+
+def test_prices_and_deliveries_go_first(parsed: Parsed) -> None:
+    read = DeploymentFile.model_validate(parsed)
+
+    critical = {one.entrypoint for one in read.deployments if one.work_pool.work_queue_name == "critical"}
+    others = {one.entrypoint for one in read.deployments if one.work_pool.work_queue_name != "critical"}
+    assert critical >= {"flows.price_watch.price_watch", "flows.delivery.delivery"}
+    assert critical.isdisjoint(others)
+
+
+def test_pools_and_queues_are_those_that_bootstrap_makes() -> None:
+    assert {PROCESS, HEAVY} == WORK_POOLS
+    assert set(QUEUES) == WORK_QUEUES
+    assert list(QUEUES) == sorted(QUEUES, key=lambda name: QUEUES[name]) == ["critical", "default"]
+
+
+def test_every_parameter_says_what_it_is_for(parsed: Parsed) -> None:
+    silent = [
+        f"{entrypoint}({name})"
+        for entrypoint, flow in _flows(parsed).items()
+        for name, said in flow.parameters.properties.items()
+        if not said.get("description")
+    ]
+
+    assert silent == []
+
+
+def test_name_of_every_run_tells_what_it_does(parsed: Parsed) -> None:
+    assert [entrypoint for entrypoint, flow in _flows(parsed).items() if not flow.flow_run_name] == []
+
+
+def test_every_run_shows_its_result(parsed: Parsed) -> None:
+    assert [entrypoint for entrypoint, flow in _flows(parsed).items() if not re.search(r"\bshow_\w+\(", inspect.getsource(flow.fn))] == []
+
+
+@pytest.mark.parametrize(
+    ("name_of", "parameters", "name"),
+    [
+        (_check_name, {"interval_minutes": 360.0}, "check prices: every 360 min"),
+        (_check_name, {"interval_minutes": None}, "check prices: all that are due"),
+        (_collect_name, {}, "collect deals: seeds and feed"),
+        (_collect_name, {"is_with_seeds": False, "marketplaces": ["DE", "IT"]}, "collect deals: feed in DE, IT"),
+        (_scan_name, {}, "look at all stores, then compare what has changed"),
+        (_scan_name, {"is_with_scan": False, "is_full": True}, "compare every product"),
+    ],
+)
+def test_name_of_a_run_tells_its_parameters(
+    name_of: Callable[[], str], parameters: Parsed, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefect.runtime.flow_run.parameters", parameters, raising=False)
+
+    assert name_of() == name
 
 
 def _first(parsed: Parsed) -> Parsed:
