@@ -123,10 +123,11 @@ def price_watch(
 
 def _plan(interval: timedelta | None, ahead: timedelta) -> list[PlannedRequest]:
     try:
-        return plan(interval=interval, ahead=ahead, **_bounds())
+        requests: list[PlannedRequest] = plan(interval=interval, ahead=ahead, **_bounds())
     except (ServerDown, NoKeepa) as error:
         tell_changes({KEEPA: _reason(error)})
         raise
+    return requests
 
 
 def _bounds() -> dict[str, Any]:
