@@ -85,7 +85,8 @@ def test_maintenance_runs_green_again_and_again(installation: Installation) -> N
     assert "| partitions made | 0 |" in installation.prefect.artifacts(ends[1].run_id)["maintenance-by-hand"]
     nothing = (
         "removed 0 calls, 0 dead letters, 0 ids of foreign events, 0 kept answers of the API, 0 sightings of deals, "
-        "0 deals and 0 opportunities that are over, 0 reports, 0 documents, ranked 0 products anew"
+        "0 deals and 0 opportunities that are over, 0 reports, "
+        "0 entries of the audit log, 0 documents, ranked 0 products anew"
     )
     assert ends[-1].message == f"made 0 partitions, dropped 0 days of events, {nothing}"
 
