@@ -41,6 +41,8 @@ class Action(StrEnum):
     RUN_START = "run.start"
     CLOCK_MOVE = "clock.move"
     MIGRATE = "migrate"
+    BACKUP = "backup"
+    RESTORE = "restore"
     ADMIN_REQUEST = "admin.request"
 
 

@@ -39,6 +39,7 @@ def backup(
 
     Examples: [bold]keeper backup before-upgrade.dump[/bold] · [bold]keeper backup /var/backups/keeper --keep 14[/bold]
     """
+    from keeper.audit import Action, noting, operator
     from keeper.backup import backup as backup_verb
     from keeper.resources import open_database, postgres_programs
     from keeper.terminal import progress
@@ -46,7 +47,7 @@ def backup(
     settings = read_settings()
     engine = open_database(settings, application_name="keeper backup")
     try:
-        with progress("backing up", is_shown=not is_json) as bar:
+        with progress("backing up", is_shown=not is_json) as bar, noting(engine, operator(), Action.BACKUP, target.name):
             done = backup_verb(
                 engine,
                 postgres_programs(settings, engine),
@@ -80,6 +81,7 @@ def restore(
 
     Examples: [bold]keeper restore before-upgrade.dump[/bold] · [bold]keeper restore keeper.dump --replace[/bold]
     """
+    from keeper.audit import Action, note, operator
     from keeper.backup import look_at, read_manifest
     from keeper.backup import restore as restore_verb
     from keeper.postgres.installation import KEEPA, SIMULATOR
@@ -109,6 +111,9 @@ def restore(
                 on_tables=bar.grow,
                 on_table=lambda: bar.advance(1),
             )
+        # Into the log that came with the backup: the one before is gone.
+        with engine.begin() as connection:
+            note(connection, operator(), Action.RESTORE, file.name)
     finally:
         engine.dispose()
     rebuilt, trouble = _rebuild(settings) if is_reindexing else ({}, "")

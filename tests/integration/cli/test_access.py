@@ -16,7 +16,7 @@ SECRET = "hush-hush-topic"
 NOTED = {
     "user add", "user set", "user role", "key add", "key revoke", "channel add", "channel remove", "channel test", "channel rotate",
     "seller set", "seller reset", "alerts retry", "sink on", "sink off", "sink retry", "dlq retry", "reindex", "simulator jump",
-    "simulator speed", "migrate", "collect", "discover", "compare", "report run",
+    "simulator speed", "migrate", "collect", "discover", "compare", "report run", "backup", "restore",
 }  # fmt: skip
 NOT_NOTED = {
     "user list", "key list", "channel list", "channel key", "audit", "settings", "doctor", "status", "tokens", "history", "alerts",
@@ -26,7 +26,7 @@ NOT_NOTED = {
     "opportunities list", "opportunities explain", "opportunities outcome",
     "opportunities rules add", "opportunities rules list", "opportunities rules remove",
     "report preview", "report list", "report show", "report operations", "seller show", "fx show", "fx refresh",
-    "sink list", "sink dead", "dlq list", "dlq show",
+    "sink list", "sink dead", "dlq list", "dlq show", "metrics", "watchdog",
 }  # fmt: skip
 
 
