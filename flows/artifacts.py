@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     # numpy comes with it, and one flow of all compares.
     from keeper.compare import Compared
 
+    # The clients of all systems come with it.
+    from keeper.watchdog import Round
+
 logger = logging.getLogger(__name__)
 _MOST_FAILURES = 100
 _MOST_READERS = 100
@@ -106,6 +109,16 @@ def _deals_of(report: Report) -> list[str]:
 def show_operations(job: str, report: OperationsReport) -> None:
     """The whole of it."""
     _write(job, write_markdown(report).splitlines(), f"{len(report.warnings)} things to look at")
+
+
+def show_round(job: str, done: "Round") -> None:
+    """What each check of the watchdog sees."""
+    lines = [f"## {done.sentence}", "", "| Check | Sees | What to do |", "|---|---|---|"]
+    for one in done.seen:
+        lines += [f"| **{_cell(trouble.title)}** | {_cell(trouble.text)} | {_cell(trouble.remedy)} |" for trouble in one.troubles]
+        lines += [] if one.troubles else [f"| {one.check} | {_cell(one.text)} | |"]
+    lines += ["", *(f"- not told: {_cell(problem)}" for problem in done.untold), f"- heartbeat: {_cell(done.heartbeat)}"]
+    _write(job, lines, done.sentence)
 
 
 def show_discovered(job: str, discovered: Discovered) -> None:

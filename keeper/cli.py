@@ -19,6 +19,7 @@ from keeper import (
     cli_access,
     cli_arbitrage,
     cli_backup,
+    cli_arbitrage,
     cli_collect,
     cli_deals,
     cli_discover,
@@ -27,6 +28,10 @@ from keeper import (
     cli_opportunities,
     cli_reports,
     cli_streams,
+    cli_opportunities,
+    cli_reports,
+    cli_streams,
+    cli_watchdog,
 )
 from keeper.cli_common import (
     HOUSE,
@@ -207,6 +212,7 @@ cli_discover.add_commands(app)
 cli_streams.add_commands(app)
 cli_reports.add_commands(app)
 cli_metrics.add_commands(app)
+cli_watchdog.add_commands(app)
 
 
 _asin = reading(read_asin)

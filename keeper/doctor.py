@@ -140,7 +140,7 @@ def _zones() -> Iterator[Finding]:
 def _prefect(settings: Settings) -> Iterator[Finding]:
     version = importlib.metadata.version("prefect")
     set_url = os.environ.get("PREFECT_API_URL")
-    url = set_url or _noted_prefect_url(settings)
+    url = set_url or noted_prefect_url(settings)
     if not url:
         yield Finding(
             "prefect",
@@ -159,7 +159,7 @@ def _prefect(settings: Settings) -> Iterator[Finding]:
             "prefect",
             # The note of a server that was ended on purpose is no fault.
             Health.BROKEN if set_url else Health.NOTE,
-            f"version {version}; its API at {_host_of(url)} does not answer ({type(error).__name__})",
+            f"version {version}; its API at {host_of(url)} does not answer ({type(error).__name__})",
             "start it with `make up`, or correct PREFECT_API_URL" if set_url else "start it with `make up`",
         )
         return
@@ -167,12 +167,12 @@ def _prefect(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "prefect",
         Health.GOOD if is_same else Health.NOTE,
-        f"version {version}; its API at {_host_of(url)} runs {running}",
+        f"version {version}; its API at {host_of(url)} runs {running}",
         "" if is_same else "run the same version on both sides",
     )
 
 
-def _noted_prefect_url(settings: Settings) -> str | None:
+def noted_prefect_url(settings: Settings) -> str | None:
     """Where `make up` has started a server."""
     try:
         return (settings.data / "run" / "prefect.url").read_text().strip() or None
@@ -180,7 +180,7 @@ def _noted_prefect_url(settings: Settings) -> str | None:
         return None
 
 
-def _host_of(url: str) -> str:
+def host_of(url: str) -> str:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -328,7 +328,7 @@ def _deliveries(engine: Engine, settings: Settings) -> Iterator[Finding]:
             f"outbox {one.sink}",
             Health.BROKEN if one.dead_letters else Health.NOTE,
             f"{one.messages} waiting ({one.postponed} for another try){since}{dead}",
-            _remedy_of(one),
+            remedy_of(one),
         )
     configured = configured_sinks(settings)
     for name in sorted(on - {Sink.NOTIFY} - set(configured)):
@@ -342,7 +342,7 @@ def _deliveries(engine: Engine, settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _remedy_of(backlog: outbox.Backlog) -> str:
+def remedy_of(backlog: outbox.Backlog) -> str:
     if not backlog.dead_letters:
         return "`keeper relay` delivers" + ("; `keeper alerts` says what channels answered" if backlog.sink == Sink.NOTIFY else "")
     if backlog.sink == Sink.NOTIFY:

@@ -425,12 +425,7 @@ class Resources:
 
     def sender(self) -> ChannelSender:
         """What sends to channels."""
-        channels = self.settings.channels
-        return ChannelSender(
-            connect_timeout_seconds=channels.connect_timeout_seconds,
-            read_timeout_seconds=channels.read_timeout_seconds,
-            allowed_schemes=channels.schemes,
-        )
+        return channel_sender(self.settings)
 
     def alert_sink(self) -> AlertSink:
         """The sink of alerts."""
@@ -597,6 +592,21 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DealFileInvalid(f"{path.name} cannot be read: {error}") from error
+
+
+def channel_sender(settings: Settings) -> ChannelSender:
+    """What sends to channels; needs no database."""
+    channels = settings.channels
+    return ChannelSender(
+        connect_timeout_seconds=channels.connect_timeout_seconds,
+        read_timeout_seconds=channels.read_timeout_seconds,
+        allowed_schemes=channels.schemes,
+    )
+
+
+def machine_now() -> datetime:
+    """The machine's clock, for plumbing; business time is `Resources.now`."""
+    return datetime.now(UTC)  # noqa: TID251  one of the few places that ask for it
 
 
 def kafka_connection(settings: Settings) -> "KafkaConnection":

@@ -365,6 +365,55 @@ class KeepSettings(_Group):
     audit_days: int = Field(400, ge=1, le=3650, description="The audit log is kept so long, days")
 
 
+class WatchdogSettings(_Group):
+    """When something is a trouble, and who is told."""
+
+    apprise_urls: SecretStr | None = Field(
+        None,
+        description="Channels of the operators, as Apprise URLs with commas between; told beside the administrators' own channels, and "
+        "alone where the database is down",
+    )
+    heartbeat_url: SecretStr | None = Field(
+        None, description="Address that is asked for after each whole round, like that of a dead man's switch; unset: none"
+    )
+    timeout_seconds: float = Field(5, gt=0, le=60, description="Longest wait for each system that is asked, seconds")
+    calm_minutes: float = Field(10, ge=0, le=1440, description="A trouble is over when it was not seen for so long, minutes")
+    price_late_minutes: float = Field(20, gt=0, le=10080, description="A check of a price may be overdue for so long, minutes")
+    price_late_pct: float = Field(50, ge=0, le=1000, description="And for such a share of its interval, percent")
+    failing_pct: float = Field(50, ge=0, le=100, description="Of the products due next so many may have failed last time, percent")
+    canary: str | None = Field(
+        None, pattern=r"^[A-Z0-9]{10}:[A-Z]{2}$", description="A watch whose price must be fresh, as ASIN:store, like B00OCMRV40:DE"
+    )
+    canary_late_minutes: float = Field(15, gt=0, le=10080, description="Its price may be older than its interval by so much, minutes")
+    runs_late_minutes: float = Field(15, gt=0, le=1440, description="A scheduled run may wait for a worker for so long, minutes")
+    outbox_minutes: float = Field(15, gt=0, le=10080, description="A message may wait for its system for so long, minutes")
+    lag_minutes: float = Field(15, gt=0, le=10080, description="A message of Kafka's may wait for its consumers for so long, minutes")
+    dead_letters: int = Field(0, ge=0, description="Messages given up for a system, or by a consumer, that are no trouble")
+    tokens_pct: float = Field(1, ge=0, le=100, description="The balance of tokens may fall to such a share of the bucket, percent")
+    tokens_hours: float = Field(24, gt=0, le=720, description="The tokens must last so long for the watches alone, hours")
+    foreign_hours: float = Field(24, gt=0, le=720, description="Others who spend Keeper's tokens are told until so long after, hours")
+    documents_pct: float = Field(1, ge=0, le=100, description="An index may differ from PostgreSQL by such a share, percent")
+    documents_asins: int = Field(500, ge=10, le=10_000, description="It is compared over so many products, each day others")
+    disk_free_pct: float = Field(10, ge=0, le=100, description="A disk must have such a share free, percent")
+    disks: Words = Field((), description="Folders whose disks are looked at beside that of KEEPER_DATA, comma separated")
+    clock_seconds: float = Field(30, gt=0, le=86400, description="The clocks of database and machine may differ by so much, seconds")
+    certificates: Words = Field(
+        (),
+        description="Certificates that must not expire, beside Kafka's and Elasticsearch's: PEM files or https addresses, comma separated",
+    )
+    certificate_days: float = Field(14, ge=0, le=365, description="A certificate must hold for so long, days")
+    partition_days: int = Field(2, ge=0, le=7, description="Partitions must be there so far ahead, days")
+
+    _split = field_validator("disks", "certificates", mode="before")(_words)
+
+    @field_validator("heartbeat_url")
+    @classmethod
+    def _is_an_address(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not re.fullmatch(r"https?://\S+", url.get_secret_value()):
+            raise ValueError("must be http(s)://…")
+        return url
+
+
 class PrefectSettings(_Group):
     """The runs."""
 
@@ -434,6 +483,7 @@ class Settings(BaseSettings):
         None, description="PostgreSQL 15 or newer, postgresql://user:password@host:port/database. Unset: the embedded server"
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Lowest level that is logged")
+    log_format: Literal["text", "json"] = Field("text", description="How services write their logs: lines for people, or JSON objects")
     keepa: KeepaSettings = Field(default_factory=KeepaSettings, description="")
     tokens: TokensSettings = Field(default_factory=TokensSettings, description="")
     postgres: PostgresSettings = Field(default_factory=PostgresSettings, description="")
@@ -449,6 +499,7 @@ class Settings(BaseSettings):
     discovery: DiscoverySettings = Field(default_factory=DiscoverySettings, description="")
     arbitrage: ArbitrageSettings = Field(default_factory=ArbitrageSettings, description="")
     keep: KeepSettings = Field(default_factory=KeepSettings, description="")
+    watchdog: WatchdogSettings = Field(default_factory=WatchdogSettings, description="")
     prefect: PrefectSettings = Field(default_factory=PrefectSettings, description="")
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, description="")
     kibana: KibanaSettings = Field(default_factory=KibanaSettings, description="")

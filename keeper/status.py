@@ -41,13 +41,13 @@ from keeper.tokens import ask_bucket
 
 _LONGEST_SEARCH_SECONDS = 5.0
 
-_GROUPS = (
+GROUPS = (
     (Group.PRICES, Topic.PRICE_UPDATES),
     (Group.DEALS, Topic.DEAL_UPDATES),
     (Group.ENRICHMENT, Topic.RAW_PRODUCTS),
 )
 # What each index is rebuilt from.
-_TABLES = {
+TABLES = {
     Alias.PRICES: "price_history",
     Alias.DEALS: "collected_deals",
     Alias.METRICS: "keepa_calls",
@@ -147,7 +147,7 @@ class Status:
 
 def look(settings: Settings) -> Status:
     """Ask every system side by side. Starts the embedded database where it has data, as every command would."""
-    settings = _impatient(settings)
+    settings = impatient(settings)
     status = Status()
     engine = _open(settings, status)
     try:
@@ -218,7 +218,7 @@ def warn_of_sinks(found: list[SinkStatus], settings: Settings) -> list[str]:
     return warnings
 
 
-def _impatient(settings: Settings) -> Settings:
+def impatient(settings: Settings) -> Settings:
     """The same systems, with no more patience for an answer than for a connection."""
     keepa, postgres = settings.keepa, settings.postgres
     return settings.model_copy(
@@ -320,8 +320,8 @@ def _look_at_kafka(settings: Settings) -> Status:
         return Status(systems=[SystemStatus("Kafka", Condition.DOWN, str(error))])
     brokers = f"{cluster.brokers} broker{'s' if cluster.brokers != 1 else ''}"
     status = Status(systems=[SystemStatus("Kafka", Condition.UP, f"{connection.place}, {brokers}")])
-    with ThreadPoolExecutor(len(_GROUPS), thread_name_prefix="lag") as pool:
-        running = [pool.submit(_measure, connection, group, topic, cluster.missing) for group, topic in _GROUPS]
+    with ThreadPoolExecutor(len(GROUPS), thread_name_prefix="lag") as pool:
+        running = [pool.submit(_measure, connection, group, topic, cluster.missing) for group, topic in GROUPS]
         status.groups = [answer.result() for answer in running]
     return status
 
@@ -395,7 +395,7 @@ def _count_rows(engine: Engine | None, settings: Settings, alias: Alias) -> int 
     try:
         with engine.begin() as connection:
             since = installation.select_now(connection) - timedelta(days=days) if days else None
-            return rebuild.count_rows(connection, _TABLES[alias], since=since)
+            return rebuild.count_rows(connection, TABLES[alias], since=since)
     except OperationalError:
         return None
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -325,6 +326,16 @@ def measure_lag(connection: KafkaConnection, topic: Topic, group: Group) -> dict
     return _measure_lag(connection, topic_name(connection, topic), group_name(connection, group), None)
 
 
+def measure_old_lag(connection: KafkaConnection, topic: Topic, group: Group, *, sent_before: datetime) -> int:
+    """Messages sent before then that a group has not committed yet; asks without becoming a member.
+
+    Raises:
+        SinkDown: no broker answers in time, or the topic is not there.
+    """
+    name, group_id = topic_name(connection, topic), group_name(connection, group)
+    return sum(_measure_lag(connection, name, group_id, None, sent_before=sent_before).values())
+
+
 def count_messages(connection: KafkaConnection, topic: Topic) -> int:
     """How many messages a topic holds at present.
 
@@ -413,8 +424,10 @@ def decode_message(message: Message) -> ReceivedMessage:
     )
 
 
-def _measure_lag(connection: KafkaConnection, name: str, group: str, partitions: Collection[int] | None) -> dict[int, int]:
-    """Of all partitions where None are named."""
+def _measure_lag(
+    connection: KafkaConnection, name: str, group: str, partitions: Collection[int] | None, *, sent_before: datetime | None = None
+) -> dict[int, int]:
+    """Of all partitions where None are named; of all messages where no time is."""
     voice = BrokerVoice(connection)
     # A client of its own: a member's questions wait in line behind its fetches.
     client = open_client(connection, Consumer, consumer_config(connection, group), voice)
@@ -425,6 +438,11 @@ def _measure_lag(connection: KafkaConnection, name: str, group: str, partitions:
         asked = [TopicPartition(name, number) for number in numbers]
         for one in select_committed(client, asked, deadline=deadline):
             oldest, end = select_bounds(client, voice, name, one.partition, deadline=deadline)
+            if sent_before is not None and end > max(oldest, one.offset):
+                wanted = TopicPartition(name, one.partition, round(sent_before.timestamp() * 1000))
+                [first] = client.offsets_for_times([wanted], timeout=max(0.1, deadline - time.monotonic()))
+                # Negative where no message is as young.
+                end = first.offset if first.offset >= 0 else end
             lag[one.partition] = max(0, end - max(oldest, one.offset))
     except KafkaException as error:
         raise voice.down(told(error)) from error

@@ -46,6 +46,16 @@ def make_partitions(connection: Connection, *, now: datetime, at_most: int | Non
     return len(missing[:at_most])
 
 
+def select_missing(connection: Connection, *, now: datetime, days_ahead: int) -> list[str]:
+    """Names of the partitions that rows of the days ahead will want and that are not there."""
+    months = {day.strftime("%Y%m") for day in (now.date(), now.date() + timedelta(days=days_ahead))}
+    today: date = connection.execute(text("SELECT current_date")).scalar_one()
+    wanted = [f"price_history_{month}" for month in sorted(months)]
+    wanted += [f"events_{today + timedelta(days=step):%Y%m%d}" for step in range(days_ahead + 1)]
+    existing = _partitions(connection, "price_history") | _partitions(connection, "events")
+    return [name for name in wanted if name not in existing]
+
+
 def drop_event_days(connection: Connection, *, keep_days: int, at_most: int | None = None, lock_seconds: float | None = None) -> int:
     """Drop the days of events older than `keep_days` that no outbox row waits for.
 

@@ -260,6 +260,22 @@ def count_written(client: Elasticsearch, connection: SearchConnection, alias: Al
     return written
 
 
+def count_matching(
+    client: Elasticsearch, connection: SearchConnection, index: str, *, asins: Collection[str] | None, since: datetime | None
+) -> int:
+    """Documents of these products (None for all) from then on, as of the last refresh, as `count`.
+
+    Raises:
+        SearchDown: nobody answers.
+        SearchRefused: it is missing.
+    """
+    conditions: list[dict[str, Any]] = [] if asins is None else [{"terms": {"asin": list(asins)}}]
+    conditions += [] if since is None else [{"range": {"timestamp": {"gte": since.isoformat()}}}]
+    with plain_errors(connection):
+        counted: int = client.count(index=index, query={"bool": {"filter": conditions}})["count"]
+    return counted
+
+
 def fetch_documents(client: Elasticsearch, connection: SearchConnection, index: str, ids: Collection[str]) -> dict[str, StoredDocument]:
     """Documents by id, from an index or behind an alias (full name), written a moment ago or long since. Without those that are missing.
 

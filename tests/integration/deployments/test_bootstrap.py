@@ -103,6 +103,7 @@ def test_deploying_twice_keeps_schedules_and_runs_are_scheduled(installation: In
     assert set(first) == {
         "price_watch/every-6h", "price_watch/tick", "delivery/every-5min", "maintenance/daily", "deal_collection/hourly",
         "reports/hourly", "operations_report/morning", "arbitrage_scan/every-2h", "discovery/weekly", "reindex/by-hand",
+        "watchdog/every-5min",
     }  # fmt: skip
     assert {name: one.id for name, one in first.items()} == {name: one.id for name, one in second.items()}
     assert schedule_ids(first) == schedule_ids(second)
