@@ -203,8 +203,10 @@ def missing_documents(*, documents: int, rows: int, waiting: int, tolerated_pct:
 
 
 def span(seconds: float) -> str:
-    """A duration in words: `45 s`, `12 min`, `6 h`, `3 days`."""
-    for size, name in ((2 * 86400, "days"), (2 * 3600, "h"), (120, "min")):
+    """A duration in words: `45 s`, `12 min`, `1.5 h`, `3 days`."""
+    for size, name in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds / (size / 2):.0f} {name}"
+            amount = seconds / size
+            shown = f"{amount:.0f}" if amount >= 10 else f"{round(amount, 1):g}"
+            return "1 day" if (shown, name) == ("1", "days") else f"{shown} {name}"
     return f"{seconds:.0f} s"

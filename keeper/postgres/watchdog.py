@@ -199,8 +199,8 @@ def select_sample(connection: Connection, *, start: str, limit: int) -> list[str
     """Some ASINs in their order, from `start` on and round to the beginning."""
     ordered = """
         (SELECT asin FROM (
-            SELECT DISTINCT asin FROM (SELECT asin FROM products WHERE asin {than} :start ORDER BY asin LIMIT :rows) some
-        ) each ORDER BY asin LIMIT :limit)
+            SELECT DISTINCT asin FROM (SELECT asin FROM products WHERE asin {than} :start ORDER BY asin LIMIT :rows) listed
+        ) distinct_asins ORDER BY asin LIMIT :limit)
     """
     rows = connection.execute(
         text(f"SELECT asin FROM ({ordered.format(than='>=')} UNION ALL {ordered.format(than='<')}) found LIMIT :limit"),
