@@ -180,13 +180,22 @@ def select_queues(connection: Connection, *, most: int) -> list[SinkQueue]:
                 SELECT name AS sink FROM sinks UNION SELECT sink FROM oldest UNION SELECT sink FROM dead WHERE sink IS NOT NULL
             )
             SELECT known.sink,
-                (SELECT count(*) FROM (SELECT 1 FROM outbox o WHERE o.sink = known.sink LIMIT :most + 1) counted) AS messages,
+                -- In the key's order, so that a sink with few rows is not looked for among all.
+                (
+                    SELECT count(*) FROM (
+                        SELECT 1 FROM outbox o WHERE o.sink = known.sink ORDER BY o.sink, o.shard, o.event_seq LIMIT :most + 1
+                    ) counted
+                ) AS messages,
                 (
                     SELECT extract(epoch FROM clock_timestamp() - e.recorded_at)::float8
                     FROM oldest JOIN events e ON e.recorded_on = oldest.event_on AND e.seq = oldest.event_seq
                     WHERE oldest.sink = known.sink
                 ) AS oldest_seconds,
-                (SELECT count(*) FROM (SELECT 1 FROM dead_letters d WHERE d.sink = known.sink LIMIT :most_dead) counted) AS dead_letters
+                (
+                    SELECT count(*) FROM (
+                        SELECT 1 FROM dead_letters d WHERE d.sink = known.sink ORDER BY d.sink, d.id LIMIT :most_dead
+                    ) counted
+                ) AS dead_letters
             FROM known ORDER BY known.sink
             """
         ),
