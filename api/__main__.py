@@ -9,8 +9,10 @@ from api.access import is_loopback
 from api.app import create_app
 from api.edge import MaskKeys
 from api.serving import serving_options
+from keeper.accounts import mask_keys
 from keeper.domain.errors import KeeperError
-from keeper.settings import SettingsInvalid, read_settings
+from keeper.logs import Redaction, set_up
+from keeper.settings import SettingsInvalid, list_secrets, read_settings
 
 
 def main() -> None:
@@ -25,7 +27,7 @@ def main() -> None:
         app = create_app(settings)
     except KeeperError as error:
         sys.exit(f"api: {error}")
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    set_up(level=settings.log_level, form=settings.log_format, redact=Redaction(list_secrets(settings), mask_keys))
     for name in ("uvicorn.access", "uvicorn.error"):
         logging.getLogger(name).addFilter(MaskKeys())
     uvicorn.run(
@@ -33,6 +35,8 @@ def main() -> None:
         host=settings.api.host,
         port=settings.api.port,
         log_level=settings.log_level.lower(),
+        # Its lines are written as all others.
+        log_config=None,
         **options,
     )
 

@@ -13,6 +13,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from api.budget import TooManyRequests
 from api.live import House, Live
+from keeper import trace
 from keeper.accounts import KeyHolder, KeyRefused, ScopeMissing, authenticate
 from keeper.audit import Action, Actor, Outcome, Via, note
 from keeper.domain.access import Role, Scope
@@ -110,6 +111,7 @@ async def _admit(live: Live, request: Request, proof: str, needed: Scope) -> Cal
         request.state.allowance = error.allowance
         raise
     caller = Caller(found.user_id, found.user, found.role, found.scope, found.key_id, request.state.request_id)
+    trace.note(user_id=found.user_id)
     return await _allow(live, request, caller, needed)
 
 
@@ -178,6 +180,7 @@ def _anybody(live: Live, request: Request) -> Caller:
     _check_is_local(request, live.settings.api.cors_origins)
     with live.begin() as connection:
         found = users.select_user(connection, users.find_user(connection, live.settings.api.user))
+    trace.note(user_id=found.user_id)
     return Caller(found.user_id, found.name, found.role, Role(found.role).widest, None, request.state.request_id)
 
 

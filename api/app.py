@@ -44,6 +44,7 @@ from api.live import Live
 from api.problems import MEDIA_TYPE, add_handlers
 from api.request_times import RequestTimes
 from keeper.settings import Settings, SettingsInvalid, read_settings
+from keeper.trace import note
 
 _SMALLEST_GZIPPED_BYTES = 1024
 _GZIP_LEVEL = 4
@@ -148,6 +149,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 async def _refuse_unknown(request: Request) -> None:
     """A query parameter that nobody reads would be a wish that is silently not granted."""
+    # For the log.
+    note(asin=request.path_params.get("asin"))
     if not request.query_params:
         return
     app: _Keeper = request.app

@@ -21,6 +21,7 @@ from keeper.domain.money import Money
 from keeper.domain.price_type import PriceType
 from keeper.postgres import installation, prices, watches
 from keeper.postgres.prices import CurrentPrice
+from keeper.trace import note
 
 router = APIRouter(tags=["prices"])
 
@@ -79,6 +80,7 @@ def check_price(body: CheckRequest, _: Writer, live: House, once: OnceOnly) -> C
 
     503 with Retry-After where the budget is empty, or where as many checks are under way as there are places for.
     """
+    note(asin=body.asin)
     return once.act(lambda: _check(live, body), status=status.HTTP_200_OK, known=lambda: _what_is_known(live, body))
 
 

@@ -1,7 +1,6 @@
 """What every request passes first: its id, the bound of its body; and what every answer says of both."""
 
 import logging
-import re
 import time
 from typing import Final
 from uuid import uuid4
@@ -14,13 +13,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import BODY_TOO_LARGE, BUSY, problem_response, tell_unforeseen
 from api.request_times import RequestTimes
 from keeper.accounts import mask_keys
+from keeper.trace import Trace, is_request_id, tracing
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TOO_LARGE: Final = 413
 # Of a request whose answer never began.
 _UNANSWERED: Final = 500
 # They wait for a thread; whoever comes beyond that would wait in vain.
 _MOST_UNDER_WAY: Final = 1000
+# No event arises from them.
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Edge:
@@ -53,7 +54,7 @@ class Edge:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        request_id = given if is_request_id(given) else uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         declared = headers.get("content-length", "")
@@ -90,15 +91,16 @@ class Edge:
             await response(scope, receive, send_with_headers)
             return
         self._under_way += 1
-        try:
-            await self._app(scope, receive_bounded, send_with_headers)
-        except Exception as error:
-            if is_started:
-                raise
-            # Here and not in Starlette's outermost layer, so that this answer has its id and headers, too.
-            await tell_unforeseen(Request(scope), error)(scope, receive, send_with_headers)
-        finally:
-            self._under_way -= 1
+        with tracing(Trace(request_id=request_id, is_kept=scope["method"] not in _READING)):
+            try:
+                await self._app(scope, receive_bounded, send_with_headers)
+            except Exception as error:
+                if is_started:
+                    raise
+                # Here and not in Starlette's outermost layer, so that this answer has its id and headers, too.
+                await tell_unforeseen(Request(scope), error)(scope, receive, send_with_headers)
+            finally:
+                self._under_way -= 1
 
     @property
     def _sentence(self) -> str:

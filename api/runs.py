@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx
 
+from keeper import trace
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.settings import Settings
 
@@ -56,14 +57,18 @@ class Runs:
     def start(self, deployment_id: UUID, parameters: dict[str, Any], *, idempotency_key: str | None) -> StartedRun:
         """Ask for a run with some of the deployment's parameters changed; the same key again gives the same run.
 
+        It bears the id of the request under way as a tag.
+
         Raises:
             PrefectUnreachable, DeploymentMissing: see there.
         """
-        body = {
+        body: dict[str, Any] = {
             "state": {"type": "SCHEDULED", "message": "asked for over the API"},
             "parameters": parameters,
             "idempotency_key": idempotency_key,
         }
+        if (request_id := trace.current().request_id) is not None:
+            body["tags"] = [trace.tag_of(request_id)]
         run = self._ask("POST", f"/deployments/{deployment_id}/create_flow_run", body)
         if run is None:
             raise DeploymentMissing("the deployment is gone")

@@ -4,7 +4,6 @@ import json
 import logging
 import random
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -104,7 +103,11 @@ def read_settings() -> "Settings":
 
 def log_to_stderr(settings: "Settings") -> None:
     """As services do."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    from keeper.accounts import mask_keys
+    from keeper.logs import Redaction, set_up
+    from keeper.settings import list_secrets
+
+    set_up(level=settings.log_level, form=settings.log_format, redact=Redaction(list_secrets(settings), mask_keys))
 
 
 def end_by_signal() -> threading.Event:

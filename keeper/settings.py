@@ -549,6 +549,26 @@ def read_settings() -> Settings:
         raise SettingsInvalid(f"{problems}. `keeper settings` lists what each may be") from None
 
 
+def list_secrets(settings: Settings) -> list[str]:
+    """Every secret that is set, whole and in the parts that are secret by themselves: keys of a list, passwords and paths of URLs."""
+    found: list[str] = []
+    groups = [getattr(settings, name) for name in type(settings).model_fields]
+    for group in [settings, *(one for one in groups if isinstance(one, BaseModel))]:
+        values = (getattr(group, name) for name in type(group).model_fields)
+        for secret in (value.get_secret_value() for value in values if isinstance(value, SecretStr)):
+            found += [secret, *(part.strip() for part in secret.split(","))]
+    if settings.prefect.api_auth is not None:
+        found.append(settings.prefect.api_auth.get_secret_value().partition(":")[2])
+    urls = [secret for secret in found if "://" in secret]
+    for url in urls:
+        user_info, _, _ = url.partition("://")[2].rpartition("@")
+        found.append(user_info.partition(":")[2])
+    if settings.watchdog.heartbeat_url is not None:
+        # The path names who beats; the host is no secret.
+        found.append(settings.watchdog.heartbeat_url.get_secret_value().partition("://")[2].partition("/")[2])
+    return list(dict.fromkeys(one for one in found if one))
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process, read once."""

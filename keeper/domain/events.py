@@ -82,6 +82,7 @@ class OutboxMessage(NamedTuple):
         tries: how often it was tried in vain so far.
         refusals: how many of them the far side said no to; at the others nobody answered.
         failing_seconds: since the first try in vain, on the machine's clock.
+        request_id: of the request to the API that it arose from; None for most.
     """
 
     seq: int
@@ -94,6 +95,7 @@ class OutboxMessage(NamedTuple):
     tries: int = 0
     refusals: int = 0
     failing_seconds: float = 0.0
+    request_id: str | None = None
 
     @property
     def payload(self) -> Mapping[str, Any]:

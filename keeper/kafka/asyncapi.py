@@ -18,6 +18,7 @@ _HEADERS = {
         "event_id": {"type": "string", "description": "As in the value"},
         "kind": {"type": "string", "description": "Keeper's own name of the event's kind"},
         "sequence": {"type": "string", "description": "Rises with the order of a key's events; a late repeat has a lower one"},
+        "request_id": {"type": "string", "description": "Of the request to the API that it arose from, where there was one"},
         "keeper-retry-of": {"type": "string", "description": "Dead letter (topic/partition/offset) that was sent again"},
     },
 }

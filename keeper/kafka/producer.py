@@ -17,7 +17,7 @@ class KafkaSink:
     """Events to Kafka. Opening it asks nothing of the network.
 
     Every message has its key, the stored body as it is, and the headers `event_id`, `kind` and `sequence`, which rises with the order of a
-    key's events, so that a reader can tell a late repeat.
+    key's events, so that a reader can tell a late repeat; where a request to the API set it off, also `request_id`.
 
     Raises:
         KafkaRefused: settings that cannot work, such as a CA file that is missing.
@@ -74,6 +74,8 @@ class KafkaSink:
     def _record(self, message: OutboxMessage) -> Record:
         topic, kind = self._topics[message.kind]
         headers: Headers = [("event_id", message.event_id), kind, ("sequence", str(message.seq))]
+        if message.request_id is not None:
+            headers.append(("request_id", message.request_id))
         return Record(topic, message.key, message.body, headers)
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from keeper import trace
 from keeper.domain.errors import KeeperError
 
 _COPY_LINES = 1000
@@ -81,6 +82,13 @@ def open_engine(
         opened = _Connection.connect(*words, **parameters)
         opened.answer_seconds = answer_seconds
         return opened
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        """What is recorded in a transaction for a request bears its id: `events.request_id` has it as its default."""
+        known = trace.current()
+        if known.request_id is not None and known.is_kept and connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            driver_of(connection).execute("SELECT set_config('keeper.request_id', %s, true)", (known.request_id,))
 
     return engine
 

@@ -161,10 +161,10 @@ class Page:
 
 _PAGE = """
     SELECT shard, event_seq, event_id::text, kind, key, version, payload::text, tries, refusals,
-        coalesce(extract(epoch FROM clock_timestamp() - failing_since), 0)::float8,
+        coalesce(extract(epoch FROM clock_timestamp() - failing_since), 0)::float8, request_id,
         (SELECT pg_snapshot_xmin(pg_current_snapshot()) = pg_snapshot_xmax(pg_current_snapshot()))
     FROM (
-        SELECT o.*, e.event_id, e.kind, e.version, e.payload,
+        SELECT o.*, e.event_id, e.kind, e.version, e.payload, e.request_id,
             sum(pg_column_size(e.payload)) OVER (ORDER BY o.event_seq ROWS UNBOUNDED PRECEDING) - pg_column_size(e.payload) AS bytes_before
         FROM (
             SELECT place.shard, waiting.* FROM unnest(%(shards)s::smallint[], %(after)s::bigint[]) AS place (shard, after_seq),
@@ -217,8 +217,8 @@ def select_messages(connection: Connection, sink: str, after: Mapping[int, int],
     # The driver's own rows: SQLAlchemy's cost more than all else that is done here for a message.
     rows = cast("psycopg.Cursor[Any]", connection.exec_driver_sql(_PAGE, parameters).cursor).fetchall()
     messages = [
-        OutboxMessage(seq, event_id, KINDS_BY_VALUE[kind], key, version, body, shard, tries, refusals, failing_seconds)
-        for shard, seq, event_id, kind, key, version, body, tries, refusals, failing_seconds, _ in rows
+        OutboxMessage(seq, event_id, KINDS_BY_VALUE[kind], key, version, body, shard, tries, refusals, failing_seconds, request_id)
+        for shard, seq, event_id, kind, key, version, body, tries, refusals, failing_seconds, request_id, _ in rows
         if event_id is not None
     ]
     gone = [(row[0], row[1]) for row in rows if row[2] is None] if len(messages) < len(rows) else []

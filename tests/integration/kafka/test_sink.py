@@ -35,6 +35,12 @@ def test_acknowledged_message_is_in_its_topic_as_it_was_stored(sink: KafkaSink, 
     assert dict(received.headers) == {"event_id": str(message.event_id).encode(), "kind": b"price_update", "sequence": b"7"}
 
 
+def test_request_that_set_it_off_is_a_header(sink: KafkaSink, member: Member) -> None:
+    deliver(sink, [make_message(1)._replace(request_id="my-request.1")])
+    (received,) = read(member(), 1)
+    assert dict(received.headers)["request_id"] == b"my-request.1"
+
+
 @pytest.mark.parametrize(
     ("kind", "topic"),
     [
