@@ -82,7 +82,7 @@ def test_one_id_is_in_the_log_of_the_api_in_that_of_the_run_and_in_the_events(
     run_id = started.json()["run_id"]
     environment = installation.environment | {"PREFECT__FLOW_RUN_ID": run_id, "KEEPER_LOG_FORMAT": "json"}
     run = subprocess.run(
-        [sys.executable, "-m", "prefect.flow_engine"],
+        [sys.executable, "-m", "prefect.engine"],
         cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False,
     )  # fmt: skip
 
