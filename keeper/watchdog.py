@@ -5,6 +5,7 @@ are kept in the database and, as a copy, in a file of the data folder: with the 
 """
 
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import json
@@ -701,7 +702,7 @@ CHECKS = (
         "channels",
         "whether anybody would be told",
         ("apprise_urls",),
-        "`keeper user set NAME --role admin` and `keeper channel add` for an administrator, or set KEEPER_WATCHDOG_APPRISE_URLS",
+        "`keeper user add NAME --admin` and `keeper channel add` for them, or set KEEPER_WATCHDOG_APPRISE_URLS",
         _channels,
         needs_database=False,
     ),
@@ -775,6 +776,10 @@ def _tell(house: House, seen: Sequence[Seen]) -> Round:
                 logger.warning("an operator was not told: %s", error)
                 untold.append(str(error)[:_LONGEST_TEXT])
                 continue
+            except Exception as error:  # noqa: BLE001  one channel may not stop the others, and its traceback may hold its URL
+                logger.error("an operator was not told: %s while sending to %s", type(error).__name__, channel.key)
+                untold.append(f"{type(error).__name__} while sending to {channel.key}")
+                continue
             told += 1
             # After each, so that a crash repeats one message at most.
             followed = mark_told(followed, news, channel.key)
@@ -784,12 +789,31 @@ def _tell(house: House, seen: Sequence[Seen]) -> Round:
 
 @contextmanager
 def _held(house: House) -> Iterator[bool]:
-    """One tells at a time, so that cron and the flow together tell once. Without the database each machine tells for itself."""
+    """One tells at a time, so that cron and the flow together tell once. Without the database each data folder tells for itself."""
     if house.engine is None:
-        yield True
+        with _held_folder(house.settings.data) as is_mine:
+            yield is_mine
         return
     with hold_job(house.engine, "watchdog/telling") as is_mine:
         yield is_mine
+
+
+@contextmanager
+def _held_folder(folder: Path) -> Iterator[bool]:
+    """A folder that cannot be written is held, too: to tell twice is better than not to tell."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "watchdog.lock").open("w")
+    except OSError:
+        yield True
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
 
 
 def _message_id(channel: _Channel, news: News) -> str:

@@ -40,8 +40,8 @@ class Seen:
 
     Attributes:
         text: in words.
-        is_judged: False where it could not look because of a trouble that another check tells; then nothing begins and nothing ends.
-        is_foul: the check itself failed in a way nobody foresaw.
+        is_judged: False where it could not look, which another trouble tells of; then none of its own begins or ends.
+        is_foul: the check itself failed in a way nobody foresaw; that is the one trouble here, and not of its own name.
     """
 
     check: str
@@ -74,7 +74,7 @@ def follow(known: Iterable[Followed], seen: Sequence[Seen], *, now: datetime, ca
     Args:
         calm: a trouble has ended only when it was not seen for so long, so that one that comes and goes is told once.
     """
-    there = {trouble.key: trouble for one in seen if one.is_judged for trouble in one.troubles}
+    there = {trouble.key: trouble for one in seen for trouble in one.troubles}
     unjudged = {one.check for one in seen if not one.is_judged}
     after = []
     for one in known:

@@ -88,7 +88,7 @@ def open_engine(
         """What is recorded in a transaction for a request bears its id: `events.request_id` has it as its default."""
         known = trace.current()
         if known.request_id is not None and known.is_kept and connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            driver_of(connection).execute("SELECT set_config('keeper.request_id', %s, true)", (known.request_id,))
+            connection.exec_driver_sql("SELECT set_config('keeper.request_id', %s, true)", (known.request_id,))
 
     return engine
 

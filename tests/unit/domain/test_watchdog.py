@@ -48,6 +48,15 @@ def test_what_could_not_be_looked_at_neither_begins_nor_ends() -> None:
     assert follow(opened, [Seen("outbox", "not known", is_judged=False)], now=later(60), calm=CALM) == opened
 
 
+def test_a_check_that_fails_itself_is_told_and_ends_none_of_its_own() -> None:
+    foul = Trouble("watchdog", "outbox", "the check itself failed", "")
+    seen = [Seen("outbox", "", (foul,), is_judged=False, is_foul=True)]
+    followed = follow(follow([], BAD, now=NOW, calm=CALM), seen, now=later(60), calm=CALM)
+    assert [(one.trouble.title, one.ended_at) for one in followed] == [("outbox: kafka", None), ("watchdog: outbox", None)]
+    after = follow(followed, GOOD, now=later(120), calm=CALM)
+    assert [one.ended_at for one in after] == [later(120)] * 2
+
+
 def test_a_trouble_of_a_check_that_is_no_more_ends() -> None:
     [over] = follow(follow([], BAD, now=NOW, calm=CALM), [], now=later(10), calm=CALM)
     assert over.ended_at == later(10)
