@@ -393,7 +393,7 @@ class WatchdogSettings(_Group):
     tokens_hours: float = Field(24, gt=0, le=720, description="The tokens must last so long for the watches alone, hours")
     foreign_hours: float = Field(24, gt=0, le=720, description="Others who spend Keeper's tokens are told until so long after, hours")
     documents_pct: float = Field(1, ge=0, le=100, description="An index may differ from PostgreSQL by such a share, percent")
-    documents_asins: int = Field(500, ge=10, le=10_000, description="It is compared over so many products, each day others")
+    documents_asins: int = Field(100, ge=10, le=10_000, description="It is compared over so many products, each day others")
     disk_free_pct: float = Field(10, ge=0, le=100, description="A disk must have such a share free, percent")
     disks: Words = Field((), description="Folders whose disks are looked at beside that of KEEPER_DATA, comma separated")
     clock_seconds: float = Field(30, gt=0, le=86400, description="The clocks of database and machine may differ by so much, seconds")
