@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from deployments.stack import ROOT, free_port
-from keeper.accounts import Scope, add_api_key
+from keeper.accounts import add_api_key
+from keeper.domain.access import Scope
 from tests.services.installation import Installation
 from tests.services.waiting import wait_until
 
