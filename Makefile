@@ -66,6 +66,7 @@ services-down: setup ## end what `make services` started
 
 lock: ## requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet -o deployments/requirements.lock
 
 audit: setup ## known vulnerabilities of what is locked; needs the network, and says so where it is missing
 	@$(BIN)/python -m deployments.vulnerabilities
