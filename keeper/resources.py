@@ -772,6 +772,7 @@ def open_client(settings: Settings) -> KeepaClient:
     return KeepaClient(
         key,
         base_url=keepa_url(settings),
+        has_secret_key=not settings.is_simulated,
         connect_timeout_seconds=settings.keepa.connect_timeout_seconds,
         read_timeout_seconds=settings.keepa.read_timeout_seconds,
         offers_read_timeout_seconds=settings.keepa.offers_read_timeout_seconds,

@@ -55,6 +55,7 @@ class KeepaClient:
     Args:
         key: the API key; shown by nothing here, see `key_fingerprint`.
         base_url: another server that speaks Keepa's protocol, such as the simulator.
+        has_secret_key: whether the key is somebody's, so that it goes over TLS or stays on this machine.
         transport: replaces the network; given, the system's proxy settings are not looked at.
         read_timeout_seconds: the longest silence of the server.
         offers_read_timeout_seconds: the same for requests with `offers`, for which Keepa asks Amazon while we wait.
@@ -68,6 +69,7 @@ class KeepaClient:
         key: str,
         *,
         base_url: str = DEFAULT_BASE_URL,
+        has_secret_key: bool = True,
         transport: httpx.BaseTransport | None = None,
         connect_timeout_seconds: float = 10.0,
         read_timeout_seconds: float = 30.0,
@@ -84,7 +86,8 @@ class KeepaClient:
         self._total_timeout_seconds = total_timeout_seconds
         self._max_answer_bytes = max_answer_bytes
         if transport is None:
-            _check_privacy(self._base_url)
+            if has_secret_key:
+                _check_privacy(self._base_url)
             limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=60.0)
             transport = httpx.HTTPTransport(limits=limits, proxy=_system_proxy(self._base_url))
         self._http = httpx.Client(

@@ -355,3 +355,8 @@ def test_the_fingerprint_tells_keys_apart_and_shows_none() -> None:
 def test_the_key_is_not_sent_in_clear_to_another_machine(address: str) -> None:
     with pytest.raises(RequestInvalid, match="must be https"):
         KeepaClient("k" * 64, base_url=address)
+
+
+def test_a_simulator_may_be_asked_in_clear_wherever_it_is() -> None:
+    with KeepaClient("k" * 64, base_url="http://simulator:8100", has_secret_key=False) as client:
+        assert len(client.key_fingerprint) == 12
