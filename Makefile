@@ -12,7 +12,7 @@ WORKERS ?= 3
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 
-.PHONY: help setup demo test lint format bench chaos up down services services-down lock audit
+.PHONY: help setup demo test test-compose sbom lint format bench chaos up down services services-down lock audit
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -36,6 +36,13 @@ demo: setup ## the main job for real against the simulator (or Keepa, where KEEP
 test: setup ## everything that proves the program, in WORKERS=3 processes side by side
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
+test-compose: setup ## compose.yaml for real: image, whole stack, a watch and its alert; needs a Docker engine, or root on Debian
+	@$(BIN)/python -m pytest -p no:cacheprovider tests/e2e/compose/check_compose.py
+
+sbom: setup ## what is in the image, as CycloneDX, to SBOM=dist/sbom.json
+	@mkdir -p $(dir $(or $(SBOM),dist/sbom.json))
+	@PYTHONWARNINGS=ignore::UserWarning $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o $(or $(SBOM),dist/sbom.json) deployments/requirements.lock
+
 lint: setup ## ruff, mypy, import-linter and the lint rules of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,7 +54,7 @@ format: setup ## let ruff put the code in form
 	$(BIN)/ruff format .
 
 bench: setup ## benchmarks, each with its baseline in the same run; BENCH=name for one
-	@for name in $(or $(BENCH),record plan decode deals arbitrage opportunities tokens flow triple_write api); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in $(or $(BENCH),record plan decode deals arbitrage opportunities tokens flow triple_write api scale); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 chaos: setup ## the kill tests, ROUNDS=20 of each kind
 	@CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest tests/chaos -s --timeout 0

