@@ -4,8 +4,8 @@
   down    end what `up` started; images stay for the next time, unless --delete
   images  make the stand-ins of base images (`tests/services/standins`)
 
-Everything of it lies in /var/tmp/keeper-docker: its socket, images, volumes, and the plugin Compose v2, which is built once from the Go module
-proxy (about six minutes on two cores) where the machine's docker has none.
+Everything of it lies in /var/tmp/keeper-docker: its socket, images, volumes, and the plugin Compose v2, which is built once from the Go
+module proxy (about six minutes on two cores) where the machine's docker has none.
 """
 
 import argparse

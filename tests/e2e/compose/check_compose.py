@@ -1,7 +1,7 @@
 """`make test-compose`: compose.yaml for real. The image is built, the stack comes up, and somebody is told of a price.
 
-On an engine that runs already the images are the official ones. Where none runs, that of Debian is started (tests/services/engine.py), which has
-no registry: there PostgreSQL, Kafka and Elasticsearch are stand-ins, and Kibana, Prometheus and Grafana are left out.
+On an engine that runs already the images are the official ones. Where none runs, that of Debian is started (tests/services/engine.py),
+which has no registry: there PostgreSQL, Kafka and Elasticsearch are stand-ins, and Kibana, Prometheus and Grafana are left out.
 Not part of `make test`: minutes long, and nothing for a machine whose engine is somebody's own.
 """
 
@@ -216,17 +216,18 @@ def test_the_image_has_what_runs_and_nothing_to_build_with(stack: Stack) -> None
 
 
 _INSTALLED = """
-import importlib.metadata, json, re
-print(json.dumps({re.sub("[-_.]+", "-", one.name).lower(): one.version for one in importlib.metadata.distributions(path=["/opt/keeper/lib/python3.12/site-packages"])}))
+import importlib.metadata, json, re, sysconfig
+found = importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
+print(json.dumps({re.sub("[-_.]+", "-", one.name).lower(): one.version for one in found}))
 """
 
 
 def test_a_flow_run_has_a_container_of_its_own(stack: Stack) -> None:
-    began = int(time.time())  # noqa: TID251  the engine's clock, for its own log
+    began = int(time.time())
     stack.compose("exec", "docker-worker", "prefect", "deployment", "run", "maintenance/daily", "--watch", seconds=_RUN_SECONDS)
 
     said = stack.engine.docker(
-        *("events", "--since", str(began), "--until", str(int(time.time()) + 1)),  # noqa: TID251
+        *("events", "--since", str(began), "--until", str(int(time.time()) + 1)),
         *("--filter", "type=container", "--filter", "label=io.prefect.deployment-name=daily", "--format", "{{json .}}"),
     )
     events = [json.loads(line) for line in said.splitlines()]

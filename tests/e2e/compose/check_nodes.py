@@ -1,4 +1,4 @@
-"""The settings of compose.nodes.yaml, run as plain processes: three brokers and three Elasticsearch nodes of this machine, and Keeper on them.
+"""The settings of compose.nodes.yaml, run as plain processes: three brokers, three Elasticsearch nodes, and Keeper on them.
 
 All but what a place decides (names, addresses, folders) is what compose would give the containers. Part of `make test-compose`.
 """
