@@ -18,7 +18,11 @@ case ",${COMPOSE_PROFILES:-}," in
 *,stream,*) export KEEPER_KAFKA_BOOTSTRAP_SERVERS="${KEEPER_KAFKA_BOOTSTRAP_SERVERS:-kafka:29092}" ;;
 esac
 case ",${COMPOSE_PROFILES:-}," in
-*,search,*) export KEEPER_ELASTICSEARCH_URL="${KEEPER_ELASTICSEARCH_URL:-http://elasticsearch:9200}" ;;
+*,search,*)
+    export KEEPER_ELASTICSEARCH_URL="${KEEPER_ELASTICSEARCH_URL:-http://elasticsearch:9200}"
+    # Set and empty means without Kibana.
+    export KEEPER_KIBANA_URL="${KEEPER_KIBANA_URL-http://kibana:5601}"
+    ;;
 esac
 
 exec "$@"

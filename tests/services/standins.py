@@ -22,6 +22,7 @@ POSTGRES: Final = "keeper-standin/postgres:18"
 JAVA: Final = "keeper-standin/java:latest"
 KAFKA: Final = f"keeper-standin/kafka:{kafka.VERSION}"
 ELASTICSEARCH: Final = f"keeper-standin/elasticsearch:{elasticsearch.VERSION}"
+PROMETHEUS: Final = "keeper-standin/prometheus:debian"
 _FILES = Path(__file__).parent / "standin"
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _SUITE = "bookworm"
@@ -48,6 +49,7 @@ def make_images(engine: Engine, *, say: Say) -> None:
         (JAVA, DEBIAN, _fill_java),
         (KAFKA, JAVA, _fill_kafka),
         (ELASTICSEARCH, JAVA, _fill_elasticsearch),
+        (PROMETHEUS, DEBIAN, _fill_nothing),
     ):
         if not engine.has_image(image):
             say(f"{image}: building...")
@@ -133,3 +135,7 @@ def _fill_kafka(context: Path) -> None:
 
 def _fill_elasticsearch(context: Path) -> None:
     shutil.copytree(elasticsearch.fetch_distribution(), context / "elasticsearch", symlinks=True)
+
+
+def _fill_nothing(_context: Path) -> None:
+    """All of it comes from Debian."""

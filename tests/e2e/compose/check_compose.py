@@ -1,7 +1,7 @@
 """`make test-compose`: compose.yaml for real. The image is built, the stack comes up, and somebody is told of a price.
 
 On an engine that runs already the images are the official ones. Where none runs, that of Debian is started (tests/services/engine.py),
-which has no registry: there PostgreSQL, Kafka and Elasticsearch are stand-ins, and Kibana, Prometheus and Grafana are left out.
+which has no registry: there PostgreSQL, Kafka, Elasticsearch and Prometheus are stand-ins, and Kibana and Grafana are left out.
 Not part of `make test`: minutes long, and nothing for a machine whose engine is somebody's own.
 """
 
@@ -30,19 +30,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 _UP_SECONDS = 900
 _RUN_SECONDS = 240
 _OURS = {
-    "prefect-server",
-    "worker",
-    "docker-worker",
-    "relay",
-    "api",
-    "dashboard",
-    "simulator",
-    "consume-prices",
-    "consume-deals",
-    "consume-enrich",
+    *("prefect-server", "worker", "docker-worker", "relay", "api", "dashboard", "simulator", "metrics"),
+    *("consume-prices", "consume-deals", "consume-enrich"),
 }
-_WITH_STANDINS = {"postgres", "kafka", "elasticsearch"} | _OURS
-# Products of the simulator whose price is known from the first check on.
+_WITH_STANDINS = {"postgres", "kafka", "elasticsearch", "prometheus"} | _OURS
+# A product of the simulator.
 _ASIN = "B0C26KBXQP"
 
 
@@ -57,7 +49,7 @@ class Stack:
         self.environment = engine.environment | {
             "COMPOSE_PROJECT_NAME": self.name,
             "COMPOSE_FILE": ":".join(files),
-            "COMPOSE_PROFILES": "core,simulator,stream,search",
+            "COMPOSE_PROFILES": "core,simulator,stream,search,watch",
             "NETWORK": self.name,
             "TAG": self.name,
             "SECRETS": str(secrets_folder),
@@ -257,6 +249,16 @@ def test_the_price_reaches_kafka_and_elasticsearch(stack: Stack, key: str) -> No
         "exec", "kafka", "/opt/kafka/bin/kafka-get-offsets.sh", "--bootstrap-server", "kafka:29092", "--topic", "price-updates"
     )
     assert sum(int(line.rpartition(":")[2]) for line in offsets.split()) > 0
+
+
+def test_prometheus_reads_keeper_s_figures(stack: Stack) -> None:
+    address = f"http://{stack.compose('port', 'prometheus', '9090').strip()}/api/v1/query"
+
+    def scraped() -> dict[str, str]:
+        answer = httpx.get(address, params={"query": "up"}, timeout=30).raise_for_status().json()
+        return {one["metric"]["job"]: one["value"][1] for one in answer["data"]["result"]}
+
+    wait_until(lambda: scraped() == dict.fromkeys(["keeper", "api", "prometheus"], "1"), "not all are scraped", longest_seconds=120)
 
 
 def _count(stack: Stack, alias: str) -> int:

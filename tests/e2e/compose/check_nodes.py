@@ -89,7 +89,7 @@ def test_all_brokers_are_given_the_same_but_their_place(services: dict[str, dict
 
 def test_each_topic_has_three_copies_two_of_which_must_have_a_message(settings: Settings) -> None:
     made = topics.ensure(kafka_connection(settings), topic_settings(settings))
-    assert made.complaints == []
+    assert made.complaints == ()
 
     admin = AdminClient({"bootstrap.servers": settings.kafka.bootstrap_servers})
     described = admin.list_topics(timeout=15).topics
