@@ -73,7 +73,14 @@ def wanted_pools(settings: PrefectSettings) -> list[Pool]:
             "networks": [settings.docker_network],
             "auto_remove": True,
             "mem_limit": settings.docker_memory,
-            "container_create_kwargs": {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]},
+            "container_create_kwargs": {
+                "cap_drop": ["ALL"],
+                "security_opt": ["no-new-privileges:true"],
+                "read_only": True,
+                "tmpfs": {"/tmp": ""},  # noqa: S108 - in the container
+                "init": True,
+                "healthcheck": {"test": ["NONE"]},
+            },
             "stream_output": True,
         },
     )
