@@ -40,6 +40,8 @@ class Runs:
 
     def __init__(self, settings: Settings) -> None:
         self._api = (settings.prefect.api_url or os.environ.get("PREFECT_API_URL", "")).rstrip("/")
+        # Where a browser finds its pages: in containers the API knows it by another name.
+        self._pages = (os.environ.get("PREFECT_UI_URL") or self._api.removesuffix("/api")).rstrip("/")
         auth = settings.prefect.api_auth.get_secret_value().partition(":") if settings.prefect.api_auth else None
         self._auth = httpx.BasicAuth(auth[0], auth[2]) if auth else None
 
@@ -72,7 +74,7 @@ class Runs:
         run = self._ask("POST", f"/deployments/{deployment_id}/create_flow_run", body)
         if run is None:
             raise DeploymentMissing("the deployment is gone")
-        return StartedRun(UUID(run["id"]), str(run["name"]), f"{self._api.removesuffix('/api')}/runs/flow-run/{run['id']}")
+        return StartedRun(UUID(run["id"]), str(run["name"]), f"{self._pages}/runs/flow-run/{run['id']}")
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
         if not self._api:

@@ -39,6 +39,14 @@ def test_all_of_mine_are_due_and_a_run_waits_for_its_worker(deployed: str, watch
     assert (_due(anna), _due(ben)) == (2, 0)
 
 
+def test_the_page_of_the_run_is_where_a_browser_finds_prefect(
+    deployed: str, watched: None, anna: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_UI_URL", "http://prefect.test:4200/")
+    told = anna.post("/api/v1/price/check-all", status=202)
+    assert told["url"] == f"http://prefect.test:4200/runs/flow-run/{told['run_id']}"
+
+
 def test_the_same_request_again_starts_no_second_run(deployed: str, watched: None, anna: Person, ben: Person, engine: Engine) -> None:
     first = anna.post("/api/v1/price/check-all", key="one", status=202)
 
