@@ -1,5 +1,6 @@
 """The application: every route, and what holds for all of them."""
 
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -149,8 +150,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 async def _refuse_unknown(request: Request) -> None:
     """A query parameter that nobody reads would be a wish that is silently not granted."""
-    # For the log.
-    note(asin=request.path_params.get("asin"))
+    # For the log, in which nobody writes what is no ASIN.
+    if _ASIN.fullmatch(asin := request.path_params.get("asin", "")):
+        note(asin=asin)
     if not request.query_params:
         return
     app: _Keeper = request.app
@@ -159,6 +161,9 @@ async def _refuse_unknown(request: Request) -> None:
     if unknown:
         told = f"known are {', '.join(sorted(known))}" if known else "this path knows none"
         raise RequestValidationError([{"type": "unknown", "loc": ("query", name), "msg": f"is no parameter; {told}"} for name in unknown])
+
+
+_ASIN = re.compile("[A-Z0-9]{10}")
 
 
 class _Keeper(FastAPI):

@@ -18,7 +18,7 @@ from api.known_keys import KnownKeys
 from keeper.domain.errors import KeeperError, TransientError
 from keeper.opportunities import OwnProfits
 from keeper.postgres import installation
-from keeper.postgres.engine import is_away
+from keeper.postgres.engine import is_outage
 from keeper.relay import relay_all
 from keeper.resources import DatabaseUnreachable, Resources, make_resources
 from keeper.settings import Settings
@@ -29,7 +29,6 @@ _KNOWN_SECONDS = 1.0
 _REFUSALS_NOTED_PER_MINUTE = 10
 _RELAY_SECONDS = 20.0
 # SQLSTATE: connection exceptions, insufficient resources, the server going down or coming up.
-_OUTAGES = ("08", "53", "57P")
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +39,6 @@ class PlacesTaken(TransientError):
 
 class CannotOpen(TransientError):
     """What Keeper works with cannot be opened, for a reason nobody foresaw; the log has it."""
-
-
-def _is_outage(error: Exception) -> bool:
-    """Whether everybody meets it: a deadlock or a cancelled query is psycopg's OperationalError, too, and one request's own trouble."""
-    state = getattr(getattr(error, "orig", error), "sqlstate", None)
-    return is_away(error) and (state is None or state.startswith(_OUTAGES))
 
 
 class Live:
@@ -127,7 +120,7 @@ class Live:
         try:
             yield
         except Exception as error:
-            if _is_outage(error):
+            if is_outage(error):
                 self._away = (time.monotonic(), DatabaseUnreachable("PostgreSQL does not answer"))
             raise
 

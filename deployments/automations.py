@@ -34,8 +34,8 @@ _PAYLOAD: Final = (
     '"run": {{ (flow_run.name if flow_run else "")|tojson }}, "state": {{ (flow_run.state.name if flow_run else "")|tojson }}, '
     '"message": {{ (flow_run.state.message or "" if flow_run else "")|tojson }}}'
 )
-# Four heartbeats of 30 s: a server that restarts meanwhile takes nobody for dead.
-SILENT_RUN: Final = timedelta(minutes=2)
+# Ten heartbeats of 30 s. A server that was away for longer takes for dead what ran meanwhile: it heard none.
+SILENT_RUN: Final = timedelta(minutes=5)
 # An image may have to be pulled first.
 STUCK_RUN: Final = timedelta(minutes=5)
 # Two of the runs every five minutes may fail, or give way to a long one.

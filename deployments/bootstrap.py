@@ -14,7 +14,6 @@ from contextlib import contextmanager
 
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
-from sqlalchemy import Engine
 
 from deployments.automations import ensure_automations
 from deployments.kibana.importing import bring_dashboards
@@ -39,11 +38,10 @@ def bootstrap(resources: Resources, *, is_pruning: bool = False) -> list[str]:
     Args:
         is_pruning: what is named no longer is removed; else it is only listed.
     """
-    rate, speed = _rate(resources.engine)
     settings = resources.settings.prefect
     with get_client(sync_client=True) as client:
         changes = ensure_pools(client, settings)
-        changes += write_limits(rate, speed, resources.settings.keepa.requests_at_once)
+        changes += _limits(resources)
         changes += ensure_automations(client, settings)
         changes += _exchange_rates(resources)
         answering: set[Sink] = set()
@@ -52,13 +50,19 @@ def bootstrap(resources: Resources, *, is_pruning: bool = False) -> list[str]:
         return changes + prune(list_unnamed(client, resources, answering=answering), is_removing=is_pruning)
 
 
-def _rate(engine: Engine) -> tuple[int, float]:
-    with engine.begin() as connection:
+def _limits(resources: Resources) -> list[str]:
+    """Made, written anew, or left out while nobody knows Keepa's rate: the rest is needed all the same, for people to see what is wrong."""
+    try:
+        # Asks, where the rate is not known yet.
+        _ = resources.keepa
+    except KeeperError as error:
+        return [f"limits left out: {error}; run this again when Keepa answers (maintenance/daily makes them, too)"]
+    with resources.engine.begin() as connection:
         bucket = read_ledger(connection).bucket
         speed = select_clock_speed(connection)
     if bucket is None or bucket.refill_per_minute == 0:
-        raise KeeperError("Keepa has not said its refill rate yet; `keeper tokens --refresh` asks")
-    return bucket.refill_per_minute, speed
+        return ["limits left out: Keepa has not said its refill rate yet; `keeper tokens --refresh` asks, then run this again"]
+    return write_limits(bucket.refill_per_minute, speed, resources.settings.keepa.requests_at_once)
 
 
 def _exchange_rates(resources: Resources) -> list[str]:
@@ -110,7 +114,7 @@ def main() -> None:
     parser.add_argument("--prune", action="store_true", help="remove what Keeper made once and names no longer; topics never")
     arguments = parser.parse_args()
     try:
-        with open_resources() as resources, _authenticated(resources.settings.prefect):
+        with open_resources(keepa=False) as resources, _authenticated(resources.settings.prefect):
             changes = bootstrap(resources, is_pruning=arguments.prune)
     except KeeperError as error:
         sys.exit(f"bootstrap: {error}")

@@ -17,7 +17,10 @@ from tasks.relay import relay
 
 @flow(name="delivery", flow_run_name="deliver what waits in the outbox")
 def delivery(longest_seconds: float = 240) -> State[Any]:
-    """Deliver what waits. A refused message waits for its next try and is no failure of the run; a dead one is.
+    """Deliver what waits. A message given up fails the run.
+
+    One that was refused waits for its next try, and what waits for a system that is down is told by its event and the watchdog, once: a
+    run that fails every five minutes until it is back would tell nobody more.
 
     Args:
         longest_seconds: stop after so long.
@@ -37,5 +40,4 @@ def delivery(longest_seconds: float = 240) -> State[Any]:
     parts += [done.down for done in by_sink.values() if done.down]
     if not all(done.is_complete or done.down for done in by_sink.values()):
         parts.append("more waits for the next run")
-    is_bad = any(done.dead or done.down for done in by_sink.values())
-    return (Failed if is_bad else Completed)(message="; ".join(parts))
+    return (Failed if any(done.dead for done in by_sink.values()) else Completed)(message="; ".join(parts))

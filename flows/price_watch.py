@@ -96,6 +96,7 @@ def price_watch(
             return Cancelled(message=f"another scheduler runs {job} on this database; remove one of the two deployments")
         run, checked_before = _Run(), 0
         while True:
+            planned_at = resources.now()
             requests = _plan(interval, timedelta(minutes=ahead_minutes))
             done = _check(requests, run)
             if done.alerts or (done.checked and configured_sinks(resources.settings)):
@@ -111,7 +112,8 @@ def price_watch(
             checked_before, run.waiting = run.done.checked, 0
             time.sleep(wait_seconds)
         if not requests:
-            run.unpaid = resources.count_overdue(interval)
+            # What has fallen due since waits for the next run, and for no tokens.
+            run.unpaid = resources.count_overdue(interval, since=planned_at)
             if interval is None:
                 run.seen[TOKENS] = f"{run.unpaid} products wait for tokens" if run.unpaid else None
         if run.done.checked:

@@ -162,8 +162,9 @@ def backup(
         path = _name_file(target, state.source, snapshot.taken_at, is_kept_by_number=keep is not None)
         with _partial_file(path) as partial:
             on_tables(state.tables)
-            programs.dump(partial, snapshot=snapshot.name, extensions=sql.select_extensions(connection), on_table=on_table)
+            # First: what is counted is locked, so that nobody drops a partition of it between the dump and the count.
             counts = sql.count_rows(connection)
+            programs.dump(partial, snapshot=snapshot.name, extensions=sql.select_extensions(connection), on_table=on_table)
             _read_again(programs, partial, counts)
             size, digest = _digest(partial)
             manifest = Manifest(

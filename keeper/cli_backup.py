@@ -10,6 +10,8 @@ from keeper.cli_streams import reindex_one
 from keeper.domain.errors import KeeperError
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from keeper.backup import BackedUp, Manifest, Restored
     from keeper.settings import Settings
 
@@ -39,7 +41,6 @@ def backup(
 
     Examples: [bold]keeper backup before-upgrade.dump[/bold] · [bold]keeper backup /var/backups/keeper --keep 14[/bold]
     """
-    from keeper.audit import Action, noting, operator
     from keeper.backup import backup as backup_verb
     from keeper.resources import open_database, postgres_programs
     from keeper.terminal import progress
@@ -47,7 +48,7 @@ def backup(
     settings = read_settings()
     engine = open_database(settings, application_name="keeper backup")
     try:
-        with progress("backing up", is_shown=not is_json) as bar, noting(engine, operator(), Action.BACKUP, target.name):
+        with progress("backing up", is_shown=not is_json) as bar:
             done = backup_verb(
                 engine,
                 postgres_programs(settings, engine),
@@ -56,6 +57,7 @@ def backup(
                 on_tables=bar.grow,
                 on_table=lambda: bar.advance(1),
             )
+        _note(engine, "BACKUP", done.path.name)
     finally:
         engine.dispose()
     if is_json:
@@ -81,7 +83,6 @@ def restore(
 
     Examples: [bold]keeper restore before-upgrade.dump[/bold] · [bold]keeper restore keeper.dump --replace[/bold]
     """
-    from keeper.audit import Action, note, operator
     from keeper.backup import look_at, read_manifest
     from keeper.backup import restore as restore_verb
     from keeper.postgres.installation import KEEPA, SIMULATOR
@@ -112,8 +113,7 @@ def restore(
                 on_table=lambda: bar.advance(1),
             )
         # Into the log that came with the backup: the one before is gone.
-        with engine.begin() as connection:
-            note(connection, operator(), Action.RESTORE, file.name)
+        _note(engine, "RESTORE", file.name)
     finally:
         engine.dispose()
     rebuilt, trouble = _rebuild(settings) if is_reindexing else ({}, "")
@@ -123,6 +123,19 @@ def restore(
         _show_restore(done, rebuilt)
     if trouble:
         raise CommandFailed(f"the database is restored, the indices are not rebuilt: {trouble}; `keeper reindex` does that")
+
+
+def _note(engine: "Engine", action: str, file: str) -> None:
+    """Done is done: a schema of before the audit log has none, and that is no failure."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from keeper.audit import Action, note, operator
+
+    try:
+        with engine.begin() as connection:
+            note(connection, operator(), Action[action], file)
+    except SQLAlchemyError as error:
+        typer.echo(f"not noted in the audit log: {type(error).__name__}", err=True)
 
 
 def _confirm(database: str, manifest: "Manifest") -> None:

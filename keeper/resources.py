@@ -164,12 +164,12 @@ class Resources:
             ahead = (due_at - installation.select_now(connection)).total_seconds()
             return max(1.0, ahead / installation.select_clock_speed(connection))
 
-    def count_overdue(self, interval: timedelta | None) -> int:
-        """Products whose checks are overdue and under way nowhere; a large number is cut."""
+    def count_overdue(self, interval: timedelta | None, *, since: datetime) -> int:
+        """Products whose checks were overdue at a business time and are under way nowhere; a large number is cut."""
         with self.engine.begin() as connection:
             return watches.count_overdue(
                 connection,
-                now=installation.select_now(connection),
+                now=since,
                 interval_seconds=round(interval.total_seconds()) if interval else None,
             )
 

@@ -54,13 +54,13 @@ from keeper.keepa.requests import ProductOptions, cost_upper_bound
 from keeper.notify.watchdog import compose_news
 from keeper.postgres import installation, ledger, partitions, sinks
 from keeper.postgres import watchdog as database
-from keeper.postgres.engine import is_away
+from keeper.postgres.engine import is_outage
 from keeper.postgres.jobs import hold_job
 from keeper.postgres.outbox import Backlog
 from keeper.reindex import is_rebuilding
 from keeper.resources import Resources, channel_sender, embedded_server, kafka_connection, open_database, search_connection
 from keeper.search.connection import open_client as open_search_client
-from keeper.search.indices import count_matching, list_indices, select_complaints
+from keeper.search.indices import count_matching, list_indices, refresh, select_complaints
 from keeper.search.mapping import Alias, alias_name
 from keeper.settings import Settings
 from keeper.status import GROUPS, TABLES, impatient
@@ -71,6 +71,9 @@ DATABASE = "database"
 _AT_ONCE = 6
 _LONGEST_TEXT = 500
 _MINUTE = 60.0
+_AHEAD_MINUTES = 15
+# Of fewer products a share says nothing.
+_LEAST_PRODUCTS = 10
 # Two rounds that were missed, and a scheduler that was ended is forgotten.
 _SCHEDULER_SECONDS = 20 * _MINUTE
 _METRICS_WINDOW = timedelta(days=1)
@@ -209,8 +212,13 @@ def _opened(settings: Settings, now: datetime) -> Iterator[House]:
     settings = impatient(settings)
     engine, obstacle = None, ""
     try:
-        if settings.database_url is None and embedded_server(settings).status().major is None:
-            raise NotThere("the embedded server has no data yet; the first command makes it")
+        if settings.database_url is None:
+            # To look is not to start it: somebody may have ended it for a reason.
+            status = embedded_server(settings).status()
+            if status.major is None:
+                raise NotThere("the embedded server has no data yet; the first command makes it")
+            if not status.running:
+                raise NotThere("the embedded server does not run; `make up` starts it, and so does any other command")
         engine = open_database(settings, application_name="keeper watchdog")
         with engine.begin() as connection:
             if not installation.check_schema(connection):
@@ -241,7 +249,7 @@ def _run(check: Check, house: House) -> Seen:
         said = str(error)[:_LONGEST_TEXT]
         return Seen(check.name, said, (check.trouble(said),))
     except Exception as error:
-        if isinstance(error, SQLAlchemyError) and is_away(error):
+        if isinstance(error, SQLAlchemyError) and is_outage(error):
             return Seen(check.name, "not known: the database went away meanwhile", is_judged=False)
         logger.exception("the check %s failed in a way nobody foresaw", check.name)
         said = f"the check itself failed with {type(error).__name__}; the log of the watchdog has more"
@@ -285,7 +293,7 @@ def _failing(check: Check, house: House) -> Found:
     with house.database.begin() as connection:
         found = database.select_due_next(connection, now=clock.now)
     text = f"{found.failed:,} of the {found.products:,} products due next failed at their last check"
-    if found.products and 100 * found.failed / found.products > house.settings.watchdog.failing_pct:
+    if found.products >= _LEAST_PRODUCTS and 100 * found.failed / found.products > house.settings.watchdog.failing_pct:
         return text, [check.trouble(f"{text}, most often: {found.failure}")]
     return text, []
 
@@ -314,7 +322,8 @@ def _runs(check: Check, house: House) -> Found:
     url = (prefect.api_url or os.environ.get("PREFECT_API_URL") or noted_prefect_url(house.settings) or "").rstrip("/")
     if not url:
         return "not asked: KEEPER_PREFECT_API_URL is unset and `make up` has left no address", []
-    user, _, password = prefect.api_auth.get_secret_value().partition(":") if prefect.api_auth else ("", "", "")
+    given = prefect.api_auth.get_secret_value() if prefect.api_auth else os.environ.get("PREFECT_API_AUTH_STRING", "")
+    user, _, password = given.partition(":")
     late_at = house.machine_now() - timedelta(minutes=house.settings.watchdog.runs_late_minutes)
 
     def count(client: httpx.Client, condition: dict[str, str]) -> int:
@@ -330,16 +339,21 @@ def _runs(check: Check, house: House) -> Found:
 
     try:
         with httpx.Client(timeout=house.settings.watchdog.timeout_seconds, auth=(user, password) if user else None) as client:
-            ahead = count(client, {"after_": house.machine_now().isoformat()})
+            # Every five minutes there is one: those of tomorrow were made before the scheduler stopped.
+            soon = house.machine_now() + timedelta(minutes=_AHEAD_MINUTES)
+            ahead = count(client, {"after_": house.machine_now().isoformat(), "before_": soon.isoformat()})
             late = count(client, {"before_": late_at.isoformat()})
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, TypeError) as error:
         # The URL may hold a password; its host is enough.
         text = f"Prefect's API at {host_of(url)} does not answer as it should ({type(error).__name__})"
         return text, [check.trouble(text, remedy="start Prefect's server (`make up`, or its container), or correct KEEPER_PREFECT_API_URL")]
-    text = f"{ahead:,} runs are scheduled, {late:,} wait for a worker for more than {house.settings.watchdog.runs_late_minutes:g} minutes"
+    allowed = house.settings.watchdog.runs_late_minutes
+    text = (
+        f"{ahead:,} runs are scheduled for the next {_AHEAD_MINUTES} minutes, {late:,} wait for a worker for more than {allowed:g} minutes"
+    )
     troubles = []
     if not ahead:
-        troubles.append(check.trouble("no run of Keeper's deployments is scheduled", "ahead"))
+        troubles.append(check.trouble(f"no run of Keeper's deployments is scheduled for the next {_AHEAD_MINUTES} minutes", "ahead"))
     if late:
         remedy = "see that a worker of their work pool runs, and that neither the pool nor its queue is paused"
         troubles.append(check.trouble(text, "late", remedy=remedy))
@@ -455,7 +469,6 @@ def _documents(check: Check, house: House) -> Found:
     start = hashlib.sha256(house.now.date().isoformat().encode()).hexdigest()[:10].upper()
     with house.database.begin() as connection:
         asins = database.select_sample(connection, start=f"B0{start[:8]}", limit=settings.documents_asins)
-        queues = {one.sink: one.messages for one in database.select_queues(connection, most=house.settings.relay.largest_backlog)}
         names = [one.name for one in sinks.select_sinks(connection)]
     said, troubles = [], []
     client = open_search_client(search)
@@ -474,9 +487,16 @@ def _documents(check: Check, house: House) -> Found:
                 continue
             kept_days = {Alias.PRICES: house.settings.elasticsearch.prices_days}.get(alias)
             since = clock.now - _METRICS_WINDOW if alias is Alias.METRICS else clock.now - timedelta(days=kept_days) if kept_days else None
+            # In this order: what is recorded meanwhile is no document that is missing.
             with house.database.begin() as connection:
                 rows = database.count_documents(connection, TABLES[alias], asins, since=since)
+            with house.database.begin() as connection:
+                queues = {one.sink: one.messages for one in database.select_queues(connection, most=house.settings.relay.largest_backlog)}
+            refresh(client, search, name)
             documents = count_matching(client, search, name, asins=None if alias is Alias.METRICS else asins, since=since)
+            if documents > rows:
+                with house.database.begin() as connection:
+                    rows = database.count_documents(connection, TABLES[alias], asins, since=since)
             waiting = queues.get(Sink.SEARCH, 0)
             if alias is Alias.PRODUCTS:
                 waiting = queues.get(Sink.ENRICH, 0) + queues.get(Sink.KAFKA, 0) + _enrichment_lag(house)
@@ -545,7 +565,8 @@ def _clock(check: Check, house: House) -> Found:
 
 def _certificates(check: Check, house: House) -> Found:
     kafka, search = house.settings.kafka, house.settings.elasticsearch
-    words = [str(path) for path in (kafka.ca_file, kafka.cert_file, search.ca_file) if path is not None]
+    own = house.settings.api.tls_cert
+    words = [str(path) for path in (own, kafka.ca_file, kafka.cert_file, search.ca_file) if path is not None]
     words += [url for url in search.url if url.startswith("https:")]
     said, troubles = [], []
     for word in dict.fromkeys([*words, *house.settings.watchdog.certificates]):
@@ -587,16 +608,19 @@ def _partitions(check: Check, house: House) -> Found:
     days = house.settings.watchdog.partition_days
     with house.database.begin() as connection:
         missing = partitions.select_missing(connection, now=installation.select_now(connection), days_ahead=days)
-        astray = [name for name in ("events", "price_history") if database.has_rows_outside(connection, name)]
+        # A simulator's clock may be months ahead by tonight; its rows are well in the default partition.
+        judged = ("events",) if house.settings.is_simulated else ("events", "price_history")
+        missing = [name for name in missing if name.startswith(judged)]
+        astray = [name for name in judged if database.has_rows_outside(connection, name)]
     troubles = [check.trouble(f"missing for the next {days} days: {', '.join(missing)}", "ahead")] if missing else []
     troubles += [check.trouble(f"new rows of {name} are in its default partition, because there was no other", name) for name in astray]
     return (troubles[0].text if troubles else f"all are there for {days} days ahead"), troubles
 
 
 def _channels(check: Check, house: House) -> Found:
-    found = _channels_of(house)
-    text = f"{len(found)} channels are told" if found else "nobody is told of any trouble"
-    return text, [] if found else [check.trouble(text)]
+    found, unreadable = _channels_of(house)
+    text = "; ".join([f"{len(found)} channels are told" if found else "nobody is told of any trouble", *unreadable])
+    return text, [check.trouble(text)] if unreadable or not found else []
 
 
 CHECKS = (
@@ -724,12 +748,13 @@ class _Channel:
     url: str = field(repr=False)
 
 
-def _channels_of(house: House) -> list[_Channel]:
-    """The administrators' own, where they can be read, and those of the settings; none twice.
+def _channels_of(house: House) -> tuple[list[_Channel], list[str]]:
+    """The administrators' own, where they can be read, and those of the settings; none twice. And which cannot be, in words.
 
     Raises:
-        KeeperError: what is stored cannot be decrypted.
+        KeeperError: there is no key to read any with.
     """
+    unreadable = []
     given = house.settings.watchdog.apprise_urls
     urls = [] if given is None else [url.strip() for url in _URLS.split(given.get_secret_value()) if url.strip()]
     found = [_Channel(f"url:{hashlib.sha256(url.encode()).hexdigest()[:12]}", url) for url in dict.fromkeys(urls)]
@@ -738,16 +763,23 @@ def _channels_of(house: House) -> list[_Channel]:
             stored = database.select_operator_channels(connection)
         if stored:
             cipher = Resources(house.settings, house.engine, None, "").cipher()
-            own = [_Channel(f"channel:{one.channel_id}", cipher.decrypt(one.url_encrypted)) for one in stored]
-            found += [one for one in own if one.url not in urls]
-    return found
+            for one in stored:
+                try:
+                    url = cipher.decrypt(one.url_encrypted)
+                except KeeperError as error:
+                    unreadable.append(f"channel {one.channel_id} cannot be read: {error}"[:_LONGEST_TEXT])
+                    continue
+                if url not in urls:
+                    found.append(_Channel(f"channel:{one.channel_id}", url))
+    return found, unreadable
 
 
 def _tell(house: House, seen: Sequence[Seen]) -> Round:
     memory = _Memory(house)
     with _held(house) as is_mine:
         if not is_mine:
-            return Round(tuple(seen), untold=("another watchdog is telling just now",))
+            # It saw the same, and tells.
+            return Round(tuple(seen))
         known = memory.read()
         calm = timedelta(minutes=house.settings.watchdog.calm_minutes)
         followed = follow(known, seen, now=house.now, calm=calm)
@@ -761,10 +793,11 @@ def _tell(house: House, seen: Sequence[Seen]) -> Round:
         untold = memory.write(followed)
         told = 0
         try:
-            channels = _channels_of(house)
+            channels, unreadable = _channels_of(house)
+            untold += unreadable
         except (KeeperError, SQLAlchemyError) as error:
             untold.append(f"the administrators' channels cannot be read: {str(error).splitlines()[0][:_LONGEST_TEXT]}")
-            channels = _channels_of(replace(house, engine=None))
+            channels, _ = _channels_of(replace(house, engine=None))
         sender = channel_sender(house.settings)
         for channel in channels:
             news = news_for(channel.key, followed)
@@ -914,7 +947,7 @@ def _beat(settings: Settings, *, is_whole: bool) -> str:
     except (OSError, http.client.HTTPException, ValueError) as error:
         logger.warning("the heartbeat's address does not answer (%s)", type(error).__name__)
         return f"failed ({type(error).__name__})"
-    if status >= http.client.BAD_REQUEST:
+    if not http.client.OK <= status < http.client.MULTIPLE_CHOICES:
         logger.warning("the heartbeat's address answers with status %d", status)
         return f"failed (status {status})"
     return "sent"

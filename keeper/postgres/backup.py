@@ -223,6 +223,11 @@ BEGIN
     IF to_regclass('idempotent_requests') IS NOT NULL THEN
         DELETE FROM idempotent_requests WHERE status IS NULL;
     END IF;
+    -- What is wrong now is told anew; of what was wrong then nobody is told that it is over. Another Prefect may schedule by now.
+    IF to_regclass('troubles') IS NOT NULL THEN
+        UPDATE troubles SET ended_at = greatest(seen_at, opened_at), told_end = told WHERE ended_at IS NULL;
+        DELETE FROM schedulers;
+    END IF;
     -- A rebuild that was under way filled an index that nobody will put in place.
     IF to_regclass('sinks') IS NOT NULL THEN
         DELETE FROM outbox WHERE sink LIKE 'search.%';

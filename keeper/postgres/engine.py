@@ -153,6 +153,10 @@ def statements_within(connection: Connection, seconds: float) -> Iterator[None]:
         yield
 
 
+# Connection exceptions, insufficient resources, operator intervention but for a cancelled query.
+_OUTAGES = ("08", "53", "57P")
+
+
 def is_away(error: BaseException) -> bool:
     """Whether an error says that the database cannot be used now, and not that what it was asked is wrong.
 
@@ -161,6 +165,12 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or isinstance(error, InterfaceError) or isinstance(error.orig, psycopg.OperationalError)
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PendingRollbackError | PoolTimeout)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether everybody meets it: a deadlock or a cancelled query is psycopg's OperationalError, too, and one transaction's own trouble."""
+    state = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return is_away(error) and (state is None or state.startswith(_OUTAGES))
 
 
 def driver_of(connection: Connection) -> psycopg.Connection[Any]:

@@ -301,6 +301,12 @@ def save_troubles(connection: Connection, followed: Sequence[Followed]) -> None:
     """Keep them as they are now; those that ended a month ago are forgotten."""
     connection.execute(text("DELETE FROM troubles WHERE ended_at < clock_timestamp() - interval '30 days'"))
     for one in followed:
+        if one.ended_at is None:
+            # Two folders may have seen it begin at two times while the database was away: it is one trouble, and this is what both know.
+            connection.execute(
+                text("DELETE FROM troubles WHERE check_name = :check AND about = :about AND ended_at IS NULL AND opened_at <> :opened_at"),
+                {"check": one.trouble.check, "about": one.trouble.about, "opened_at": one.opened_at},
+            )
         connection.execute(
             text(
                 """

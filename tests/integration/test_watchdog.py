@@ -121,15 +121,23 @@ def test_a_jump_of_the_simulators_clock_is_no_trouble(settings: Settings, engine
 
 def test_checks_that_bring_nothing_are_a_trouble(settings: Settings, engine: Engine) -> None:
     anna, now = add_user(engine), machine_now()
-    for asin in ("B0FAILS001", "B0FAILS002", "B0WORKS001"):
-        add_watch(engine, anna, asin=asin, now=now + timedelta(hours=1))
-    with engine.begin() as connection:
-        failed = ["B0FAILS001", "B0FAILS002"]
-        watches.postpone_failed(connection, failed, "DE", failure="Keepa answered 503", now=now, wait=timedelta(minutes=30))
+    asins = [f"B0ASKED{number:03d}" for number in range(10)]
 
+    def fail(failed: list[str]) -> None:
+        with engine.begin() as connection:
+            watches.postpone_failed(connection, failed, "DE", failure="Keepa answered 503", now=now, wait=timedelta(minutes=30))
+
+    # One of one is somebody's slip of the pen.
+    add_watch(engine, anna, asin=asins[0], now=now + timedelta(hours=1))
+    fail(asins[:1])
+    of_one = seen_by(settings, "failing")
+    for asin in asins[1:]:
+        add_watch(engine, anna, asin=asin, now=now + timedelta(hours=1))
+    fail(asins[:7])
     [trouble] = seen_by(settings, "failing")
 
-    assert trouble.text == "2 of the 3 products due next failed at their last check, most often: Keepa answered 503"
+    assert of_one == []
+    assert trouble.text == "7 of the 10 products due next failed at their last check, most often: Keepa answered 503"
 
 
 def test_the_canary_must_be_watched_and_fresh(settings: Settings, engine: Engine) -> None:
@@ -156,15 +164,15 @@ def test_runs_are_looked_for_at_prefect_and_its_silence_is_told(settings: Settin
         [none] = seen_by(asked, "runs")
         flow_id = client.create_flow_from_name("watched")
         deployment_id = client.create_deployment(flow_id, "watched", tags=["keeper"])
-        for at in (machine_now() - timedelta(hours=1), machine_now() + timedelta(hours=1)):
+        for at in (machine_now() - timedelta(hours=1), machine_now() + timedelta(minutes=5)):
             body = {"state": {"type": "SCHEDULED", "state_details": {"scheduled_time": at.isoformat()}}}
             client.request("POST", "/deployments/{id}/create_flow_run", path_params={"id": deployment_id}, json=body).raise_for_status()
         [late] = seen_by(asked, "runs")
         client.delete_deployment(deployment_id)
     [silent] = seen_by(prefect, "runs")
 
-    assert (none.about, none.text) == ("ahead", "no run of Keeper's deployments is scheduled")
-    assert (late.about, late.text) == ("late", "1 runs are scheduled, 1 wait for a worker for more than 15 minutes")
+    assert (none.about, none.text) == ("ahead", "no run of Keeper's deployments is scheduled for the next 15 minutes")
+    assert (late.about, late.text) == ("late", "1 runs are scheduled for the next 15 minutes, 1 wait for a worker for more than 15 minutes")
     assert silent.text == "Prefect's API at 127.0.0.1:9 does not answer as it should (ConnectError)"
 
 
