@@ -23,7 +23,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from keeper.domain.events import Sink
-from keeper.domain.watchdog import Trouble
+from keeper.domain.watchdog import Followed, Trouble, merge
 from keeper.kafka.topics import Topic, TopicSettings, ensure
 from keeper.notify.channels import ChannelCipher, make_key
 from keeper.postgres import installation, ledger, outbox, watches
@@ -174,6 +174,19 @@ def test_runs_are_looked_for_at_prefect_and_its_silence_is_told(settings: Settin
     assert (none.about, none.text) == ("ahead", "no run of Keeper's deployments is scheduled for the next 15 minutes")
     assert (late.about, late.text) == ("late", "1 runs are scheduled for the next 15 minutes, 1 wait for a worker for more than 15 minutes")
     assert silent.text == "Prefect's API at 127.0.0.1:9 does not answer as it should (ConnectError)"
+
+
+def test_a_trouble_that_two_folders_saw_begin_is_kept_as_one(engine: Engine) -> None:
+    now = machine_now()
+    trouble = Trouble("runs", "", "nobody answers", "start it")
+    later = Followed(trouble, now - timedelta(minutes=5), now, told=frozenset({"channel:1"}))
+    earlier = Followed(trouble, now - timedelta(minutes=9), now, told=frozenset({"channel:2"}))
+    with engine.begin() as connection:
+        database.save_troubles(connection, [later])
+        database.save_troubles(connection, merge([later], [earlier]))
+        [kept] = database.select_troubles(connection)
+
+    assert (kept.opened_at, kept.told) == (earlier.opened_at, {"channel:1", "channel:2"})
 
 
 def add_waiting_price(engine: Engine) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import Engine
 
 from keeper.postgres.embedded import EmbeddedServer
 from tests.integration.cli.terminal import Terminal
@@ -30,6 +31,15 @@ def test_a_backup_is_restored_and_keepa_says_the_balance_anew(anna: Terminal, el
     assert anna.ask("watch", "list", KEEPER_DATABASE_URL=elsewhere) == anna.ask("watch", "list")
     assert anna.run("tokens", KEEPER_DATABASE_URL=elsewhere).exit_code == 1
     assert anna.ask("tokens", "--refresh", KEEPER_DATABASE_URL=elsewhere)["refill_per_minute"] == balance["refill_per_minute"]
+
+
+def test_a_database_of_before_the_audit_log_is_backed_up_all_the_same(anna: Terminal, engine: Engine, tmp_path: Path) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE audit_log")
+    done = anna.run("backup", str(tmp_path / "before.dump"))
+    assert done.exit_code == 0, done.output
+    assert "not noted in the audit log" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"before.dump", "before.dump.json"}
 
 
 def test_what_is_there_is_dropped_after_a_yes_only(anna: Terminal, tmp_path: Path) -> None:
