@@ -25,3 +25,10 @@ make KEEPER_PREFECT_API_AUTH "keeper:$(random)"
 make KEEPER_CHANNELS_KEYS "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '\n')"
 # Write the key of your Keepa subscription into it; empty, the simulator stands in.
 make KEEPER_KEEPA_API_KEY ""
+# Likewise empty until you write yours into it: addresses with a password in them, and what Kafka and Elasticsearch may ask for.
+make KEEPER_PREFECT_WEBHOOK_URL ""
+make KEEPER_WATCHDOG_APPRISE_URLS ""
+make KEEPER_WATCHDOG_HEARTBEAT_URL ""
+make KEEPER_KAFKA_SASL_PASSWORD ""
+make KEEPER_ELASTICSEARCH_API_KEY ""
+make KEEPER_ELASTICSEARCH_PASSWORD ""
