@@ -1,5 +1,6 @@
 """Settings: documented, masked, and refused in plain words."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,15 @@ def test_every_setting_is_listed_with_its_meaning(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     missing = [name for name, meaning, _ in list_fields() if name not in text or meaning not in text]
     assert missing == []
+
+
+def test_the_readme_s_table_of_settings_is_whole_and_in_one_place() -> None:
+    row = re.compile(r"^\| `(KEEPER_\w+)` \| .* \| (.+) \|$", re.MULTILINE)
+    before, _, settings = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Settings\n")
+    section, _, after = settings.partition("\n## ")
+
+    assert dict(row.findall(section)) == {name: meaning for name, meaning, _ in list_fields()}
+    assert row.findall(before + after) == []
 
 
 def test_every_setting_has_a_description() -> None:

@@ -269,8 +269,7 @@ def _count(stack: Stack, alias: str) -> int:
 
 
 def test_each_command_of_look_inside_works(stack: Stack, key: str) -> None:
-    section = (ROOT / "README.md").read_text().partition("\n## Look inside\n")[2].partition("\n## ")[0]
-    commands = [line.removeprefix("$ ").partition("  # ")[0].strip() for line in section.splitlines() if line.startswith("$ ")]
+    commands = _commands_of("Look inside")
     assert len(commands) > 10
 
     failed = {}
@@ -283,10 +282,57 @@ def test_each_command_of_look_inside_works(stack: Stack, key: str) -> None:
     assert failed == {}
 
 
-def test_the_bootstrap_may_run_again(stack: Stack) -> None:
-    said = stack.compose("run", "--rm", "--no-deps", "bootstrap", seconds=_RUN_SECONDS)
+def _commands_of(section: str) -> list[str]:
+    text = (ROOT / "README.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    return [line.removeprefix("$ ").partition("  # ")[0].strip() for line in text.splitlines() if line.startswith("$ ")]
 
+
+def test_the_bootstrap_may_run_again_and_prune(stack: Stack) -> None:
+    said = stack.compose("run", "--rm", "--no-deps", "bootstrap", seconds=_RUN_SECONDS)
     assert "everything is there already" in said
+
+    (command,) = [one for one in _commands_of("Work pools, automations, pruning") if one.startswith("docker compose ")]
+    assert "--prune" in command
+    assert "everything is there already" in _run(stack, command)
+
+
+def test_the_watchdog_looks_from_cron_and_its_file_is_the_worker_s_too(stack: Stack) -> None:
+    looked = json.loads(stack.compose("exec", "-T", "api", "sh", "-c", "keeper watchdog --json || true"))
+
+    assert [one for one in looked["troubles"] if one["check"] == "watchdog"] == []
+    assert isinstance(json.loads(stack.compose("exec", "-T", "worker", "cat", "/var/lib/keeper/watchdog.json")), list)
+
+
+def test_a_backup_lands_on_this_machine_and_comes_back(stack: Stack, key: str, tmp_path: Path) -> None:
+    # The containers' account writes there, whoever runs this.
+    tmp_path.chmod(0o777)
+    commands = [one for one in _commands_of("Backup and restore") if one.startswith("docker ")]
+    (backup,), (restore,) = ([one for one in commands if f" api keeper {verb} " in one] for verb in ("backup", "restore"))
+    rest = commands[commands.index(backup) + 1 :]
+    assert len(rest) == 4
+
+    _run(stack, backup.replace("/var/backups/keeper:", f"{tmp_path}:"))
+    (file,) = tmp_path.glob("*.dump")
+    restored = restore.replace("/var/backups/keeper:", f"{tmp_path}:").replace(restore.split()[-2], f"/backups/{file.name}") + " --yes"
+    for command in rest:
+        _run(stack, restored if command == restore else command.replace("network=keeper", f"network={stack.name}"))
+
+    watches = httpx.get(f"{stack.api()}/api/v1/watches", headers={"Authorization": f"Bearer {key}"}, timeout=30).raise_for_status().json()
+    assert [one["asin"] for one in watches["watches"]] == [_ASIN]
+
+
+def _run(stack: Stack, command: str) -> str:
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        env=stack.environment,
+        cwd=stack.checkout,
+        capture_output=True,
+        timeout=_UP_SECONDS,
+        check=False,
+    )
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    assert done.returncode == 0, f"{command}: {said[-2000:]}"
+    return said
 
 
 def test_a_restart_of_the_whole_keeps_what_was_there(stack: Stack, key: str) -> None:

@@ -2,12 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import BaseModel, SecretStr
 
 from deployments.stack import ROOT, Stack
+from keeper.settings import Settings, WatchdogSettings, variable_of
 
 Services = dict[str, dict[str, Any]]
 
@@ -22,6 +24,8 @@ PROFILES = {
     "watch": {"metrics", "prometheus", "grafana"},
     "simulator": {"simulator"},
 }
+# What asks who comes.
+OPEN_BY_WISH = {"api", "dashboard", "prefect-server", "grafana"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -78,7 +82,15 @@ def test_ports_are_those_that_others_know_and_on_this_machine_only(services: Ser
         "grafana": 3000,
         "metrics": 9464,
     }
-    assert ports == {name: [f"${{BIND_ADDRESS:-127.0.0.1}}:{port}:{port}"] for name, port in known.items()}
+    address = {name: "${BIND_ADDRESS:-127.0.0.1}" if name in OPEN_BY_WISH else "127.0.0.1" for name in known}
+    assert ports == {name: [f"{address[name]}:{port}:{port}"] for name, port in known.items()}
+
+
+def test_no_setting_opens_a_further_node_to_other_machines(nodes: Services) -> None:
+    ports = {name: service["ports"] for name, service in nodes.items() if "ports" in service}
+
+    assert ports.keys() == {"kafka-2", "kafka-3", "elasticsearch-2", "elasticsearch-3"}
+    assert [one for (one,) in ports.values() if not one.startswith("127.0.0.1:")] == []
 
 
 @pytest.mark.parametrize(("service", "alias"), [("postgres", "db"), ("api", "app")])
@@ -144,6 +156,57 @@ def test_every_password_file_is_made_by_the_script(services: Services) -> None:
     assert {secret for one in services.values() for secret in one.get("secrets", [])} == made
 
 
+def test_each_secret_of_the_settings_comes_as_a_file(services: Services) -> None:
+    secret = set(_secret_settings())
+    assert "KEEPER_WATCHDOG_APPRISE_URLS" in secret
+    configured = {name for name in OURS if services[name].get("env_file")}
+
+    assert configured == OURS - {"prefect-server", "dashboard", "simulator"}
+    assert {name for name in configured if set(services[name]["secrets"]) != secret} == set()
+
+
+def _secret_settings() -> list[str]:
+    found = [(variable_of((name,)), field.annotation) for name, field in Settings.model_fields.items()]
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += [(variable_of((name, inner)), one.annotation) for inner, one in field.annotation.model_fields.items()]
+    return [variable for variable, kind in found if SecretStr in get_args(kind)]
+
+
+def test_what_the_watchdog_has_told_outlasts_its_container(services: Services) -> None:
+    image = (ROOT / "deployments/Dockerfile").read_text()
+    told = {name: services[name]["environment"]["KEEPER_DATA"] for name in ("worker", "api")}
+
+    # The folder is made by the image for its own account, which a new volume takes over.
+    assert "mkdir /var/lib/keeper && chown keeper:keeper /var/lib/keeper" in image
+    assert told == dict.fromkeys(told, "/var/lib/keeper")
+    assert {name for name, one in services.items() if "watchdog:/var/lib/keeper" in one.get("volumes", [])} == set(told)
+    assert "watchdog" in _read("compose.yaml")["volumes"]
+
+
+def test_the_watchdog_looks_at_docker_s_disk_unless_others_are_named(services: Services) -> None:
+    found = re.fullmatch(r"\$\{KEEPER_WATCHDOG_DISKS:-(.+)\}", services["worker"]["environment"]["KEEPER_WATCHDOG_DISKS"])
+
+    assert found is not None
+    assert WatchdogSettings(disks=found[1]).disks == ("/app",)  # type: ignore[arg-type]  # as the environment gives it
+    assert "WORKDIR /app" in (ROOT / "deployments/Dockerfile").read_text()
+
+
+def test_a_consumer_is_healthy_while_kafka_has_it(services: Services) -> None:
+    asked = {
+        name: [word for word in one["healthcheck"]["test"] if "connected" in word]
+        for name, one in services.items()
+        if name in OURS - {"bootstrap"}
+    }
+
+    assert {name: words for name, words in asked.items() if words} == {
+        "relay": ["connected:5432"],
+        "consume-prices": ["connected:29092"],
+        "consume-deals": ["connected:29092"],
+        "consume-enrich": ["connected:29092"],
+    }
+
+
 def test_nothing_reports_its_use(services: Services) -> None:
     assert {name for name in OURS if services[name]["environment"].get("DO_NOT_TRACK") != "1"} == set()
     assert services["prefect-server"]["environment"]["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
@@ -152,14 +215,17 @@ def test_nothing_reports_its_use(services: Services) -> None:
     assert "DO_NOT_TRACK=1" in (ROOT / "deployments/Dockerfile").read_text()
 
 
-def test_prefect_keeps_its_rows_as_long_as_without_docker(services: Services, tmp_path: Path) -> None:
+def test_prefect_s_server_is_told_the_same_as_without_docker(services: Services, tmp_path: Path) -> None:
     there = services["prefect-server"]["environment"]
     stack = Stack(tmp_path, {}).environment
     shared = [
-        name for name in stack if re.search("VACUUM|RETENTION|LEASE|ANALYTICS|PROMOTIONAL", name) and name.startswith("PREFECT_SERVER_")
+        name
+        for name in stack
+        if re.search("VACUUM|RETENTION|LEASE|LATE|ANALYTICS|PROMOTIONAL", name) and name.startswith("PREFECT_SERVER_")
     ]
     assert {name: there.get(name) for name in shared} == {name: stack[name] for name in shared}
-    assert len(shared) == 6
+    assert len(shared) == 7
+    assert stack["PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS"] == "120"
 
 
 def test_all_wait_for_the_bootstrap_and_it_for_what_it_makes_things_in(services: Services) -> None:
@@ -215,3 +281,32 @@ def test_the_image_s_lock_is_a_part_of_the_whole_lock() -> None:
 
 def _pins(lock: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", lock.read_text(), re.MULTILINE))
+
+
+def test_the_readme_s_commands_name_services_folders_and_passwords_there_are(services: Services) -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = [
+        line.partition("docker compose ")[2] for line in readme.splitlines() if re.match(r"(\$ |[*0-9/ ]+ cd \S+ && )docker compose ", line)
+    ]
+
+    backup, restore = (next(one for one in commands if f"api keeper {verb}" in one) for verb in ("backup", "restore"))
+    for one in (backup, restore):
+        assert one.startswith("run --rm --no-deps --volume /var/backups/keeper:/backups api keeper ")
+    stopped = next(one for one in commands if one.startswith("stop api ")).partition("  #")[0].split()[1:]
+    # All that keep a connection to the database.
+    assert set(stopped) == OURS - {"prefect-server", "bootstrap", "simulator", "dashboard"}
+    assert "io.prefect.work-pool-name=keeper-heavy" in readme
+    account = re.search(r"useradd --system --uid (\d+)", (ROOT / "deployments/Dockerfile").read_text())
+    assert account is not None
+    assert f"--owner {account[1]} --group {account[1]} --mode 700 /var/backups/keeper" in readme
+    assert any("exec -T api keeper watchdog --json" in one for one in commands)
+    assert any(one.startswith("run -T --rm --no-deps --volume /var/backups/keeper:/backups api keeper backup /backups") for one in commands)
+
+
+def test_what_bootstrap_is_asked_by_hand_goes_by_the_passwords(services: Services) -> None:
+    image = (ROOT / "deployments/Dockerfile").read_text()
+
+    assert "docker compose run --rm --no-deps bootstrap python -m deployments.bootstrap --prune" in (ROOT / "README.md").read_text()
+    # A command of the caller's takes the place of the service's, and the image's first process stays.
+    assert 'ENTRYPOINT ["/app/deployments/compose/entry.sh"]' in image
+    assert ("entrypoint" in services["bootstrap"], services["bootstrap"]["command"]) == (False, ["/app/deployments/compose/bootstrap.sh"])
