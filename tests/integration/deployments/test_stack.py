@@ -123,6 +123,7 @@ def test_what_prefect_keeps_is_bounded_unless_a_person_says_otherwise(tmp_path: 
     assert "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED='events,flow_runs'" in shown
     assert "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD='2592000'" in shown
     assert "PREFECT_SERVER_EVENTS_RETENTION_PERIOD='P1D'" in shown
+    assert "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS='120'" in shown
 
 
 def test_down_leaves_the_note_of_a_simulator_that_lives(tmp_path: Path) -> None:

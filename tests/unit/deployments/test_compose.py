@@ -188,7 +188,7 @@ def test_the_watchdog_looks_at_docker_s_disk_unless_others_are_named(services: S
     found = re.fullmatch(r"\$\{KEEPER_WATCHDOG_DISKS:-(.+)\}", services["worker"]["environment"]["KEEPER_WATCHDOG_DISKS"])
 
     assert found is not None
-    assert WatchdogSettings(disks=found[1]).disks == ("/app",)  # type: ignore[arg-type]  # as the environment gives it
+    assert WatchdogSettings(disks=found[1]).disks == ("/app",)
     assert "WORKDIR /app" in (ROOT / "deployments/Dockerfile").read_text()
 
 
