@@ -186,7 +186,7 @@ def test_a_trouble_that_two_folders_saw_begin_is_kept_as_one(engine: Engine) -> 
         database.save_troubles(connection, merge([later], [earlier]))
         [kept] = database.select_troubles(connection)
 
-    assert (kept.opened_at, kept.told) == (earlier.opened_at, {"channel:1", "channel:2"})
+    assert (kept.opened_at, kept.told) == (earlier.opened_at, frozenset({"channel:1", "channel:2"}))
 
 
 def add_waiting_price(engine: Engine) -> None:
