@@ -60,8 +60,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     fixtures = set(getattr(item, "fixturenames", ()))
     if fixtures & PROGRAMS.keys():
         item.add_marker(pytest.mark.xdist_group("streams"))
-    elif "prefect_server" in fixtures or {"e2e", "deployments"} & set(item.path.parts):
+    elif {"e2e", "deployments"} & set(item.path.parts):
         # What starts a whole stack works in the checkout's own folders.
+        item.add_marker(pytest.mark.xdist_group("stack"))
+    elif "prefect_server" in fixtures:
         item.add_marker(pytest.mark.xdist_group("prefect"))
 
 
