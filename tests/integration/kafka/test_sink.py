@@ -138,7 +138,8 @@ def test_topic_that_was_deleted_is_made_again(connection: KafkaConnection) -> No
 
     # The broker goes on taking messages for a moment.
     wait_until(is_refused, "the topic is still there")
-    assert "has no topic" in faults[-1]
+    # Or librdkafka lets go of its broker, which it may do before it tells of the topic.
+    assert "has no topic" in faults[-1] or "handle destroyed" in faults[-1]
     sink.connect()
     assert [outcome.refusal for outcome in deliver(sink, [make_message(2)])[0]] == [None]
     sink.close()
