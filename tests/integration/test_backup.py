@@ -345,8 +345,8 @@ def test_a_killed_backup_leaves_nothing_that_looks_whole_and_its_program_is_told
     password = elsewhere.url.password or "none"
     environment = os.environ | {"KEEPER_DATABASE_URL": url, "KEEPER_DATA": str(tmp_path), "KEEPER_CHANNELS_KEYS": make_key()}
     with elsewhere.begin() as connection:
-        # pg_dump waits for this table, with a part of the file written.
-        connection.execute(text("LOCK TABLE users IN ACCESS EXCLUSIVE MODE"))
+        # pg_dump waits for this table, with a part of the file written; before it nobody reads it.
+        connection.execute(text("LOCK TABLE exchange_rates IN ACCESS EXCLUSIVE MODE"))
         with subprocess.Popen([sys.executable, "-m", "keeper", "backup", folder], env=environment, stderr=subprocess.PIPE) as started:
             wait_until(lambda: _dumping(started.pid) is not None, "pg_dump has not started", longest_seconds=90)
             child = _dumping(started.pid)
