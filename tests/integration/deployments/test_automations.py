@@ -24,7 +24,7 @@ from tests.services.waiting import wait_until
 # event states each waits for (or, proactive, misses), seconds within, threshold
 TRIGGERS = {
     "keeper: a run is unhealthy": (Posture.Reactive, {"Failed", "Crashed", "TimedOut"}, 0, 1),
-    "keeper: a run has died": (Posture.Proactive, {"*"}, 120, 1),
+    "keeper: a run has died": (Posture.Proactive, {"*"}, 300, 1),
     "keeper: a run is stuck": (
         Posture.Proactive,
         {"Running", "Cancelling", "Scheduled", "Late", "AwaitingRetry", "AwaitingConcurrencySlot", "Paused"}
