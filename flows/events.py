@@ -55,6 +55,7 @@ def tell_changes(troubles: Mapping[str, str | None]) -> None:
                     continue
                 _emit(subject, trouble)
     except Exception:
+        # The run has done its work, and does not fail because nobody could be told.
         logger.exception("what has changed could not be told to Prefect")
 
 
