@@ -16,7 +16,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.sorting import FlowRunSort
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -210,7 +210,8 @@ def _currency(settings: Settings, seen_on: str) -> str:
 def _run_flow(stack: Stack, flow: str) -> None:
     """One run of a flow in a process of its own; Prefect's server says how it ended."""
     stack.run(flow)
-    with get_client(sync_client=True) as client:
+    # Not `get_client`: Prefect read its settings when it was imported, knows of no server, and would start one of its own.
+    with SyncPrefectClient(stack.environment["PREFECT_API_URL"]) as client:
         run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
     if run.state is None or not run.state.is_completed():
         raise KeeperError(f"the run {run.name} ended {run.state_name}: {run.state and run.state.message}")

@@ -24,7 +24,7 @@ def watchdog() -> State[Any]:
     done = watch(_scheduler())
     show_round(f"watchdog/{deployment.name or 'by-hand'}", done)
     foul = [one.check for one in done.seen if one.is_foul]
-    problems = [*(f"the check {name} failed" for name in foul), *done.untold]
+    problems = [*(f"the check {name} failed" for name in foul), *(() if done.is_heard else done.untold)]
     return Failed(message=f"{done.sentence}; {'; '.join(problems)}") if problems else Completed(message=done.sentence)
 
 

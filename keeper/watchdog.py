@@ -77,6 +77,8 @@ _LEAST_PRODUCTS = 10
 # Two rounds that were missed, and a scheduler that was ended is forgotten.
 _SCHEDULER_SECONDS = 20 * _MINUTE
 _METRICS_WINDOW = timedelta(days=1)
+# More channels that give up are one trouble together: it is not the channels.
+_FEW_CHANNELS = 3
 _URLS = re.compile(r"[,\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 
 
@@ -149,6 +151,7 @@ class Round:
         opened, ended: troubles that began and ended with it.
         told: messages that channels took.
         untold: why a channel did not take its message, each in words.
+        is_heard: somebody knows of every trouble, or nobody is to be told; and what was told is kept.
         heartbeat: whether the heartbeat's address was asked; in words.
     """
 
@@ -157,6 +160,7 @@ class Round:
     ended: tuple[Trouble, ...] = ()
     told: int = 0
     untold: tuple[str, ...] = ()
+    is_heard: bool = True
     heartbeat: str = ""
 
     @property
@@ -204,7 +208,7 @@ def watch(settings: Settings, *, now: datetime, scheduler: tuple[UUID, str] | No
         except SQLAlchemyError as error:
             # It went away meanwhile.
             done = _tell(replace(house, engine=None, obstacle=type(error).__name__), seen)
-        return replace(done, heartbeat=_beat(settings, is_whole=done.is_whole and not done.untold))
+        return replace(done, heartbeat=_beat(settings, is_whole=done.is_whole and done.is_heard))
 
 
 @contextmanager
@@ -378,15 +382,18 @@ def _dead_letters(check: Check, house: House) -> Found:
     allowed = house.settings.watchdog.dead_letters
     with house.database.begin() as connection:
         queues = [one for one in database.select_queues(connection, most=0) if one.dead_letters]
-    troubles = [
-        check.trouble(
-            f"{one.dead_letters:,} messages to {one.sink} were given up",
-            one.sink,
-            remedy=remedy_of(Backlog(one.sink, 0, 0, None, one.dead_letters)),
-        )
-        for one in queues
-        if one.dead_letters > allowed
-    ]
+        by_channel = database.count_dead_letters(connection, Sink.NOTIFY)
+    troubles = []
+    for one in queues:
+        remedy = remedy_of(Backlog(one.sink, 0, 0, None, one.dead_letters))
+        noisy = {key: dead for key, dead in by_channel.items() if dead > allowed} if one.sink == Sink.NOTIFY else {}
+        if 0 < len(noisy) <= _FEW_CHANNELS:
+            # Each its own trouble, so that what one person never mends hides nobody else's.
+            for key, dead in noisy.items():
+                troubles.append(check.trouble(f"{dead:,} messages to channel {key} were given up", f"channel {key}", remedy=remedy))
+        elif one.dead_letters > allowed:
+            channels = f" ({len(by_channel)} channels)" if one.sink == Sink.NOTIFY else ""
+            troubles.append(check.trouble(f"{one.dead_letters:,} messages to {one.sink}{channels} were given up", one.sink, remedy=remedy))
     said = [f"{one.dead_letters:,} for {one.sink}" for one in queues]
     if house.settings.kafka.bootstrap_servers is not None:
         connection_ = kafka_connection(house.settings)
@@ -790,13 +797,13 @@ def _tell(house: House, seen: Sequence[Seen]) -> Round:
             logger.warning("trouble with %s: %s", trouble.title, trouble.text)
         for trouble in ended:
             logger.warning("trouble with %s is over", trouble.title)
-        untold = memory.write(followed)
+        problems, refused = memory.write(followed), []
         told = 0
         try:
             channels, unreadable = _channels_of(house)
-            untold += unreadable
+            refused += unreadable
         except (KeeperError, SQLAlchemyError) as error:
-            untold.append(f"the administrators' channels cannot be read: {str(error).splitlines()[0][:_LONGEST_TEXT]}")
+            problems.append(f"the administrators' channels cannot be read: {str(error).splitlines()[0][:_LONGEST_TEXT]}")
             channels, _ = _channels_of(replace(house, engine=None))
         sender = channel_sender(house.settings)
         for channel in channels:
@@ -807,17 +814,19 @@ def _tell(house: House, seen: Sequence[Seen]) -> Round:
                 sender.send(channel.url, compose_news(news, now=house.now), message_id=_message_id(channel, news))
             except KeeperError as error:
                 logger.warning("an operator was not told: %s", error)
-                untold.append(str(error)[:_LONGEST_TEXT])
+                refused.append(str(error)[:_LONGEST_TEXT])
                 continue
             except Exception as error:  # noqa: BLE001  one channel may not stop the others, and its traceback may hold its URL
                 logger.error("an operator was not told: %s while sending to %s", type(error).__name__, channel.key)
-                untold.append(f"{type(error).__name__} while sending to {channel.key}")
+                refused.append(f"{type(error).__name__} while sending to {channel.key}")
                 continue
             told += 1
             # After each, so that a crash repeats one message at most.
             followed = mark_told(followed, news, channel.key)
-            untold += memory.write(followed)
-    return Round(tuple(seen), tuple(opened), tuple(ended), told, tuple(dict.fromkeys(untold)))
+            problems += memory.write(followed)
+    # One channel that refuses for weeks is seen in each round; it is no failure of the rounds while another one takes the message.
+    is_heard = not problems and (not refused or all(one.told for one in followed if one.ended_at is None))
+    return Round(tuple(seen), tuple(opened), tuple(ended), told, tuple(dict.fromkeys([*problems, *refused])), is_heard)
 
 
 @contextmanager

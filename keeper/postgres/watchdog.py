@@ -204,6 +204,20 @@ def select_queues(connection: Connection, *, most: int) -> list[SinkQueue]:
     return [SinkQueue(*row) for row in rows]
 
 
+def count_dead_letters(connection: Connection, sink: str) -> dict[str, int]:
+    """Of the newest that were given up for a sink: how many, by the key of their events. The keys of notifications are channels' ids."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT key, count(*) FROM (SELECT key FROM dead_letters WHERE sink = :sink ORDER BY id DESC LIMIT :most) newest
+            GROUP BY key ORDER BY key
+            """
+        ),
+        {"sink": sink, "most": _MOST_DEAD},
+    )
+    return {row.key: row.count for row in rows}
+
+
 def select_sample(connection: Connection, *, start: str, limit: int) -> list[str]:
     """Some ASINs in their order, from `start` on and round to the beginning."""
     ordered = """

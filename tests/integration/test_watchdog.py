@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from keeper.domain.events import Sink
+from keeper.domain.events import Event, EventKind, Sink
 from keeper.domain.watchdog import Followed, Trouble, merge
 from keeper.kafka.topics import Topic, TopicSettings, ensure
 from keeper.notify.channels import ChannelCipher, make_key
@@ -220,6 +220,30 @@ def test_what_was_given_up_is_a_trouble_of_its_sink_with_what_to_do(settings: Se
 
     assert (trouble.about, trouble.text) == ("kafka", "1 messages to kafka were given up")
     assert "keeper sink retry kafka --all" in trouble.remedy
+
+
+def test_each_of_few_channels_that_gave_up_is_a_trouble_of_its_own_and_many_are_one(settings: Settings, engine: Engine) -> None:
+    def bury(channel_id: int) -> None:
+        with engine.begin() as connection:
+            event = Event.of(uuid4(), EventKind.ALERT, str(channel_id), {})
+            outbox.insert_events(connection, [event], {EventKind.ALERT: [Sink.NOTIFY]})
+            [(shard, seq)] = connection.exec_driver_sql("SELECT shard, event_seq FROM outbox").all()
+            outbox.bury_message(connection, "notify", shard, seq, reason="refused")
+
+    told = []
+    for channel_id in (11, 11, 12, 13, 14):
+        bury(channel_id)
+        told.append([one.about for one in seen_by(settings, "dead letters")])
+
+    assert told == [
+        ["channel 11"],
+        ["channel 11"],
+        ["channel 11", "channel 12"],
+        ["channel 11", "channel 12", "channel 13"],
+        ["notify"],
+    ]
+    [many] = seen_by(settings, "dead letters")
+    assert many.text == "5 messages to notify (4 channels) were given up"
 
 
 def test_old_messages_that_no_consumer_took_are_a_trouble_of_their_group(settings: Settings, kafka: KafkaService) -> None:
@@ -448,6 +472,7 @@ def test_a_channel_that_refuses_is_told_later_and_delays_no_other(settings: Sett
         connection.commit()
         urls = ",".join(plain_url(one) for one in (broken, mail))
         asked = changed(settings, watchdog={"apprise_urls": SecretStr(urls)})
+        alone = watch(told_by(settings, broken), now=machine_now())
         first = watch(asked, now=machine_now())
         broken.mode = "accept"
         second, third = (watch(asked, now=machine_now()) for _ in range(2))
@@ -455,6 +480,8 @@ def test_a_channel_that_refuses_is_told_later_and_delays_no_other(settings: Sett
 
     assert [(done.told, len(done.untold)) for done in (first, second, third)] == [(1, 1), (1, 0), (0, 0)]
     assert "451 4.7.1 greylisted" in first.untold[0]
+    # Nobody knew of it before the other channel was there.
+    assert (alone.is_heard, first.is_heard) == (False, True)
     assert told == (1, 1)
 
 
