@@ -34,6 +34,13 @@ def _without_unset(values: Any) -> Any:
     return {name: value for name, value in values.items() if value is not None} if isinstance(values, dict) else values
 
 
+def _plain_address(url: str, advice: str) -> str:
+    """Of what is logged and shown, so it may hold no secret."""
+    if not re.fullmatch(r"https?://[^@\s/?#]+(/[^@\s?#]*)?", url):
+        raise ValueError(f"must be http(s)://host:port without user and password; {advice}")
+    return url
+
+
 class _Group(BaseModel):
     model_config = {"extra": "forbid", "frozen": True}
 
@@ -151,10 +158,7 @@ class ElasticsearchSettings(_Group):
     @field_validator("url")
     @classmethod
     def _no_secret_in_it(cls, url: tuple[str, ...]) -> tuple[str, ...]:
-        for one in url:
-            if not re.fullmatch(r"https?://[^@\s/?#]+(/[^@\s?#]*)?", one):
-                raise ValueError("must be http(s)://host:port without user and password; those have settings of their own")
-        return url
+        return tuple(_plain_address(one, "those have settings of their own") for one in url)
 
 
 class RelaySettings(_Group):
@@ -436,6 +440,11 @@ class PrefectSettings(_Group):
     api_auth: SecretStr | None = Field(
         None, description="user:password, where Prefect's server asks for them; the server that `make up` starts asks for these"
     )
+
+    @field_validator("api_url")
+    @classmethod
+    def _no_secret_in_it(cls, url: str | None) -> str | None:
+        return url if url is None else _plain_address(url, "KEEPER_PREFECT_API_AUTH has those")
 
 
 class MetricsSettings(_Group):

@@ -37,6 +37,16 @@ def test_a_wrong_value_names_its_variable_and_not_the_value(monkeypatch: pytest.
     assert "4711" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["KEEPER_PREFECT_API_URL", "KEEPER_ELASTICSEARCH_URL"])
+def test_an_address_with_a_password_in_it_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "http://anna:s3cret-of-anna@127.0.0.1:4200/api")
+
+    with pytest.raises(SettingsInvalid, match=f"{name}.*without user and password") as caught:
+        read_settings()
+
+    assert "s3cret" not in str(caught.value)
+
+
 def test_secrets_do_not_show_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEEPER_KEEPA_API_KEY", "k" * 64)
     monkeypatch.setenv("KEEPER_DATABASE_URL", "postgresql://keeper:hunter2@db/keeper")
