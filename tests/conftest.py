@@ -1,5 +1,6 @@
 """One PostgreSQL cluster a session, one migrated template, a copy per test; recorded answers only where there are some."""
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -95,6 +96,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """The real services start beside the first tests, where some test will want them; one of several processes waits to be asked."""
+    # Thousands of tests stay to the end: the garbage collector need not go through them again and again.
+    gc.freeze()
     if not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
         _services.begin({name for one in session.items for name in getattr(one, "fixturenames", ())})
 

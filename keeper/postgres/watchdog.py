@@ -209,13 +209,13 @@ def count_dead_letters(connection: Connection, sink: str) -> dict[str, int]:
     rows = connection.execute(
         text(
             """
-            SELECT key, count(*) FROM (SELECT key FROM dead_letters WHERE sink = :sink ORDER BY id DESC LIMIT :most) newest
+            SELECT key, count(*) AS letters FROM (SELECT key FROM dead_letters WHERE sink = :sink ORDER BY id DESC LIMIT :most) newest
             GROUP BY key ORDER BY key
             """
         ),
         {"sink": sink, "most": _MOST_DEAD},
     )
-    return {row.key: row.count for row in rows}
+    return {row.key: row.letters for row in rows}
 
 
 def select_sample(connection: Connection, *, start: str, limit: int) -> list[str]:
