@@ -44,6 +44,7 @@ class Engine:
     def __init__(self, folder: Path = FOLDER) -> None:
         self.folder = folder
         self.is_own = folder.joinpath("dockerd.pid").exists() or not _answers({**os.environ})
+        self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def socket(self) -> Path:
@@ -86,7 +87,12 @@ class Engine:
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
         while self._pid() is not None and time.monotonic() < deadline:
+            if self._child is not None:
+                self._child.poll()
             time.sleep(0.2)
+        if self._child is not None:
+            self._child.wait(_STOP_SECONDS)
+            self._child = None
         self.folder.joinpath("dockerd.pid").unlink(missing_ok=True)
         return True
 
@@ -126,7 +132,7 @@ class Engine:
         log = self.folder / "dockerd.log"
         self.folder.joinpath("dockerd.pid").unlink(missing_ok=True)
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            self._child = process = subprocess.Popen(
                 [
                     "dockerd",
                     *("--host", f"unix://{self.socket}"),
