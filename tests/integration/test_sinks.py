@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from keeper.domain.delivery import Outcome, SinkDown, Turn
-from keeper.domain.events import KINDS, EventKind, OutboxMessage, Sink
+from keeper.domain.events import KINDS, Event, EventKind, OutboxMessage, Sink
 from keeper.domain.marketplace import Marketplace
 from keeper.postgres import outbox
 from keeper.postgres.engine import is_away
@@ -328,6 +328,37 @@ def test_a_row_whose_event_is_gone_is_told_and_stops_nobody(engine: Engine) -> N
     taker = Taker(batch_size=1)
     done = run(engine, taker)
     assert (taker.amounts, done.dead, rows(engine, "SELECT 1 FROM outbox")) == ([4900], 1, [])
+
+
+def test_a_page_holds_each_message_as_it_was_stored_whatever_is_in_it(engine: Engine) -> None:
+    keys = ["a,b", "x\x1ey", '"{quoted}"', "", "NULL", "back\\slash", "zwei\nZeilen", "ключ"]
+    events = [
+        Event.of(
+            uuid4(),
+            EventKind.DEAL_UPDATE if number % 2 else EventKind.PRICE_UPDATE,
+            key,
+            {"n": number, "t": f"{key}\x1e,ü"},
+            2**40 + number,
+        )
+        for number, key in enumerate(keys)
+    ]
+    with engine.begin() as connection:
+        for event in events:
+            connection.exec_driver_sql(
+                "SELECT set_config('keeper.request_id', %s, true)", (f"of,{event.key}",) if event.version % 3 else ("",)
+            )
+            outbox.insert_events(connection, [event], {event.kind: ["kafka"]})
+        shards = outbox.select_shards(connection, "kafka")
+        shard, seq = connection.exec_driver_sql("SELECT shard, event_seq FROM outbox WHERE key = 'a,b'").one()
+        outbox.postpone_message(connection, "kafka", shard, seq, wait_seconds=-1, failure="no", is_refusal=True)
+        page = outbox.select_messages(connection, "kafka", dict.fromkeys(shards, 0), limit=1000)
+
+    assert [Event(UUID(one.event_id), one.kind, one.key, one.body, one.version) for one in page.messages] == events
+    assert [one.request_id for one in page.messages] == [f"of,{event.key}" if event.version % 3 else None for event in events]
+    assert [(one.tries, one.refusals) for one in page.messages] == [(1, 1)] + [(0, 0)] * 7
+    assert page.messages[0].failing_seconds > 0 == page.messages[1].failing_seconds
+    stored = rows(engine, "SELECT shard, event_seq FROM outbox ORDER BY event_seq")
+    assert [(one.shard, one.seq) for one in page.messages] == [tuple(row) for row in stored]
 
 
 def test_a_page_of_large_events_ends_earlier(engine: Engine) -> None:
