@@ -632,7 +632,8 @@ def _deliver_shards(
         if not known:
             done.is_complete = False
             return
-        refused = {outcome.message.key for outcome in known.values() if outcome.refusal is not None}
+        # Not one that is dead: its row is gone, and nothing would hold a later page's messages of its key behind those it has here.
+        refused = {outcome.message.key for outcome in known.values() if outcome.refusal is not None and not _is_dead(outcome, settings)}
         is_whole = len(known) == len(page.messages) or all(message.seq in known or message.key in refused for message in page.messages)
         # Else read once more: neither past what has no outcome, nor past what may still come to light.
         if is_whole and page.is_settled:
@@ -673,7 +674,7 @@ def _deliver_batch(
 
 def _acknowledge(connection: Connection, sink: DeliverySink, outcomes: Iterable[Outcome], settings: RelaySettings, done: Relayed) -> None:
     taken = []
-    for outcome in outcomes:
+    for outcome in map(_storable, outcomes):
         message = outcome.message
         if outcome.refusal is None:
             sink.store(connection, outcome, is_dead=False)
@@ -702,6 +703,13 @@ def _acknowledge(connection: Connection, sink: DeliverySink, outcomes: Iterable[
     if taken:
         outbox.delete_messages(connection, sink.name, taken)
         done.delivered += len(taken)
+
+
+def _storable(outcome: Outcome) -> Outcome:
+    """PostgreSQL's texts have no NUL. Whoever answers one would have his message sent to him for ever, its outcome never being stored."""
+    if "\0" not in outcome.receipt and (outcome.refusal is None or "\0" not in outcome.refusal):
+        return outcome
+    return outcome._replace(receipt=outcome.receipt.replace("\0", ""), refusal=outcome.refusal and outcome.refusal.replace("\0", ""))
 
 
 def _is_dead(outcome: Outcome, settings: RelaySettings) -> bool:

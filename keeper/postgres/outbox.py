@@ -33,8 +33,8 @@ FIRST_OF_SHARDS = f"""
     ) first
 """
 
-# As they are stored, compressed: Keepa's answers take a tenth of their size.
-_MOST_STORED_BYTES = 4 * 1024 * 1024
+# As they are stored, compressed: Keepa's answers take a tenth of their size, and in memory four times that where one sign is wide.
+_MOST_STORED_BYTES = 1024 * 1024
 KINDS_BY_VALUE = {kind.value: kind for kind in EventKind}
 
 # JSON has no such sign in it.
@@ -188,7 +188,8 @@ _PAGE = f"""
                 LATERAL (
                     SELECT event_seq, key, event_on, tries, refusals, failing_since FROM outbox o
                     WHERE sink = %(sink)s AND o.shard = place.shard AND event_seq > place.after_seq
-                        -- Mostly nothing waits for a later try: that is asked once, and of a key only where something does.
+                        -- Mostly nothing waits for a later try: that is asked once, and of a key only where something does. A clock that
+                        -- went on meanwhile would let a message pass whose first was left out.
                         AND (
                             NOT EXISTS (
                                 SELECT 1 FROM outbox any_held WHERE any_held.sink = %(sink)s
@@ -196,7 +197,7 @@ _PAGE = f"""
                             ) OR NOT EXISTS (
                                 SELECT 1 FROM outbox held WHERE held.sink = %(sink)s AND held.shard = place.shard AND held.key = o.key
                                     AND held.event_seq <= o.event_seq AND held.next_try_at IS NOT NULL
-                                    AND (held.event_seq <= place.after_seq OR held.next_try_at > clock_timestamp())
+                                    AND (held.event_seq <= place.after_seq OR held.next_try_at > statement_timestamp())
                             )
                         )
                     ORDER BY event_seq LIMIT %(limit)s

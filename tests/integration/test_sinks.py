@@ -330,6 +330,49 @@ def test_a_row_whose_event_is_gone_is_told_and_stops_nobody(engine: Engine) -> N
     assert (taker.amounts, done.dead, rows(engine, "SELECT 1 FROM outbox")) == ([4900], 1, [])
 
 
+class Careful(Taker):
+    """Gives up its first message for good, with a NUL in what it says; what follows in the same page has no outcome then."""
+
+    def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:
+        if self.deliveries:
+            yield from super().deliver(messages, turn)
+            return
+        self.deliveries += 1
+        yield [Outcome(messages[0], refusal="never\0again", is_final=True)]
+
+
+def test_what_stands_behind_a_dead_message_goes_before_what_follows_in_the_next_page(engine: Engine) -> None:
+    watch(engine)
+    for amount, minutes_ago in ((5000, 30), (4900, 20), (4800, 10)):
+        price(engine, amount, minutes_ago)
+    careful = Careful(batch_size=2)
+
+    done = run(engine, careful)
+
+    assert (careful.amounts, done.dead, done.delivered) == ([4900, 4800], 1, 2)
+    assert rows(engine, "SELECT reason FROM dead_letters") == ["neveragain"]
+
+
+def test_an_answer_with_a_nul_in_it_ends_a_message_all_the_same(engine: Engine) -> None:
+    stored = []
+
+    class Odd(Taker):
+        def deliver(self, messages: Sequence[OutboxMessage], turn: Turn) -> Iterator[list[Outcome]]:  # noqa: ARG002
+            yield [Outcome(messages[0], receipt="250 ok\0"), *(Outcome(message, refusal="busy\0") for message in messages[1:])]
+
+        def store(self, connection: Connection, outcome: Outcome, *, is_dead: bool) -> None:  # noqa: ARG002
+            stored.append(outcome.receipt)
+
+    watch(engine)
+    price(engine, 5000, 30)
+    price(engine, 4900, 20)
+
+    done = run(engine, Odd())
+
+    assert (done.delivered, done.refused, stored) == (1, 1, ["250 ok", ""])
+    assert rows(engine, "SELECT last_failure FROM outbox") == ["busy"]
+
+
 def test_a_page_holds_each_message_as_it_was_stored_whatever_is_in_it(engine: Engine) -> None:
     keys = ["a,b", "x\x1ey", '"{quoted}"', "", "NULL", "back\\slash", "zwei\nZeilen", "ключ"]
     events = [
