@@ -77,7 +77,7 @@ _LEAST_PRODUCTS = 10
 # Two rounds that were missed, and a scheduler that was ended is forgotten.
 _SCHEDULER_SECONDS = 20 * _MINUTE
 _METRICS_WINDOW = timedelta(days=1)
-# More channels that give up are one trouble together: it is not the channels.
+# More channels that give up are one trouble together: it is not each of them.
 _FEW_CHANNELS = 3
 _URLS = re.compile(r"[,\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 
@@ -364,6 +364,19 @@ def _runs(check: Check, house: House) -> Found:
     return text, troubles
 
 
+def _api(check: Check, house: House) -> Found:
+    url = (house.settings.reports.api_url or "").rstrip("/")
+    if not url:
+        return "not asked: KEEPER_REPORTS_API_URL is unset", []
+    try:
+        status = httpx.get(f"{url}/health", timeout=house.settings.watchdog.timeout_seconds, verify=_trusting()).status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        text = f"the REST API at {host_of(url)} does not answer ({type(error).__name__})"
+        return text, [check.trouble(text)]
+    text = f"the REST API at {host_of(url)} answers with status {status}"
+    return text, [] if status == httpx.codes.OK else [check.trouble(text)]
+
+
 def _outbox(check: Check, house: House) -> Found:
     allowed, most = house.settings.watchdog.outbox_minutes, house.settings.relay.largest_backlog
     with house.database.begin() as connection:
@@ -386,14 +399,13 @@ def _dead_letters(check: Check, house: House) -> Found:
     troubles = []
     for one in queues:
         remedy = remedy_of(Backlog(one.sink, 0, 0, None, one.dead_letters))
-        noisy = {key: dead for key, dead in by_channel.items() if dead > allowed} if one.sink == Sink.NOTIFY else {}
-        if 0 < len(noisy) <= _FEW_CHANNELS:
-            # Each its own trouble, so that what one person never mends hides nobody else's.
-            for key, dead in noisy.items():
-                troubles.append(check.trouble(f"{dead:,} messages to channel {key} were given up", f"channel {key}", remedy=remedy))
-        elif one.dead_letters > allowed:
-            channels = f" ({len(by_channel)} channels)" if one.sink == Sink.NOTIFY else ""
-            troubles.append(check.trouble(f"{one.dead_letters:,} messages to {one.sink}{channels} were given up", one.sink, remedy=remedy))
+        noisy = [(key, dead) for key, dead in by_channel.items() if dead > allowed][:_FEW_CHANNELS] if one.sink == Sink.NOTIFY else []
+        # Each its own trouble, so that what one person never mends hides nobody else's.
+        for key, dead in noisy:
+            troubles.append(check.trouble(f"{dead:,} messages to channel {key} were given up", f"channel {key}", remedy=remedy))
+        if (rest := one.dead_letters - sum(dead for _, dead in noisy)) > allowed:
+            others = " in other channels" if noisy else ""
+            troubles.append(check.trouble(f"{rest:,} messages to {one.sink} were given up{others}", one.sink, remedy=remedy))
     said = [f"{one.dead_letters:,} for {one.sink}" for one in queues]
     if house.settings.kafka.bootstrap_servers is not None:
         connection_ = kafka_connection(house.settings)
@@ -597,14 +609,19 @@ def _ends_at(word: str, timeout_seconds: float) -> datetime:
     if not word.startswith("https:"):
         return min(one.not_valid_after_utc for one in x509.load_pem_x509_certificates(Path(word).read_bytes()))
     parsed = urlsplit(word)
-    context = ssl.create_default_context()
-    # Whether it is trusted is another question; an expired one is to be read, too.
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context = _trusting()
     with (
         socket.create_connection((parsed.hostname or "", parsed.port or 443), timeout=timeout_seconds) as opened,
         context.wrap_socket(opened, server_hostname=parsed.hostname) as secured,
     ):
         return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"").not_valid_after_utc
+
+
+def _trusting() -> ssl.SSLContext:
+    """Whether a certificate is trusted is another question; one that has expired is to be read, too. Nothing secret is sent."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _place_of(word: str) -> str:
@@ -666,6 +683,14 @@ CHECKS = (
         ("runs_late_minutes", "timeout_seconds"),
         "`prefect deploy --all` makes the schedules; see in Prefect's UI that they are active, and start the server again",
         _runs,
+        needs_database=False,
+    ),
+    Check(
+        "api",
+        "whether the REST API answers",
+        ("timeout_seconds",),
+        "start it (`make up`, or its container), or correct KEEPER_REPORTS_API_URL; its log says why it ended",
+        _api,
         needs_database=False,
     ),
     Check(

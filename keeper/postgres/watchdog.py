@@ -205,12 +205,15 @@ def select_queues(connection: Connection, *, most: int) -> list[SinkQueue]:
 
 
 def count_dead_letters(connection: Connection, sink: str) -> dict[str, int]:
-    """Of the newest that were given up for a sink: how many, by the key of their events. The keys of notifications are channels' ids."""
+    """Of the newest that were given up for a sink: how many, by the key of their events, those first that have the oldest.
+
+    The keys of notifications are channels' ids.
+    """
     rows = connection.execute(
         text(
             """
-            SELECT key, count(*) AS letters FROM (SELECT key FROM dead_letters WHERE sink = :sink ORDER BY id DESC LIMIT :most) newest
-            GROUP BY key ORDER BY key
+            SELECT key, count(*) AS letters FROM (SELECT key, id FROM dead_letters WHERE sink = :sink ORDER BY id DESC LIMIT :most) newest
+            GROUP BY key ORDER BY min(id)
             """
         ),
         {"sink": sink, "most": _MOST_DEAD},

@@ -222,7 +222,23 @@ def test_what_was_given_up_is_a_trouble_of_its_sink_with_what_to_do(settings: Se
     assert "keeper sink retry kafka --all" in trouble.remedy
 
 
-def test_each_of_few_channels_that_gave_up_is_a_trouble_of_its_own_and_many_are_one(settings: Settings, engine: Engine) -> None:
+def test_an_api_that_does_not_answer_or_not_well_is_a_trouble(settings: Settings, tmp_path: Path) -> None:
+    own, key = make_certificate(tmp_path, "own", days=30)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    with serving() as (good, asked), serving(context=context) as (secured, _), serving(status=500) as (ill, _):
+        found = [seen_by(changed(settings, reports={"api_url": url}), "api") for url in (f"{good}/", secured, ill)]
+    gone = seen_by(changed(settings, reports={"api_url": good}), "api")
+
+    assert (found[:2], asked) == ([[], []], ["/health"])
+    assert [one.text for one in [*found[2], *gone]] == [
+        f"the REST API at {ill.removeprefix('http://')} answers with status 500",
+        f"the REST API at {good.removeprefix('http://')} does not answer (ConnectError)",
+    ]
+    assert seen_by(settings, "api") == []
+
+
+def test_each_of_the_first_channels_that_gave_up_is_a_trouble_of_its_own_and_the_rest_are_one(settings: Settings, engine: Engine) -> None:
     def bury(channel_id: int) -> None:
         with engine.begin() as connection:
             event = Event.of(uuid4(), EventKind.ALERT, str(channel_id), {})
@@ -231,19 +247,18 @@ def test_each_of_few_channels_that_gave_up_is_a_trouble_of_its_own_and_many_are_
             outbox.bury_message(connection, "notify", shard, seq, reason="refused")
 
     told = []
-    for channel_id in (11, 11, 12, 13, 14):
+    for channel_id in (14, 11, 11, 12, 13, 10):
         bury(channel_id)
         told.append([one.about for one in seen_by(settings, "dead letters")])
 
-    assert told == [
-        ["channel 11"],
-        ["channel 11"],
-        ["channel 11", "channel 12"],
-        ["channel 11", "channel 12", "channel 13"],
-        ["notify"],
-    ]
-    [many] = seen_by(settings, "dead letters")
-    assert many.text == "5 messages to notify (4 channels) were given up"
+    first = ["channel 14", "channel 11", "channel 12"]
+    assert told == [first[:1], first[:2], first[:2], first, [*first, "notify"], [*first, "notify"]]
+    assert [one.text for one in seen_by(settings, "dead letters")][1::2] == [
+        "2 messages to channel 11 were given up", "2 messages to notify were given up in other channels",
+    ]  # fmt: skip
+    # None of them alone is many, all together are.
+    [together] = seen_by(changed(settings, watchdog={"dead_letters": 3}), "dead letters")
+    assert (together.about, together.text) == ("notify", "6 messages to notify were given up")
 
 
 def test_old_messages_that_no_consumer_took_are_a_trouble_of_their_group(settings: Settings, kafka: KafkaService) -> None:
