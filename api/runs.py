@@ -1,6 +1,7 @@
 """Runs that somebody asks for: a deployment is started by its name, over Prefect's own REST API."""
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -22,6 +23,9 @@ class DeploymentMissing(KeeperError):
     """Prefect knows no deployment of this name."""
 
 
+_WITH_PASSWORD = re.compile("//[^/@]*@")
+
+
 @dataclass(frozen=True, slots=True)
 class StartedRun:
     """A run that waits for its worker.
@@ -41,7 +45,8 @@ class Runs:
     def __init__(self, settings: Settings) -> None:
         self._api = (settings.prefect.api_url or os.environ.get("PREFECT_API_URL", "")).rstrip("/")
         # Where a browser finds its pages: in containers the API knows it by another name.
-        self._pages = (os.environ.get("PREFECT_UI_URL") or self._api.removesuffix("/api")).rstrip("/")
+        # A password in Prefect's own variable is Prefect's to take, and nobody's to see.
+        self._pages = _WITH_PASSWORD.sub("//", os.environ.get("PREFECT_UI_URL") or self._api.removesuffix("/api")).rstrip("/")
         auth = settings.prefect.api_auth.get_secret_value().partition(":") if settings.prefect.api_auth else None
         self._auth = httpx.BasicAuth(auth[0], auth[2]) if auth else None
 

@@ -211,7 +211,7 @@ def _run_flow(stack: Stack, flow: str) -> None:
     """One run of a flow in a process of its own; Prefect's server says how it ended."""
     stack.run(flow)
     # Not `get_client`: Prefect read its settings when it was imported, knows of no server, and would start one of its own.
-    with SyncPrefectClient(stack.environment["PREFECT_API_URL"]) as client:
+    with SyncPrefectClient(stack.environment["PREFECT_API_URL"], auth_string=os.environ.get("PREFECT_API_AUTH_STRING")) as client:
         run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
     if run.state is None or not run.state.is_completed():
         raise KeeperError(f"the run {run.name} ended {run.state_name}: {run.state and run.state.message}")

@@ -9,7 +9,7 @@ from prefect.logging.handlers import APILogHandler, PrefectConsoleHandler
 
 from keeper import trace
 from keeper.accounts import mask_keys
-from keeper.logs import JsonFormatter, Redaction, TextFormatter
+from keeper.logs import JsonFormatter, MaskingFormatter, Redaction, TextFormatter
 from keeper.settings import SettingsInvalid, list_secrets, read_settings
 from keeper.trace import Trace
 
@@ -29,8 +29,9 @@ def follow_run() -> None:
     for handler in {id(one): one for name in _LOGGERS for one in logging.getLogger(name).handlers}.values():
         if isinstance(handler, APILogHandler):
             handler.setFormatter(TextFormatter(redact, "%(message)s", facts=("request_id",)))
-        elif isinstance(handler, PrefectConsoleHandler) and settings.log_format == "json":
-            handler.setFormatter(JsonFormatter(redact))
+        elif isinstance(handler, PrefectConsoleHandler):
+            plain = MaskingFormatter(redact, handler.formatter or logging.Formatter())
+            handler.setFormatter(JsonFormatter(redact) if settings.log_format == "json" else plain)
 
 
 def _run() -> Trace | None:

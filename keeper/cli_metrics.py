@@ -53,6 +53,6 @@ def _prefect(settings: "Settings") -> "PrefectServer | None":
     url = settings.prefect.api_url or os.environ.get("PREFECT_API_URL", "")
     if not url:
         return None
-    said = settings.prefect.api_auth
-    user, _, password = said.get_secret_value().partition(":") if said else ("", "", "")
-    return PrefectServer(url, (user, password) if said else None)
+    given = settings.prefect.api_auth.get_secret_value() if settings.prefect.api_auth else os.environ.get("PREFECT_API_AUTH_STRING", "")
+    user, _, password = given.partition(":")
+    return PrefectServer(url, (user, password) if user else None)

@@ -80,6 +80,19 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(told, ensure_ascii=False)
 
 
+class MaskingFormatter(logging.Formatter):
+    """What another formatter makes of a record, without secrets."""
+
+    def __init__(self, redact: Redaction, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._redact = redact
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The traceback included."""
+        return self._redact(self._inner.format(record))
+
+
 def make_formatter(form: str, redact: Redaction) -> logging.Formatter:
     """For `text` or `json`."""
     return JsonFormatter(redact) if form == "json" else TextFormatter(redact)

@@ -5,7 +5,9 @@ set -eu
 for file in /run/secrets/KEEPER_* /run/secrets/PREFECT_*; do
     # An empty file is a password nobody has set.
     if [ -s "$file" ]; then
-        export "$(basename "$file")=$(cat "$file")"
+        # Not in one line with export, which would hide that it cannot be read: the container would run without.
+        value=$(cat "$file")
+        export "$(basename "$file")=$value"
     fi
 done
 

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes the passwords of compose.yaml, each in a file of its own: sh deployments/compose/secrets.sh [FOLDER]
+# Makes the passwords of compose.yaml, each in a file of its own: sh deployments/compose/secrets.sh [FOLDER], else that of $SECRETS.
 # What is there already stays. The files are readable for the accounts inside the containers; their folder is for you alone.
 set -eu
-folder=${1:-.keeper/secrets}
+folder=${1:-${SECRETS:-.keeper/secrets}}
 mkdir -p "$folder"
 chmod 700 "$folder"
 
@@ -32,3 +32,9 @@ make KEEPER_WATCHDOG_HEARTBEAT_URL ""
 make KEEPER_KAFKA_SASL_PASSWORD ""
 make KEEPER_ELASTICSEARCH_API_KEY ""
 make KEEPER_ELASTICSEARCH_PASSWORD ""
+
+closed=$(find "$folder" -type f ! -perm -004)
+if [ -n "$closed" ]; then
+    echo "the accounts inside the containers cannot read these, and no container that needs one will start: chmod 644" $closed >&2
+    exit 1
+fi

@@ -1,6 +1,8 @@
 """compose.yaml as text: ports and names others rely on, health, limits, and nothing secret. `make test-compose` runs it."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any, get_args
 
@@ -156,6 +158,48 @@ def test_every_password_file_is_made_by_the_script(services: Services) -> None:
     assert {secret for one in services.values() for secret in one.get("secrets", [])} == made
 
 
+def test_a_container_takes_its_secrets_and_does_not_start_without_one_it_cannot_read(tmp_path: Path) -> None:
+    entry = (ROOT / "deployments/compose/entry.sh").read_text().replace("/run/secrets", str(tmp_path))
+    (tmp_path / "KEEPER_KEEPA_API_KEY").write_text("a key with 'signs' $HOME\n")
+    (tmp_path / "KEEPER_KAFKA_SASL_PASSWORD").write_text("")
+
+    def start() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["sh", "-c", entry, "entry", "env"], env={"PATH": os.defpath}, capture_output=True, text=True, timeout=20, check=False
+        )
+
+    good = start()
+    # What root cannot read either.
+    (tmp_path / "KEEPER_DATABASE_URL").mkdir()
+    bad = start()
+
+    assert good.returncode == 0
+    assert "KEEPER_KEEPA_API_KEY=a key with 'signs' $HOME" in good.stdout.splitlines()
+    assert "KEEPER_KAFKA" not in good.stdout
+    assert bad.returncode != 0
+    assert (bad.stdout, "KEEPER_DATABASE_URL" in bad.stderr) == ("", True)
+
+
+def test_the_secrets_lie_where_they_are_wanted_and_a_closed_file_is_told(tmp_path: Path) -> None:
+    script, folder = ROOT / "deployments/compose/secrets.sh", tmp_path / "mine"
+
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        environment = {"PATH": os.defpath, "SECRETS": str(folder)}
+        return subprocess.run(
+            ["sh", str(script), *words], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False
+        )
+
+    made, again = run(), run(str(folder))
+    (folder / "KEEPER_KEEPA_API_KEY").chmod(0o600)
+    closed = run()
+
+    assert (made.returncode, again.returncode, again.stdout) == (0, 0, "")
+    assert folder.joinpath("KEEPER_DATABASE_URL").exists()
+    assert closed.returncode == 1
+    assert "KEEPER_KEEPA_API_KEY" in closed.stderr
+    assert "KEEPER_DATABASE_URL" not in closed.stderr
+
+
 def test_each_secret_of_the_settings_comes_as_a_file(services: Services) -> None:
     secret = set(_secret_settings())
     assert "KEEPER_WATCHDOG_APPRISE_URLS" in secret
@@ -200,10 +244,10 @@ def test_a_consumer_is_healthy_while_kafka_has_it(services: Services) -> None:
     }
 
     assert {name: words for name, words in asked.items() if words} == {
-        "relay": ["connected:5432"],
-        "consume-prices": ["connected:29092"],
-        "consume-deals": ["connected:29092"],
-        "consume-enrich": ["connected:29092"],
+        "relay": ["connected:${DATABASE_PORT:-5432}"],
+        "consume-prices": ["connected:${KAFKA_PORT:-29092}"],
+        "consume-deals": ["connected:${KAFKA_PORT:-29092}"],
+        "consume-enrich": ["connected:${KAFKA_PORT:-29092}"],
     }
 
 
