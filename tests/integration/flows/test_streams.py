@@ -98,7 +98,10 @@ def test_what_was_collected_is_in_all_three_when_the_run_ends(streams: Streams) 
     documents = streams.documents(Alias.DEALS)
     assert {name: body["revision"] for name, body in documents.items()} == {name: row.revision for name, row in deals.items()}
     announced = {str(row.event_id) for row in deals.values() if row.announced_at is not None}
-    messages = [json.loads(message.value or b"") for message in streams.messages(Topic.DEAL_UPDATES, len(announced))]
+    # A deal that was seen twice has a message of each: as many as were told, not as deals, or the newest may be among those not read yet.
+    told = int(streams.installation.rows("SELECT count(*) FROM events WHERE kind = 'deal_update'")[0][0])
+    messages = [json.loads(message.value or b"") for message in streams.messages(Topic.DEAL_UPDATES, told)]
+    assert told >= len(announced) > 0
     assert announced <= {message["event_id"] for message in messages}
     assert all(row.announced_at is not None for name, row in deals.items() if name in {message["deal_id"] for message in messages})
     assert streams.installation.rows("SELECT 1 FROM outbox WHERE sink IN ('kafka', 'search')") == []
